@@ -1,0 +1,517 @@
+"""The experiment as one typed tree of dataclasses; every default lives here.
+
+The dataclasses are mutable so that `--config.adapter.width=64` can set a field;
+`validate` is called once after parsing and the tree is read-only by convention
+from then on (those that are static arguments of compiled functions hash by value). A function gets the sub-config that it needs, never the whole tree.
+"""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from hra.dims import SAMPLE_RATE
+from hra.errors import InputError
+
+Tree = TypeVar("Tree")
+
+
+class ConfigError(InputError):
+  """A configuration that can't run."""
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class FrontendConfig:
+  """Waveform -> log-mel (`hra.features.frontend`; presets stand there)."""
+
+  window: Literal["hann", "hann_symmetric", "povey"] = "hann"
+  frame_length: int = 400
+  """Window length in samples."""
+  hop_length: int = 160
+  fft_length: int = 512
+  centered: Literal["none", "zero", "reflect"] = "none"
+  """How the signal is padded by half a window at both ends."""
+  pad_to: int = 0
+  """Samples of silence-padded audio that a model always hears (Whisper: 30 s)."""
+  pre_emphasis: float = 0.0
+  """0 is none."""
+  pre_emphasis_on: Literal["signal", "frame"] = "signal"
+  remove_dc: bool = False
+  """Subtract each frame's mean (Kaldi)."""
+  scale: float = 1.0
+  """Factor of the waveform before framing (Kaldi's 16-bit range: 32768)."""
+  num_mels: int = 80
+  low_hz: float = 0.0
+  high_hz: float = 8000.0
+  mel_scale: Literal["slaney", "htk", "kaldi"] = "htk"
+  mel_norm: Literal["none", "slaney"] = "none"
+  triangles_in: Literal["hz", "mel"] = "hz"
+  """In which space the triangular filters are straight."""
+  log: Literal["ln", "log10"] = "ln"
+  floor: float = 1e-5
+  floor_by: Literal["max", "add"] = "max"
+  normalize: Literal["none", "per_mel", "whisper"] = "none"
+  """`per_mel`: each mel bin's mean and deviation over the utterance's frames."""
+  normalize_epsilon: float = 1e-5
+  epsilon_on: Literal["deviation", "variance"] = "deviation"
+  """What `normalize_epsilon` is added to."""
+  stack: int = 1
+  """Successive frames joined into one (w2v-BERT: 2)."""
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class SpecAugmentConfig:
+  """Masks on the log-mel (`hra.features.specaugment`)."""
+
+  freq_masks: int = 0
+  freq_width: int = 27
+  """Exclusive upper bound of a frequency mask's width, in mel bins."""
+  time_masks: int = 0
+  time_width: int = 100
+  """Exclusive upper bound of a time mask's width, in frames."""
+  time_ratio: float = 1.0
+  """A time mask covers at most this part of the utterance's own length."""
+  time_multiplicity: float = 0.0
+  """Adaptive number of time masks: this times the length, `time_masks` at most."""
+  time_size: float = 0.0
+  """Adaptive bound of a time mask's width: this times the length; needs
+  `time_width` 0."""
+  time_budget: float = 1.0
+  """All time masks together: at most this part of the utterance's own length."""
+  warp: int = 0
+  """Time warp of up to this many frames either way; 0 is none."""
+  fill: Literal["zero", "mean", "noise"] = "zero"
+  """`mean`: each bin's own; `noise`: standard Gaussian, in time masks."""
+  probability: float = 1.0
+  """Part of the utterances that is augmented at all."""
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class BackboneConfig:
+  """A Conformer encoder with a CTC head (`hra.backbone.conformer`)."""
+
+  width: int = 64
+  layers: int = 3
+  heads: int = 4
+  feed_forward: int = 256
+  """Width of each feed-forward module (Conformer: 4 x width)."""
+  kernel: int = 15
+  """Taps of the depthwise convolution."""
+  position: Literal["rotary", "relative"] = "rotary"
+  causal: bool = False
+  """Attention and convolution see no later frame: ready for streaming."""
+  left_context: int = 0
+  """Frames of left context in causal attention; 0 is all of them."""
+  subsampling_channels: int = 32
+  """Channels of the two stride-2 convolutions that precede the layers."""
+  vocabulary: int = 0
+  """Labels, the blank (id 0) included; 0 takes the tokenizer's."""
+  dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+  """Of the computation; norms, softmax and losses stay at least float32."""
+  param_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+  remat: Literal["none", "dots", "full"] = "none"
+  """What the backward pass recomputes of a layer."""
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class AdapterConfig:
+  """What a task owns and what tasks share (`hra.adapters`)."""
+
+  family: Literal["hra", "none"] = "hra"
+  width: int = 128
+  """Of the recurrent controller (H)."""
+  head: Literal["linear", "feed_forward"] = "linear"
+  head_width: int = 64
+  """Hidden width of a feed-forward head."""
+  heads: Literal["personal", "shared", "both"] = "personal"
+  """Who owns heads: each task, all tasks together (control), or both, summed."""
+
+
+@dataclasses.dataclass
+class OptimizerConfig:
+  """AdamW of one parameter group; for rows, of each task by itself."""
+
+  learning_rate: float = 1e-3
+  schedule: Literal["constant", "cosine", "linear"] = "cosine"
+  warmup_steps: int = 0
+  weight_decay: float = 0.0
+  clip_norm: float = 1.0
+  """Global norm of the group's gradient (a task's own, for rows); 0 is none."""
+  b1: float = 0.9
+  b2: float = 0.999
+
+
+@dataclasses.dataclass
+class PrepareConfig:
+  """Manifests -> prepared data (`hra.data.prepare`)."""
+
+  dev_fraction: float = 0.1
+  """Part of each task's sentences held out for choosing among models."""
+  test_fraction: float = 0.1
+  """Part of each task's sentences held out for reporting."""
+  vocabulary: int = 1024
+  """The most labels of a tokenizer, the blank included; fewer where the
+  transcripts need fewer."""
+  kind: Literal["char", "unigram", "bpe"] = "char"
+  """What a label stands for: a character, or a piece of a word."""
+  seed: int = 0
+  """Another seed holds out other sentences."""
+  jobs: int = 2
+  """Threads that decode recordings."""
+
+
+@dataclasses.dataclass
+class DataConfig:
+  """Prepared data -> batches of K tasks x B utterances (`hra.data`)."""
+
+  source: Literal["prepared", "synthetic"] = "prepared"
+  """`synthetic` first makes the corpus that `config.synthetic` describes."""
+  path: str = ""
+  """A folder that `hra prepare` made; where synthetic data go, by default `data`
+  in the run's folder."""
+  train_split: str = "train"
+  dev_split: str = "dev"
+  test_split: str = "test"
+  grouping: Literal["task", "pooled"] = "task"
+  """`pooled` treats all utterances as one task: pretraining."""
+  tasks_per_batch: int = 8
+  """K."""
+  utterances_per_task: int = 8
+  """B."""
+  eval_batch: int = 64
+  """Utterances in an evaluation batch."""
+  buckets: int = 2
+  """Static shapes: length buckets, cut where the train split pads least."""
+  bucket_seconds: tuple[float, ...] = ()
+  """Their upper ends, ascending; a task has the same minibatches in two jobs only
+  if both have the same ends. Empty cuts `buckets` of them from the data."""
+  max_seconds: float = 30.0
+  """A longer utterance is an error when the split is opened."""
+  speed_low: float = 1.0
+  """Speed perturbation ~ U(low, high), by resampling; 1 and 1 is none."""
+  speed_high: float = 1.0
+  noise_probability: float = 0.0
+  """Part of the utterances that get coloured noise."""
+  snr_low: float = 10.0
+  """Decibels, uniform."""
+  snr_high: float = 30.0
+  prefetch: int = 4
+  """Batches that are loaded and mixed ahead of the device."""
+  threads: int = 2
+
+
+@dataclasses.dataclass
+class MeshConfig:
+  """Devices along each mesh axis (`hra.sharding`); -1 takes what is left."""
+
+  data: int = -1
+  fsdp: int = 1
+  tensor: int = 1
+
+
+@dataclasses.dataclass
+class TrainConfig:
+  """The loop (`hra.train`)."""
+
+  mode: Literal["adapt", "pretrain"] = "adapt"
+  """`adapt`: the backbone is frozen; `pretrain`: the backbone is what trains."""
+  steps: int = 400
+  """Own steps of each task (of the pool, when pretraining)."""
+  log_every: int = 20
+  """Joint steps between two lines of metrics."""
+  eval_every: int = 0
+  """Joint steps between two evaluations of the dev split; 0 is only at the end."""
+  save_seconds: float = 60.0
+  """Wall time between two checkpoints."""
+  keep: int = 2
+  """Newest checkpoints kept."""
+  rows: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+  shared: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+
+
+@dataclasses.dataclass
+class EvalConfig:
+  """Scoring (`hra.evaluate`)."""
+
+  normalizer: Literal["basic", "whisper"] = "basic"
+  """`basic`: lower case, no punctuation but apostrophes, single spaces."""
+  bootstrap: int = 1000
+  """Resamples of utterances behind every interval."""
+  confidence: float = 0.95
+  """Of every interval, in (0, 1)."""
+  seed: int = 0
+  """Of the resampling."""
+
+
+@dataclasses.dataclass
+class SyntheticConfig:
+  """A corpus of synthesised speech (`hra.data.synthetic`)."""
+
+  population: Literal["typical", "atypical"] = "atypical"
+  """`typical` pretrains a backbone; each `atypical` speaker is a task."""
+  speakers: int = 20
+  train_utterances: int = 40
+  """Of each speaker; likewise of dev and test."""
+  dev_utterances: int = 10
+  test_utterances: int = 16
+  unseen_speakers: int = 8
+  """Voices of the typical population's test split, heard nowhere else."""
+  severity: float = 0.6
+  """How many habits of pronunciation an atypical speaker has, and how strange
+  the sound: 0 is typical speech; at 1 about half of the phonemes are wrong."""
+  seed: int = 0
+  snr_low: float = 15.0
+  """Decibels of every utterance's coloured noise, uniform."""
+  snr_high: float = 40.0
+
+
+@dataclasses.dataclass
+class Config:
+  """One experiment."""
+
+  name: str = "hra"
+  seed: int = 0
+  backbone_path: str = "tiny"
+  """A backbone's folder; `tiny` is the bundled one; unused when pretraining."""
+  tokenizer: str = ""
+  """A Sentencepiece model for pretraining; empty takes the prepared data's."""
+  features: FrontendConfig = dataclasses.field(default_factory=FrontendConfig)
+  augment: SpecAugmentConfig = dataclasses.field(
+    default_factory=SpecAugmentConfig
+  )
+  backbone: BackboneConfig = dataclasses.field(default_factory=BackboneConfig)
+  adapter: AdapterConfig = dataclasses.field(default_factory=AdapterConfig)
+  data: DataConfig = dataclasses.field(default_factory=DataConfig)
+  synthetic: SyntheticConfig = dataclasses.field(
+    default_factory=SyntheticConfig
+  )
+  mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+  evaluate: EvalConfig = dataclasses.field(default_factory=EvalConfig)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+  """The tree as plain dicts, for config.json."""
+  return dataclasses.asdict(config)
+
+
+def to_json(config: Any) -> str:
+  return json.dumps(to_dict(config), indent=2, sort_keys=True)
+
+
+def from_dict(
+  cls: type[Tree], values: Mapping[str, Any], *, path: str = "config"
+) -> Tree:
+  """Builds `cls` from plain dicts; an unknown field or a wrong type is refused.
+
+  Raises:
+    ConfigError: naming the field's path, what was expected and what was got.
+  """
+  hints = get_type_hints(cls)
+  fields = {}
+  for name, value in values.items():
+    if name not in hints:
+      raise ConfigError(
+        f"{path}.{name}",
+        expected=f"a field of {cls.__name__} ({', '.join(hints)})",
+        got="an unknown name",
+        fix=f"did you mean {nearest(name, hints)}?",
+      )
+    hint = hints[name]
+    if dataclasses.is_dataclass(hint):
+      fields[name] = from_dict(hint, value, path=f"{path}.{name}")  # type: ignore[arg-type]
+    else:
+      fields[name] = _checked(value, hint, f"{path}.{name}")
+  return cls(**fields)
+
+
+def validate(config: Any, *, path: str = "config") -> None:
+  """Checks every field's type and literal, and what fields say of one another.
+
+  Raises:
+    ConfigError: one line for the first field that can't stand.
+  """
+  for name, hint in get_type_hints(type(config)).items():
+    value = getattr(config, name)
+    if dataclasses.is_dataclass(hint):
+      validate(value, path=f"{path}.{name}")
+    else:
+      _checked(value, hint, f"{path}.{name}")
+  for field, low in _AT_LEAST.get(type(config).__name__, {}).items():
+    if getattr(config, field) < low:
+      raise ConfigError(
+        f"{path}.{field}",
+        expected=f"at least {low}",
+        got=str(getattr(config, field)),
+      )
+  if isinstance(config, BackboneConfig) and config.width % (2 * config.heads):
+    raise ConfigError(
+      f"{path}.heads",
+      expected=f"a divisor of half the width ({config.width // 2})",
+      got=str(config.heads),
+    )
+  if isinstance(config, DataConfig) and config.speed_low > config.speed_high:
+    raise ConfigError(
+      f"{path}.speed_low",
+      expected=f"at most speed_high ({config.speed_high})",
+      got=str(config.speed_low),
+    )
+  if isinstance(config, SyntheticConfig) and config.snr_low > config.snr_high:
+    raise ConfigError(
+      f"{path}.snr_low",
+      expected=f"at most snr_high ({config.snr_high})",
+      got=str(config.snr_low),
+    )
+  if isinstance(config, FrontendConfig):
+    _validate_frontend(config, path)
+  if isinstance(config, SpecAugmentConfig):
+    _validate_specaugment(config, path)
+  if isinstance(config, EvalConfig) and not 0 < config.confidence < 1:
+    raise ConfigError(
+      f"{path}.confidence",
+      expected="a number between 0 and 1",
+      got=str(config.confidence),
+    )
+
+
+def _validate_frontend(config: FrontendConfig, path: str) -> None:
+  if config.fft_length < config.frame_length:
+    raise ConfigError(
+      f"{path}.fft_length",
+      expected=f"at least frame_length ({config.frame_length})",
+      got=str(config.fft_length),
+    )
+  if not 0 <= config.low_hz < config.high_hz <= SAMPLE_RATE / 2:
+    raise ConfigError(
+      f"{path}.high_hz",
+      expected=f"more than low_hz, both in [0, {SAMPLE_RATE // 2}]",
+      got=f"{config.high_hz:g} with low_hz {config.low_hz:g}",
+    )
+
+
+def _validate_specaugment(config: SpecAugmentConfig, path: str) -> None:
+  for field in (
+    "time_ratio",
+    "time_multiplicity",
+    "time_size",
+    "time_budget",
+    "probability",
+  ):
+    value = getattr(config, field)
+    if not 0 <= value <= 1:
+      raise ConfigError(
+        f"{path}.{field}", expected="a part between 0 and 1", got=f"{value:g}"
+      )
+  adaptive = config.time_size > 0
+  contradictions = (
+    (
+      "freq_width",
+      config.freq_masks > 0 and config.freq_width == 0,
+      f"at least 1 with freq_masks {config.freq_masks}",
+    ),
+    (
+      "time_width",
+      config.time_masks > 0 and config.time_width == 0 and not adaptive,
+      f"at least 1 with time_masks {config.time_masks} and no time_size",
+    ),
+    (
+      "time_width",
+      config.time_width > 0 and adaptive,
+      f"0, because the width follows time_size ({config.time_size:g})",
+    ),
+    (
+      "time_ratio",
+      config.time_ratio < config.time_size,
+      f"at least time_size ({config.time_size:g})",
+    ),
+    (
+      "time_masks",
+      config.time_masks == 0 and (adaptive or config.time_multiplicity > 0),
+      "at least 1 with adaptive time masks (the cap of their number)",
+    ),
+  )
+  for field, contradicts, expected in contradictions:
+    if contradicts:
+      got = f"{getattr(config, field):g}"
+      raise ConfigError(f"{path}.{field}", expected=expected, got=got)
+
+
+_AT_LEAST: dict[str, dict[str, float]] = {
+  "BackboneConfig": {"width": 4, "layers": 1, "heads": 1, "kernel": 1},
+  "AdapterConfig": {"width": 1, "head_width": 1},
+  "OptimizerConfig": {"learning_rate": 0, "warmup_steps": 0, "clip_norm": 0},
+  "DataConfig": {
+    "tasks_per_batch": 1,
+    "utterances_per_task": 1,
+    "eval_batch": 1,
+    "buckets": 1,
+    "speed_low": 0.5,
+    "prefetch": 0,
+    "threads": 1,
+  },
+  "TrainConfig": {"steps": 0, "log_every": 1, "eval_every": 0, "keep": 1},
+  "EvalConfig": {"bootstrap": 100, "seed": 0},
+  "SyntheticConfig": {
+    "speakers": 1,
+    "train_utterances": 1,
+    "dev_utterances": 1,
+    "test_utterances": 1,
+    "unseen_speakers": 1,
+    "severity": 0,
+    "seed": 0,
+  },
+  "FrontendConfig": {
+    "frame_length": 2,
+    "hop_length": 1,
+    "num_mels": 1,
+    "pad_to": 0,
+    "floor": 0,
+    "stack": 1,
+  },
+  "SpecAugmentConfig": {
+    "freq_masks": 0,
+    "freq_width": 0,
+    "time_masks": 0,
+    "time_width": 0,
+    "warp": 0,
+  },
+}
+
+
+def _checked(value: Any, hint: Any, path: str) -> Any:
+  if get_origin(hint) is Literal:
+    if value not in get_args(hint):
+      choices = ", ".join(map(repr, get_args(hint)))
+      raise ConfigError(path, expected=f"one of {choices}", got=repr(value))
+    return value
+  if hint is float and type(value) is int:
+    return float(value)
+  if get_origin(hint) is tuple:
+    return _checked_tuple(value, get_args(hint)[0], path)
+  if type(value) is not hint:
+    raise ConfigError(
+      path,
+      expected=hint.__name__,
+      got=f"{value!r} ({type(value).__name__})",
+    )
+  return value
+
+
+def _checked_tuple(value: Any, element: Any, path: str) -> tuple[Any, ...]:
+  if not isinstance(value, tuple | list):
+    raise ConfigError(
+      path,
+      expected=f"a tuple of {element.__name__}",
+      got=f"{value!r} ({type(value).__name__})",
+    )
+  return tuple(
+    _checked(part, element, f"{path}[{i}]") for i, part in enumerate(value)
+  )
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+  """The choice that `name` most likely meant."""
+  choices = list(choices)
+  close = difflib.get_close_matches(name, choices, n=1, cutoff=0.0)
+  return close[0] if close else choices[0]
