@@ -1,0 +1,1 @@
+"""What tasks own and share: adapter families, and spaces of tasks."""

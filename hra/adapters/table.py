@@ -1,0 +1,47 @@
+"""The task table: rows of N tasks, stacked; a batch gathers and scatters K of them.
+
+The one-hot lookup of the Submodels paper (Biadsy et al. 2022, section 3.1) as a
+gather: its cost follows the batch, not the table.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hra.adapters.interface import Adapter, Tree
+from hra.keys import fold_words, hash_words
+
+
+def init_rows(adapter: Adapter, names: Sequence[str], key: jax.Array) -> Tree:
+  """Fresh rows [N, ...]; each is a function of the key and the task's name."""
+  words_N2 = np.stack([hash_words(name) for name in names])
+  keys_N = jax.vmap(lambda words: fold_words(key, words))(words_N2)
+  return jax.vmap(adapter.init_task)(keys_N)
+
+
+def gather(table: Tree, task_K: jax.Array) -> Tree:
+  """Rows [K, ...] of a table [N, ...]; an id out of range reads zeros."""
+  return jax.tree.map(
+    lambda leaf: leaf.at[task_K].get(mode="fill", fill_value=0), table
+  )
+
+
+def scatter(table: Tree, task_K: jax.Array, rows: Tree) -> Tree:
+  """Writes rows [K, ...] back; ids are distinct, those out of range dropped.
+
+  With the table donated, XLA updates the K rows in place.
+  """
+  return jax.tree.map(
+    lambda leaf, row: leaf.at[task_K].set(
+      row, mode="drop", unique_indices=True
+    ),
+    table,
+    rows,
+  )
+
+
+def count(tree: Tree) -> int:
+  """Numbers in a tree of arrays or shapes."""
+  return sum(int(np.prod(jnp.shape(leaf))) for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,1 @@
+"""Frozen encoders, stacked over layers, and the folders that they live in."""

@@ -1,0 +1,1 @@
+"""Hidden frames -> losses and labels."""

@@ -1,0 +1,128 @@
+"""The sentence: featurise -> augment -> adapt -> decode; and THE layer scan.
+
+Everything here is written for one utterance of one task and is the same in
+training, evaluation, export and serving. Callers `vmap` it over the B utterances
+of a task and over K tasks.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hra.adapters.interface import Adapter, Tree, layer_slices, with_layer
+from hra.backbone.conformer import Conformer
+from hra.config import FrontendConfig
+from hra.decoders import ctc
+from hra.features.frontend import Mel, log_mel
+
+_REMAT_POLICIES = {
+  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+class Output(NamedTuple):
+  """What the encoder says of one utterance."""
+
+  logits_TV: jax.Array
+  length: jax.Array
+  """Valid frames of T."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+  """What is static of a model: no array stands in here."""
+
+  adapter: Adapter
+  frontend: FrontendConfig
+
+  def features(self, wave_S: jax.Array, samples: jax.Array) -> Mel:
+    """wave_S in [-1, 1] at 16 kHz, valid samples -> mel_TF, valid frames."""
+    return log_mel(wave_S, samples, self.frontend)
+
+  def encode(
+    self,
+    backbone: Conformer,
+    shared: Tree,
+    row: Tree,
+    mel_TF: jax.Array,
+    length: jax.Array,
+    *,
+    active: jax.Array | None = None,
+  ) -> Output:
+    """mel_TF of one utterance -> logits of the backbone as `row` adapts it.
+
+    Args:
+      active: a boolean that switches the adapter off, so that one batch may mix
+        adapted utterances and the bare backbone; None is always on.
+    """
+    hidden_TD, length, context = backbone.embed(mel_TF, length)
+    shared_whole, shared_layers = layer_slices(shared)
+    row_whole, row_layers = layer_slices(row)
+
+    def body(
+      carried: tuple[jax.Array, Tree], scanned: Tree
+    ) -> tuple[tuple[jax.Array, Tree], None]:
+      hidden_TD, carry = carried
+      layer, index, shared_layer, row_layer = scanned
+      shared_l = with_layer(shared_whole, shared_layer)
+      row_l = with_layer(row_whole, row_layer)
+
+      def tap(site: str, inputs: jax.Array, outputs: jax.Array) -> jax.Array:
+        adapted = self.adapter.tap(
+          shared_l, row_l, index, site, inputs, outputs
+        )
+        return _switch(active, adapted, outputs)
+
+      hidden_TD = layer(hidden_TD, context, tap=tap)
+      carry, adapted_TD = self.adapter.after_layer(
+        shared_l, row_l, index, carry, hidden_TD
+      )
+      return (_switch(active, adapted_TD, hidden_TD), carry), None
+
+    remat = backbone.config.remat
+    if remat != "none":
+      body = jax.checkpoint(
+        body, policy=_REMAT_POLICIES[remat], prevent_cse=False
+      )
+    start = (hidden_TD, self.adapter.init_carry(hidden_TD))
+    indices_L = jnp.arange(backbone.config.layers)
+    scanned = (backbone.layers, indices_L, shared_layers, row_layers)
+    (hidden_TD, _), _ = jax.lax.scan(body, start, scanned)
+    return Output(backbone.logits(hidden_TD), length)
+
+  def loss(
+    self,
+    backbone: Conformer,
+    shared: Tree,
+    row: Tree,
+    mel_TF: jax.Array,
+    length: jax.Array,
+    labels_U: jax.Array,
+    label_length: jax.Array,
+  ) -> ctc.Loss:
+    """The decoder's loss of one utterance, and its weight."""
+    output = self.encode(backbone, shared, row, mel_TF, length)
+    return ctc.loss(output.logits_TV, output.length, labels_U, label_length)
+
+  def best_path(
+    self,
+    backbone: Conformer,
+    shared: Tree,
+    row: Tree,
+    active: jax.Array,
+    wave_S: jax.Array,
+    samples: jax.Array,
+  ) -> jax.Array:
+    """wave_S -> the likeliest label of each frame [T], greedily."""
+    mel_TF, length = self.features(wave_S, samples)
+    output = self.encode(backbone, shared, row, mel_TF, length, active=active)
+    return ctc.best_path(output.logits_TV, output.length)
+
+
+def _switch(
+  active: jax.Array | None, adapted: jax.Array, plain: jax.Array
+) -> jax.Array:
+  return adapted if active is None else jnp.where(active, adapted, plain)

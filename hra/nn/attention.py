@@ -1,0 +1,159 @@
+"""Multi-head self-attention of one utterance, rotary or relative.
+
+In: hidden_TD and the `Context` that all layers share. Out: hidden_TD.
+Rotary positions: Su et al. 2021, section 3.2. Relative positions: Dai et al.
+2019 (Transformer-XL), section 3.3, as the Conformer uses them (Gulati et al.
+2020, section 2.1).
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from hra.nn.tap import Tap, no_tap
+from hra.nn.types import Types
+
+Position = Literal["rotary", "relative"]
+
+
+class Context(NamedTuple):
+  """What attention and convolution need to know of an utterance, once."""
+
+  valid_T: jax.Array
+  """True where a frame is speech, False where it is padding."""
+  visible_TT: jax.Array
+  """[query, key]: which frames a frame may attend to."""
+  positions: jax.Array
+  """Rotary: angles [T, I/2]. Relative: sinusoids [2T-1, D] of T-1 .. -(T-1)."""
+
+
+def make_context(
+  frames: int,
+  length: jax.Array,
+  *,
+  position: Position,
+  width: int,
+  heads: int,
+  causal: bool = False,
+  left_context: int = 0,
+  dtype: jax.typing.DTypeLike = jnp.float32,
+) -> Context:
+  """The context of an utterance with `length` valid frames of `frames`."""
+  index_T = jnp.arange(frames)
+  valid_T = index_T < length
+  visible_TT = jnp.broadcast_to(valid_T[None, :], (frames, frames))
+  if causal:
+    distance_TT = index_T[:, None] - index_T[None, :]
+    visible_TT &= distance_TT >= 0
+    if left_context:
+      visible_TT &= distance_TT <= left_context
+  if position == "rotary":
+    positions = _angles(index_T, width // heads, dtype=dtype)
+  else:
+    offsets = jnp.arange(frames - 1, -frames, -1)
+    angles = _angles(offsets, width, dtype=dtype)
+    pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    positions = pairs.reshape(2 * frames - 1, width)
+  return Context(valid_T, visible_TT, positions)
+
+
+class Attention(nnx.Module):
+  """Self-attention with an output projection; softmax in at least float32."""
+
+  def __init__(
+    self,
+    width: int,
+    *,
+    heads: int,
+    position: Position,
+    types: Types,
+    rngs: nnx.Rngs,
+  ):
+    self.heads = heads
+    self.position = position
+
+    def linear(bias: bool = True) -> nnx.Linear:
+      return nnx.Linear(
+        width,
+        width,
+        use_bias=bias,
+        rngs=rngs,
+        **types,
+      )
+
+    self.query, self.key, self.value = linear(), linear(), linear()
+    self.output = linear()
+    if position == "relative":
+      shape = (heads, width // heads)
+      self.relative = linear(bias=False)
+      self.content_bias = nnx.Param(jnp.zeros(shape, types["param_dtype"]))
+      self.position_bias = nnx.Param(jnp.zeros(shape, types["param_dtype"]))
+
+  def __call__(
+    self, hidden_TD: jax.Array, context: Context, *, tap: Tap = no_tap
+  ) -> jax.Array:
+    def project(name: str) -> jax.Array:
+      out_TD = tap(
+        f"attention.{name}", hidden_TD, getattr(self, name)(hidden_TD)
+      )
+      return out_TD.reshape(len(out_TD), self.heads, -1)
+
+    query_TAI, key_TAI, value_TAI = map(project, ("query", "key", "value"))
+    if self.position == "rotary":
+      query_TAI = _rotate(query_TAI, context.positions)
+      key_TAI = _rotate(key_TAI, context.positions)
+      scores_ATT = jnp.einsum("qai,kai->aqk", query_TAI, key_TAI)
+    else:
+      scores_ATT = self._relative_scores(query_TAI, key_TAI, context.positions)
+    scores_ATT /= math.sqrt(query_TAI.shape[-1])
+    scores_ATT = scores_ATT.astype(
+      jnp.promote_types(scores_ATT.dtype, jnp.float32)
+    )
+    # A large finite number, not -inf: a query without keys stays finite.
+    lowest = jnp.finfo(scores_ATT.dtype).min / 2
+    scores_ATT = jnp.where(context.visible_TT, scores_ATT, lowest)
+    weights_ATT = jax.nn.softmax(scores_ATT).astype(value_TAI.dtype)
+    mixed_TAI = jnp.einsum("aqk,kai->qai", weights_ATT, value_TAI)
+    mixed_TD = mixed_TAI.reshape(hidden_TD.shape)
+    return tap("attention.output", mixed_TD, self.output(mixed_TD))
+
+  def _relative_scores(
+    self, query_TAI: jax.Array, key_TAI: jax.Array, sinusoids: jax.Array
+  ) -> jax.Array:
+    frames = len(query_TAI)
+    relative = self.relative(sinusoids).reshape(2 * frames - 1, self.heads, -1)
+    content = query_TAI + self.content_bias[...].astype(query_TAI.dtype)
+    position = query_TAI + self.position_bias[...].astype(query_TAI.dtype)
+    by_content = jnp.einsum("qai,kai->aqk", content, key_TAI)
+    by_offset = jnp.einsum("qai,rai->aqr", position, relative)
+    return by_content + _relative_shift(by_offset, frames)
+
+
+def _relative_shift(by_offset: jax.Array, frames: int) -> jax.Array:
+  """[A, T, 2T-1] by offset T-1 .. -(T-1) -> [A, T, T] by key."""
+  heads = len(by_offset)
+  padded = jnp.pad(by_offset, ((0, 0), (0, 0), (1, 0)))
+  folded = padded.reshape(heads, 2 * frames, frames)[:, 1:]
+  return folded.reshape(heads, frames, 2 * frames - 1)[:, :, :frames]
+
+
+def _angles(
+  index: jax.Array, size: int, *, dtype: jax.typing.DTypeLike
+) -> jax.Array:
+  """index * 10000^(-2i/size) for i < size/2, in at least float32."""
+  exact = jnp.promote_types(dtype, jnp.float32)
+  rates = jnp.arange(0, size, 2, dtype=exact) / size
+  return index.astype(exact)[:, None] * 10_000.0**-rates
+
+
+def _rotate(x_TAI: jax.Array, angles: jax.Array) -> jax.Array:
+  """Turns each pair (i, i + I/2) by its angle."""
+  first, second = jnp.split(x_TAI.astype(angles.dtype), 2, axis=-1)
+  sin, cos = jnp.sin(angles)[:, None], jnp.cos(angles)[:, None]
+  turned = jnp.concatenate(
+    [first * cos - second * sin, second * cos + first * sin], axis=-1
+  )
+  return turned.astype(x_TAI.dtype)

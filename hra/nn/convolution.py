@@ -1,0 +1,121 @@
+"""Convolutions along the time of one utterance.
+
+In: hidden_TD (or mel_TF) with its valid frames. Out: the same, or the four times
+shorter sequence that the layers run on. Convolution module: Gulati et al. 2020,
+section 2.2, with LayerNorm for BatchNorm.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from hra.nn.tap import Tap, no_tap
+from hra.nn.types import Types
+
+
+class DepthwiseConvolution(nnx.Module):
+  """One filter per channel, as k shifted multiply-adds.
+
+  XLA's CPU backend runs this 1.7 times as fast as its grouped convolution, and
+  GPUs fuse it into one kernel.
+  """
+
+  def __init__(
+    self,
+    width: int,
+    *,
+    kernel: int,
+    causal: bool,
+    types: Types,
+    rngs: nnx.Rngs,
+  ):
+    self.before = kernel - 1 if causal else (kernel - 1) // 2
+    scale = (1 / kernel) ** 0.5
+    self.kernel = nnx.Param(
+      scale
+      * jax.random.normal(rngs.params(), (kernel, width), types["param_dtype"])
+    )
+
+  def __call__(self, hidden_TD: jax.Array) -> jax.Array:
+    taps_KD = self.kernel[...].astype(hidden_TD.dtype)
+    size, frames = len(taps_KD), len(hidden_TD)
+    padded = jnp.pad(hidden_TD, ((self.before, size - 1 - self.before), (0, 0)))
+    return sum(padded[tap : tap + frames] * taps_KD[tap] for tap in range(size))  # type: ignore[return-value]
+
+
+class ConvolutionModule(nnx.Module):
+  """Gate, depthwise convolution, norm, swish, projection."""
+
+  def __init__(
+    self,
+    width: int,
+    *,
+    kernel: int,
+    causal: bool,
+    types: Types,
+    rngs: nnx.Rngs,
+  ):
+    self.gate = nnx.Linear(width, 2 * width, rngs=rngs, **types)
+    self.depthwise = DepthwiseConvolution(
+      width, kernel=kernel, causal=causal, types=types, rngs=rngs
+    )
+    self.norm = nnx.LayerNorm(width, rngs=rngs, **types)
+    self.output = nnx.Linear(width, width, rngs=rngs, **types)
+
+  def __call__(
+    self, hidden_TD: jax.Array, valid_T: jax.Array, *, tap: Tap = no_tap
+  ) -> jax.Array:
+    gated = tap("convolution.gate", hidden_TD, self.gate(hidden_TD))
+    hidden_TD = jax.nn.glu(gated)
+    # Padding must not reach valid frames through the filter.
+    hidden_TD = jnp.where(valid_T[:, None], hidden_TD, 0)
+    hidden_TD = jax.nn.silu(self.norm(self.depthwise(hidden_TD)))
+    return tap("convolution.output", hidden_TD, self.output(hidden_TD))
+
+
+class Subsampling(nnx.Module):
+  """Two stride-2 convolutions over time and a projection: a quarter of the frames."""
+
+  def __init__(
+    self,
+    mels: int,
+    *,
+    channels: int,
+    width: int,
+    causal: bool,
+    types: Types,
+    rngs: nnx.Rngs,
+  ):
+    padding = ((2, 0),) if causal else ((1, 1),)
+
+    def convolution(inputs: int) -> nnx.Conv:
+      return nnx.Conv(
+        inputs,
+        channels,
+        kernel_size=(3,),
+        strides=(2,),
+        padding=padding,
+        rngs=rngs,
+        **types,
+      )
+
+    self.first = convolution(mels)
+    self.second = convolution(channels)
+    self.output = nnx.Linear(channels, width, rngs=rngs, **types)
+
+  def __call__(
+    self, mel_TF: jax.Array, length: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """mel_TF, valid frames -> hidden [ceil(T/4), D], valid frames."""
+    hidden = mel_TF
+    for convolution in (self.first, self.second):
+      valid = jnp.arange(len(hidden)) < length
+      hidden = jnp.where(valid[:, None], hidden, 0)
+      hidden = jax.nn.relu(convolution(hidden))
+      length = (length + 1) // 2
+    return self.output(hidden), length
+
+
+def subsampled(frames: int) -> int:
+  """Frames after `Subsampling`."""
+  return -(-frames // 4)
