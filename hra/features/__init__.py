@@ -1,0 +1,1 @@
+"""Wave -> mel -> augmented mel, on the device: pure, jittable, per utterance."""
