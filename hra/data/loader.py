@@ -1,0 +1,331 @@
+"""Plans -> batches: audio is read and perturbed ahead of the device.
+
+Enters: a split of prepared data, a tokenizer, the table of tasks, bucket
+bounds. Leaves: `Batch`es in the order of the joint plan, from any position, the
+same bit for bit; process p of P makes its own part only, and the parts of all
+processes concatenate to the whole batch.
+
+The position in the plan is one integer: it is what a checkpoint has to keep, and
+unlike a grain iterator's state it restores at another number of processes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+
+from hra.config import DataConfig
+from hra.data.batching import Batch, JointPlan, TaskStream, evaluation_plan
+from hra.data.examples import Encoder, Examples, Utterances
+from hra.data.perturb import perturb
+from hra.errors import InputError
+from hra.keys import hash_words, host_rng
+
+POOLED = "pooled"
+"""The name of the one task that all utterances form when pretraining."""
+
+
+class EvaluationBatch(NamedTuple):
+  """K utterances of any tasks, as a batch of K places x 1 utterance."""
+
+  batch: Batch
+  indices_K: np.ndarray
+  """int32 into the split; -1 is an empty place."""
+
+
+class Loader:
+  """The training batches of a job: `loader[i]` is joint step i.
+
+  Batches hold `places` tasks: K, or as many as there are if that is less. A
+  process makes the places [p K / P, (p + 1) K / P) and reads only their audio;
+  where there are fewer tasks than processes (pretraining has one), the B
+  utterances are divided instead (`shard_axis`).
+
+  The audio of a task is a function of (seed, name, own utterances, own step):
+  its utterances are ordered by id, and every draw is keyed by the task's name,
+  its own step and the place in its own minibatch.
+  """
+
+  def __init__(
+    self,
+    split: Utterances,
+    *,
+    tokenizer: Encoder,
+    table: Sequence[str],
+    bounds: Sequence[int],
+    config: DataConfig,
+    steps_per_task: int,
+    seed: int,
+    frames: Callable[[int], int] | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+  ):
+    """Plans the job; reads no audio.
+
+    Args:
+      split: the utterances; those of tasks outside the table are left alone.
+      tokenizer: texts -> label ids.
+      table: the tasks' names in the order of their rows; `(POOLED,)` when
+        `config.grouping` is "pooled".
+      bounds: bucket bounds in samples, a property of the experiment.
+      config: sizes, ranges, threads.
+      steps_per_task: own steps of each task.
+      seed: of every order and every draw.
+      frames: samples -> output frames of the model, where each label needs its
+        own frame (CTC): utterances that can't be aligned are not served, and
+        `unalignable` names them.
+      process_index: p.
+      process_count: P.
+
+    Raises:
+      InputError: a recording is longer than `config.max_seconds` or the last
+        bound, a task has nothing to train on, or neither K nor B divides among
+        the processes.
+    """
+    self._config = config
+    self._seed = seed
+    self._table = tuple(table)
+    self._bounds = tuple(bounds)
+    members = _members(split, table=table, grouping=config.grouping)
+    used = np.concatenate([np.zeros(0, np.int64), *members])
+    self._examples = Examples(
+      split, tokenizer=tokenizer, used=used, config=config
+    )
+    self.unalignable: tuple[str, ...] = ()
+    """Ids of utterances whose transcripts don't fit their audio."""
+    if frames is not None:
+      bad = self._examples.unalignable(
+        frames, speed=max(1.0, config.speed_high)
+      )
+      self.unalignable = tuple(split.ids[index] for index in bad)
+      members = _without(members, bad=bad, table=table)
+    self._members = members
+    self._streams = [
+      TaskStream(
+        name,
+        samples=split.samples[own],
+        bounds=bounds,
+        utterances_per_batch=config.utterances_per_task,
+        seed=seed,
+      )
+      for name, own in zip(table, members, strict=True)
+    ]
+    self.places, self.shard_axis = _divide(
+      config, tasks=len(table), processes=process_count
+    )
+    self._shard_K = range(self.places)
+    self._shard_B = range(config.utterances_per_task)
+    if self.shard_axis == 0:
+      self._shard_K = _part(self._shard_K, process_index, process_count)
+    else:
+      self._shard_B = _part(self._shard_B, process_index, process_count)
+    self.plan = JointPlan(
+      self._streams,
+      steps_per_task=steps_per_task,
+      tasks_per_batch=self.places,
+    )
+
+  def __len__(self) -> int:
+    """Joint steps of the job."""
+    return len(self.plan)
+
+  def __getitem__(self, position: int) -> Batch:
+    """This process's part of joint step `position`."""
+    step = self.plan[position]
+    batch = self._examples.empty_batch(
+      places=len(self._shard_K),
+      utterances=len(self._shard_B),
+      samples=self._bounds[step.bucket],
+      first_id=len(self._table) + self._shard_K.start,
+    )
+    here = step.places[self._shard_K.start : self._shard_K.stop]
+    for place, (task, own_step) in enumerate(here):
+      self._lay(batch, place=place, task=task, own_step=own_step)
+    return batch
+
+  def batches(self, start: int = 0) -> Iterator[Batch]:
+    """The batches from position `start` on, made ahead by threads.
+
+    Raises:
+      InputError: `start` lies outside the job.
+    """
+    return _ahead(self, start=start, config=self._config)
+
+  def _lay(self, batch: Batch, *, place: int, task: int, own_step: int) -> None:
+    name = self._table[task]
+    minibatch = self._streams[task].minibatch(own_step)
+    batch.task_K[place] = task
+    batch.name_hash_K2[place] = hash_words(name)
+    batch.own_step_K[place] = own_step
+    for column, position in enumerate(self._shard_B):
+      own_index = minibatch.indices_B[position]
+      if own_index < 0:
+        continue
+      index = int(self._members[task][own_index])
+      wave_S = perturb(
+        self._examples.read(index),
+        rng=host_rng(self._seed, "perturb", name, own_step, position),
+        config=self._config,
+        max_samples=self._bounds[minibatch.bucket],
+      )
+      self._examples.lay(
+        batch, place=(place, column), index=index, wave_S=wave_S
+      )
+
+
+class EvaluationLoader:
+  """Every utterance of a split once, unperturbed, longest first.
+
+  `loader[i]` is a batch of K = `config.eval_batch` places of one utterance
+  each, with the rows of their tasks; process p of P makes the places
+  [p K / P, (p + 1) K / P). Own steps are 0.
+  """
+
+  def __init__(
+    self,
+    split: Utterances,
+    *,
+    tokenizer: Encoder,
+    table: Sequence[str],
+    bounds: Sequence[int],
+    config: DataConfig,
+    process_index: int = 0,
+    process_count: int = 1,
+  ):
+    """Plans the evaluation; the arguments are those of `Loader`.
+
+    Raises:
+      InputError: a recording is longer than `config.max_seconds` or the last
+        bound, a task is not in the table, or K doesn't divide by P.
+    """
+    if config.eval_batch % process_count:
+      raise InputError(
+        "data.eval_batch",
+        expected=f"a multiple of the {process_count} processes",
+        got=str(config.eval_batch),
+      )
+    self._config = config
+    self._bounds = tuple(bounds)
+    pooled = config.grouping == "pooled"
+    self._names = [POOLED] * len(split) if pooled else list(split.tasks)
+    self._row = {name: row for row, name in enumerate(table)}
+    unknown = sorted(set(self._names) - set(self._row))
+    if unknown:
+      raise InputError(
+        "evaluation split",
+        expected=f"the {len(table)} tasks of the table",
+        got=f"{len(unknown)} others ({unknown[0]!r} first)",
+        fix="enroll them or choose the tasks to evaluate",
+      )
+    self._examples = Examples(
+      split, tokenizer=tokenizer, used=np.arange(len(split)), config=config
+    )
+    self._shard_K = _part(
+      range(config.eval_batch), process_index, process_count
+    )
+    self._plan = evaluation_plan(
+      split.samples, bounds=bounds, batch=config.eval_batch
+    )
+
+  def __len__(self) -> int:
+    return len(self._plan)
+
+  def __getitem__(self, position: int) -> EvaluationBatch:
+    """This process's part of evaluation step `position`."""
+    step = self._plan[position]
+    indices_K = step.indices_B[self._shard_K.start : self._shard_K.stop]
+    batch = self._examples.empty_batch(
+      places=len(indices_K),
+      utterances=1,
+      samples=self._bounds[step.bucket],
+      first_id=len(self._row) + self._shard_K.start,
+    )
+    for place, index in enumerate(indices_K.tolist()):
+      if index < 0:
+        continue
+      name = self._names[index]
+      batch.task_K[place] = self._row[name]
+      batch.name_hash_K2[place] = hash_words(name)
+      wave_S = self._examples.read(index)
+      self._examples.lay(batch, place=(place, 0), index=index, wave_S=wave_S)
+    return EvaluationBatch(batch, indices_K)
+
+  def batches(self) -> Iterator[EvaluationBatch]:
+    """All batches, made ahead by threads."""
+    return _ahead(self, start=0, config=self._config)
+
+
+def _ahead(source: Any, *, start: int, config: DataConfig) -> Iterator[Any]:
+  if not 0 <= start <= len(source):
+    raise InputError(
+      "position",
+      expected=f"one of the job's {len(source)} joint steps",
+      got=str(start),
+      fix="resume with the data and the settings of the first run",
+    )
+  return _threaded(source, start=start, config=config)
+
+
+def _threaded(source: Any, *, start: int, config: DataConfig) -> Iterator[Any]:
+  if start == len(source):
+    return
+  dataset = grain.MapDataset.source(source).slice(slice(start, None))
+  options = grain.ReadOptions(
+    num_threads=config.threads, prefetch_buffer_size=config.prefetch
+  )
+  iterator = iter(dataset.to_iter_dataset(options))
+  try:
+    yield from iterator
+  finally:
+    iterator.close()
+
+
+def _members(
+  split: Utterances, *, table: Sequence[str], grouping: str
+) -> list[np.ndarray]:
+  """Indices of each task's utterances, ordered by id."""
+  own: dict[str, list[int]] = {name: [] for name in table}
+  for index in sorted(range(len(split)), key=lambda i: split.ids[i]):
+    name = POOLED if grouping == "pooled" else split.tasks[index]
+    if name in own:
+      own[name].append(index)
+  return [np.asarray(own[name], np.int64) for name in table]
+
+
+def _without(
+  members: list[np.ndarray], *, bad: list[int], table: Sequence[str]
+) -> list[np.ndarray]:
+  """The members that are not `bad`; no task may end up with none."""
+  kept = [own[~np.isin(own, bad)] for own in members]
+  for name, before, after in zip(table, members, kept, strict=True):
+    if len(before) > 0 and len(after) == 0:
+      raise InputError(
+        f"task {name!r}",
+        expected="transcripts that have at least a frame for each label",
+        got=f"none among its {len(before)}",
+        fix="check that recordings and transcripts belong together",
+      )
+  return kept
+
+
+def _divide(
+  config: DataConfig, *, tasks: int, processes: int
+) -> tuple[int, int]:
+  """The places of a batch, and the axis that processes divide."""
+  if tasks < processes and config.utterances_per_task % processes == 0:
+    return min(config.tasks_per_batch, tasks), 1
+  if config.tasks_per_batch % processes:
+    raise InputError(
+      "data.tasks_per_batch",
+      expected=f"a multiple of the {processes} processes",
+      got=str(config.tasks_per_batch),
+      fix="with fewer tasks than processes, data.utterances_per_task may be"
+      " the multiple instead",
+    )
+  rounded_up = -(-tasks // processes) * processes
+  return min(config.tasks_per_batch, rounded_up), 0
+
+
+def _part(whole: range, index: int, count: int) -> range:
+  return whole[len(whole) * index // count : len(whole) * (index + 1) // count]

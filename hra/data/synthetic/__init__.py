@@ -1,0 +1,1 @@
+"""Real speech, synthesised at run time: speakers, sentences, corpora."""

@@ -1,0 +1,32 @@
+"""One process of `hra.data.synthetic.corpus`: a job in JSON as the argument in,
+a line "ID SAMPLES" on standard output for every recording out.
+
+A command line of its own rather than `multiprocessing`: a spawned child would
+import the parent's main module (and JAX with it), a forked one is unsafe once
+JAX has threads.
+"""
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+from hra import config as config_lib
+from hra.config import SyntheticConfig
+from hra.data.synthetic import corpus
+
+
+def main() -> None:
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # removes its folder
+  job = json.loads(sys.argv[1])
+  for name, samples in corpus.speak_all(
+    Path(job["folder"]),
+    spec=config_lib.from_dict(SyntheticConfig, job["spec"]),
+    share=job["share"],
+    shares=job["shares"],
+  ):
+    print(name, samples, flush=True)
+
+
+if __name__ == "__main__":
+  main()

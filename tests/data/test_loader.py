@@ -1,0 +1,403 @@
+import dataclasses
+import threading
+import time
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hra.config import DataConfig
+from hra.data.batching import Batch
+from hra.data.loader import POOLED, EvaluationLoader, Loader
+from hra.errors import InputError
+from hra.keys import hash_words
+
+BOUNDS = (800, 1600, 3200)
+CONFIG = DataConfig(
+  tasks_per_batch=4,
+  utterances_per_task=3,
+  eval_batch=6,
+  speed_low=0.9,
+  speed_high=1.1,
+  noise_probability=0.5,
+)
+
+
+class Example(NamedTuple):
+  wave_S: np.ndarray
+  text: str
+  task: str
+  id: str
+
+
+class FakeSplit:
+  """Utterances whose audio is a function of their ids."""
+
+  def __init__(self, rows, *, delay=0.0):
+    """Rows are (id, task, text, samples)."""
+    self.ids = [row[0] for row in rows]
+    self.tasks = [row[1] for row in rows]
+    self.texts = [row[2] for row in rows]
+    self.samples = np.asarray([row[3] for row in rows], np.int64)
+    self.delay = delay
+    self.cut = 0
+    self.reads = []
+
+  def __len__(self):
+    return len(self.ids)
+
+  def __getitem__(self, index):
+    time.sleep(self.delay)
+    self.reads.append(index)
+    rng = np.random.default_rng(hash_words(self.ids[index]))
+    wave_S = rng.standard_normal(
+      self.samples[index] - self.cut, dtype=np.float32
+    )
+    return Example(
+      wave_S, self.texts[index], self.tasks[index], self.ids[index]
+    )
+
+
+class Characters:
+  def encode(self, text):
+    return [1 + ord(letter) - ord("a") for letter in text]
+
+
+def rows_of(task, *, count, seed=0):
+  rng = np.random.default_rng([seed, *hash_words(task)])
+  return [
+    (
+      f"{task}/{i:03}",
+      task,
+      "".join(rng.choice(list("abcd"), rng.integers(1, 9))),
+      int(rng.integers(100, 3200)),
+    )
+    for i in range(count)
+  ]
+
+
+def loader(rows, table, *, config=CONFIG, steps=9, seed=0, **kwargs):
+  return Loader(
+    rows if isinstance(rows, FakeSplit) else FakeSplit(rows),
+    tokenizer=Characters(),
+    table=table,
+    bounds=BOUNDS,
+    config=config,
+    steps_per_task=steps,
+    seed=seed,
+    **kwargs,
+  )
+
+
+def job(counts, **kwargs):
+  rows = [row for task, n in counts.items() for row in rows_of(task, count=n)]
+  return loader(rows, list(counts), **kwargs)
+
+
+def assert_same(first, second):
+  for name, a, b in zip(Batch._fields, first, second, strict=True):
+    np.testing.assert_array_equal(a, b, err_msg=name)
+    assert a.dtype == b.dtype, name
+
+
+def history(own_loader, task, *, row):
+  """What a task saw at each own step, cut to the valid parts."""
+  seen = {}
+  for i in range(len(own_loader)):
+    batch = own_loader[i]
+    for k in np.flatnonzero(batch.task_K == row):
+      own_step = int(batch.own_step_K[k])
+      assert own_step not in seen
+      np.testing.assert_array_equal(batch.name_hash_K2[k], hash_words(task))
+      seen[own_step] = (
+        batch.wave_KBS.shape[-1],
+        [
+          (
+            batch.wave_KBS[k, b, : batch.lengths_KB[k, b]].tobytes(),
+            batch.labels_KBU[k, b, : batch.label_lengths_KB[k, b]].tolist(),
+          )
+          for b in range(batch.lengths_KB.shape[1])
+        ],
+      )
+  return seen
+
+
+@given(
+  counts=st.lists(st.integers(1, 14), min_size=1, max_size=6),
+  places=st.integers(1, 5),
+  seed=st.integers(0, 3),
+  shuffle=st.randoms(use_true_random=False),
+)
+@settings(max_examples=25, deadline=None)
+def test_a_task_sees_the_same_alone_and_with_others(
+  counts, places, seed, shuffle
+):
+  """Whatever K, the order of the table and the order of the manifest."""
+  names = [f"speaker-{i}" for i in range(len(counts))]
+  rows = {n: rows_of(n, count=c) for n, c in zip(names, counts, strict=True)}
+  together = [row for own in rows.values() for row in own]
+  shuffle.shuffle(together)
+  table = list(names)
+  shuffle.shuffle(table)
+  config = dataclasses.replace(CONFIG, tasks_per_batch=places)
+  joint = loader(together, table, config=config, seed=seed, steps=6)
+  alone = loader(rows[names[0]], names[:1], seed=seed, steps=6)
+  seen = history(joint, names[0], row=table.index(names[0]))
+  assert sorted(seen) == list(range(6))
+  assert seen == history(alone, names[0], row=0)
+
+
+@given(
+  counts=st.lists(st.integers(1, 9), min_size=4, max_size=7),
+  processes=st.sampled_from([2, 4]),
+)
+@settings(max_examples=15, deadline=None)
+def test_shards_concatenate_to_the_whole(counts, processes):
+  tasks = {f"t{i}": count for i, count in enumerate(counts)}
+  config = dataclasses.replace(CONFIG, tasks_per_batch=4)
+  whole = job(tasks, config=config, steps=4)
+  parts = [
+    job(
+      tasks,
+      config=config,
+      steps=4,
+      process_index=p,
+      process_count=processes,
+    )
+    for p in range(processes)
+  ]
+  for i in range(len(whole)):
+    shards = [part[i] for part in parts]
+    joined = [np.concatenate(leaves) for leaves in zip(*shards, strict=True)]
+    assert_same(Batch(*joined), whole[i])
+
+
+def test_a_process_reads_only_its_own_audio():
+  rows = [row for t in "abcd" for row in rows_of(t, count=3)]
+  split = FakeSplit(rows)
+  parts = [
+    loader(split, list("abcd"), process_index=p, process_count=4)
+    for p in range(4)
+  ]
+  parts[0][0]
+  assert len(split.reads) == 3
+  assert len({split.tasks[i] for i in split.reads}) == 1
+
+
+def test_pooled_utterances_are_divided_among_processes():
+  config = dataclasses.replace(CONFIG, grouping="pooled", utterances_per_task=8)
+  rows = [row for t in "abc" for row in rows_of(t, count=9)]
+  whole = loader(rows, [POOLED], config=config)
+  assert whole[0].wave_KBS.shape[:2] == (1, 8)
+  assert whole.shard_axis == 0
+  parts = [
+    loader(rows, [POOLED], config=config, process_index=p, process_count=4)
+    for p in range(4)
+  ]
+  for i in range(len(whole)):
+    shards = [part[i] for part in parts]
+    for name in ("wave_KBS", "lengths_KB", "labels_KBU", "label_lengths_KB"):
+      joined = np.concatenate([getattr(s, name) for s in shards], axis=1)
+      np.testing.assert_array_equal(joined, getattr(whole[i], name))
+    np.testing.assert_array_equal(shards[3].task_K, whole[i].task_K)
+  assert parts[0].shard_axis == 1
+  texts = [
+    tuple(batch.labels_KBU[0, b, : batch.label_lengths_KB[0, b]])
+    for batch in (whole[i] for i in range(4))
+    for b in range(8)
+    if batch.lengths_KB[0, b]
+  ]
+  expected = [tuple(Characters().encode(row[2])) for row in rows]
+  assert sorted(texts) == sorted(expected)
+
+
+@given(start=st.integers(0, 14), threads=st.integers(1, 4))
+@settings(max_examples=8, deadline=None)
+def test_resume_gives_the_rest_bit_for_bit(start, threads):
+  counts = {"a": 9, "b": 2, "c": 14, "d": 5, "e": 1}
+  config = dataclasses.replace(CONFIG, threads=threads, prefetch=3)
+  first = list(job(counts, config=config).batches())
+  resumed = list(job(counts, config=config).batches(start))
+  assert len(first) == len(job(counts, config=config))
+  assert len(resumed) == max(len(first) - start, 0)
+  for ours, theirs in zip(first[start:], resumed, strict=True):
+    assert_same(ours, theirs)
+
+
+def test_places_hold_distinct_tasks_and_out_of_range_ids():
+  own = job({"a": 9, "b": 2, "c": 14, "d": 5, "e": 1}, steps=12)
+  empty_places = 0
+  for batch in own.batches():
+    assert batch.wave_KBS.shape[:2] == batch.lengths_KB.shape == (4, 3)
+    assert batch.wave_KBS.shape[2] in BOUNDS
+    assert len(set(batch.task_K.tolist())) == 4
+    for k, task in enumerate(batch.task_K.tolist()):
+      if batch.lengths_KB[k].any():
+        assert 0 <= task < 5
+        continue
+      empty_places += 1
+      assert task == 5 + k
+      assert not batch.name_hash_K2[k].any()
+      assert batch.own_step_K[k] == 0
+      assert not batch.wave_KBS[k].any()
+      assert not batch.labels_KBU[k].any()
+    past_KBS = np.arange(batch.wave_KBS.shape[2]) >= batch.lengths_KB[..., None]
+    assert not batch.wave_KBS[past_KBS].any()
+  assert empty_places > 0
+
+
+def test_batches_have_the_types_and_shapes_of_the_contract():
+  own = job({"a": 5, "b": 5})
+  batch = own[0]
+  assert own.places == 2  # no more places than tasks
+  dtypes = [leaf.dtype.name for leaf in batch]
+  assert dtypes == [
+    *("float32", "int32", "int32", "int32", "int32", "uint32", "int32")
+  ]
+  assert batch.labels_KBU.shape == (2, 3, 8)
+  assert {own[i].wave_KBS.shape[2] for i in range(len(own))} <= set(BOUNDS)
+
+
+def test_draws_differ_by_step_and_by_place():
+  """One recording, listed three times: it never sounds the same twice."""
+  own = loader([("a/0", "a", "ab", 900)] * 3, ["a"], steps=8)
+  sounds = {wave_S.tobytes() for i in range(8) for wave_S in own[i].wave_KBS[0]}
+  assert len(sounds) == 24
+
+
+def test_unalignable_transcripts_are_left_out_and_named():
+  rows = [
+    ("a/0", "a", "abab", 900),
+    ("a/1", "a", "aabb", 900),
+    ("a/2", "a", "abcabcabcabc", 900),
+  ]
+  config = dataclasses.replace(CONFIG, speed_high=1.0)
+  own = loader(
+    rows, ["a"], config=config, frames=lambda samples: samples // 200 + 1
+  )
+  assert own.unalignable == ("a/1", "a/2")
+  for batch in own.batches():
+    assert batch.label_lengths_KB.tolist() == [[4, 0, 0]]
+
+
+def test_alignment_is_judged_at_the_highest_speed():
+  """900 samples are 720 at speed 1.25: three frames for four labels."""
+  rows = [("a/0", "a", "abab", 900), ("a/1", "a", "aa", 900)]
+  for high, expected in [(1.0, ()), (1.25, ("a/0",))]:
+    config = dataclasses.replace(CONFIG, speed_high=high)
+    own = loader(rows, ["a"], config=config, frames=lambda n: n // 200)
+    assert own.unalignable == expected
+  with pytest.raises(InputError, match=r"task 'a'.*none among its 1"):
+    loader(rows[:1], ["a"], config=config, frames=lambda n: n // 200)
+
+
+def test_bad_input_is_named():
+  rows = rows_of("a", count=3)
+  short = dataclasses.replace(CONFIG, max_seconds=0.01)
+  with pytest.raises(InputError, match=r"utterance 'a/.*max_seconds = 0.01"):
+    loader(rows, ["a"], config=short)
+  with pytest.raises(InputError, match="task 'b'"):
+    loader(rows, ["a", "b"])
+  with pytest.raises(InputError, match=r"tasks_per_batch.*3 processes"):
+    job({"a": 3, "b": 2, "c": 1}, process_count=3)
+  with pytest.raises(InputError, match=r"position.*got 99"):
+    loader(rows, ["a"]).batches(99)
+  split = FakeSplit(rows)
+  own = loader(split, ["a"])
+  split.cut = 1
+  with pytest.raises(
+    InputError, match=r"utterance 'a/.*prepare the data again"
+  ):
+    next(own.batches())
+
+
+def evaluation(rows, table, *, config=CONFIG, **kwargs):
+  return EvaluationLoader(
+    FakeSplit(rows),
+    tokenizer=Characters(),
+    table=table,
+    bounds=BOUNDS,
+    config=config,
+    **kwargs,
+  )
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_evaluation_serves_every_utterance_once_and_unperturbed(processes):
+  rows = [row for t in "abc" for row in rows_of(t, count=7)]
+  split = FakeSplit(rows)
+  table = ["c", "a", "b"]
+  seen = []
+  for p in range(processes):
+    own = evaluation(rows, table, process_index=p, process_count=processes)
+    batches = list(own.batches())
+    for batch, indices_K in batches:
+      assert batch.wave_KBS.shape[:2] == (6 // processes, 1)
+      for k, index in enumerate(indices_K.tolist()):
+        if index < 0:
+          assert batch.task_K[k] == 3 + p * (6 // processes) + k
+          assert not batch.wave_KBS[k].any()
+          continue
+        seen.append(index)
+        length = batch.lengths_KB[k, 0]
+        np.testing.assert_array_equal(
+          batch.wave_KBS[k, 0, :length], split[index].wave_S
+        )
+        assert table[batch.task_K[k]] == split.tasks[index]
+        labels = batch.labels_KBU[k, 0, : batch.label_lengths_KB[k, 0]]
+        assert labels.tolist() == Characters().encode(split.texts[index])
+    assert len(batches) == len(own) == 4
+  assert sorted(seen) == list(range(21))
+
+
+def test_evaluation_refuses_tasks_outside_the_table():
+  rows = [row for t in "abc" for row in rows_of(t, count=2)]
+  with pytest.raises(InputError, match=r"2 others \('b' first\)"):
+    evaluation(rows, ["a"])
+  pooled = dataclasses.replace(CONFIG, grouping="pooled")
+  (batch, _), *_ = evaluation(rows, [POOLED], config=pooled).batches()
+  assert not batch.task_K.any()
+
+
+def test_loading_hides_behind_the_step():
+  """Reading 6 utterances takes 30 ms, a step 30 ms: together not 60."""
+  rows = [row for t in "ab" for row in rows_of(t, count=9)]
+  config = dataclasses.replace(CONFIG, threads=2, prefetch=4)
+  split = FakeSplit(rows, delay=0.005)
+  batches = loader(split, ["a", "b"], config=config, steps=15).batches()
+  next(batches)
+  steps, waited = 0, 0.0
+  while True:
+    time.sleep(0.03)
+    start = time.perf_counter()
+    if next(batches, None) is None:
+      break
+    waited += time.perf_counter() - start
+    steps += 1
+  assert steps >= 14
+  assert waited / steps < 0.02
+
+
+def test_closing_stops_the_threads_and_what_they_had_ahead():
+  before = threading.active_count()
+  config = dataclasses.replace(CONFIG, threads=1, prefetch=8)
+  split = FakeSplit(rows_of("a", count=9), delay=0.01)
+  batches = loader(split, ["a"], config=config).batches()
+  next(batches)
+  batches.close()
+  deadline = time.monotonic() + 5
+  while threading.active_count() > before and time.monotonic() < deadline:
+    time.sleep(0.01)
+  assert threading.active_count() <= before
+  assert len(split.reads) <= 3 * 4
+
+
+def test_nothing_is_made_ahead_without_prefetch():
+  split = FakeSplit(rows_of("a", count=9))
+  own = loader(split, ["a"], config=dataclasses.replace(CONFIG, prefetch=0))
+  batches = own.batches()
+  for step in range(3):
+    assert_same(next(batches), own[step])
+    assert len(split.reads) == 2 * 3 * (step + 1)
