@@ -1,0 +1,1 @@
+"""Evaluation: transcripts of a split -> WER per task with intervals, report."""

@@ -1,0 +1,120 @@
+"""Results -> the plain-text table that a command prints.
+
+At most 100 characters wide, columns aligned, highest WER first.
+"""
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+_HEADER = (
+  "task",
+  "train utts",
+  "words",
+  "backbone WER",
+  "WER",
+  "interval",
+  "change ",
+)
+_NAME_WIDTH = 30
+
+
+def table(results: Mapping[str, Any], *, limit: int = 50) -> str:
+  """One line per task and one for all of them; rates in per cent.
+
+  `change` is WER less backbone WER in points, marked * where its interval
+  doesn't hold zero.
+
+  Args:
+    results: what `hra.evaluate.metrics.score` returned.
+    limit: tasks shown, highest WER first; the others are counted in a line.
+  """
+  tasks = sorted(
+    results["tasks"].items(),
+    key=lambda item: -1 if item[1]["wer"] is None else item[1]["wer"],
+    reverse=True,
+  )
+  trained = [task["train_utterances"] for _, task in tasks]
+  known = [count for count in trained if count is not None]
+  overall = {"train_utterances": sum(known) if known else None}
+  body = [_row(name, task) for name, task in tasks[:limit]]
+  last = _row(f"all {len(tasks)}", {**results["overall"], **overall})
+  rows = [_HEADER, *body, last]
+  widths = [
+    max(_width(row[column]) for row in rows) for column in range(len(_HEADER))
+  ]
+  lines = [_line(row, widths) for row in rows]
+  rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+  lines = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+  hidden = len(tasks) - limit
+  if hidden > 0:
+    lines.insert(-2, f"... and {hidden:,} tasks with a lower WER")
+  return "\n".join(lines)
+
+
+def significant(figures: Mapping[str, Any]) -> bool:
+  """Whether the interval of the change against the backbone excludes zero."""
+  low, high = figures["difference_low"], figures["difference_high"]
+  return low is not None and (high < 0 or low > 0)
+
+
+def points(rate: float | None) -> str:
+  """A difference of rates in points, signed; `-` where there is none."""
+  return "-" if rate is None else f"{100 * rate:+.1f}"
+
+
+def interval(figures: Mapping[str, Any]) -> str:
+  """The interval of the WER in per cent, as `low-high`."""
+  low, high = figures["wer_low"], figures["wer_high"]
+  return "-" if low is None else f"{100 * low:.1f}-{100 * high:.1f}"
+
+
+def percent(rate: float | None, *, digits: int = 1) -> str:
+  """A rate in per cent without the sign; `-` where there is none."""
+  return "-" if rate is None else f"{100 * rate:.{digits}f}"
+
+
+def count(number: int | None) -> str:
+  """With thousands separated; `-` where there is none."""
+  return "-" if number is None else f"{number:,}"
+
+
+def _row(name: str, figures: Mapping[str, Any]) -> tuple[str, ...]:
+  return (
+    _shown(name),
+    count(figures["train_utterances"]),
+    count(figures["words"]),
+    percent(figures["backbone_wer"]),
+    percent(figures["wer"]),
+    interval(figures),
+    points(figures["difference"]) + ("*" if significant(figures) else " "),
+  )
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+  gaps = [
+    " " * (width - _width(cell))
+    for cell, width in zip(row, widths, strict=True)
+  ]
+  numbers = [gap + cell for gap, cell in zip(gaps[1:], row[1:], strict=True)]
+  return "  ".join([row[0] + gaps[0], *numbers]).rstrip()
+
+
+def _shown(name: str) -> str:
+  """A name fit for a terminal: printable, no wider than its column."""
+  name = "".join(mark if mark.isprintable() else "?" for mark in name)
+  if _width(name) <= _NAME_WIDTH:
+    return name
+  while _width(name) > _NAME_WIDTH - 1:
+    name = name[:-1]
+  return name + "…"
+
+
+def _width(text: str) -> int:
+  """Terminal columns: East Asian wide characters take two, marks none."""
+  return sum(
+    0
+    if unicodedata.combining(mark)
+    else 1 + (unicodedata.east_asian_width(mark) in "WF")
+    for mark in text
+  )
