@@ -1,0 +1,1 @@
+"""One absl main per verb; flags live here and nowhere else."""

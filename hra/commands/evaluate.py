@@ -1,0 +1,45 @@
+"""Scores a finished run on a held-out split, beside the frozen backbone.
+
+    hra evaluate --workdir=runs/mine
+
+Writes results.json, transcripts.jsonl and report.html into the run's folder and
+prints a table per task, with bootstrap intervals.
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+from etils import epath
+
+from hra.commands import configs
+from hra.commands.compilation import use_cache
+from hra.files import write_aside
+
+_WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder.")
+_SPLIT = flags.DEFINE_string(
+  "split", "", "A split of the run's data; empty is the configured test split."
+)
+_JSON = flags.DEFINE_string("json", "", "Also write results.json to this file.")
+
+
+def main(argv: Sequence[str]) -> None:
+  del argv
+  use_cache()
+  from hra import jobs, run
+  from hra.evaluate.report import write_report
+  from hra.evaluate.table import table
+
+  workdir = epath.Path(configs.required("workdir", _WORKDIR.value, "runs/mine"))
+  parts = run.reopen(workdir)
+  split = _SPLIT.value or parts.config.data.test_split
+  results = jobs.evaluate(parts, run.trained_state(parts), split=split)
+  print(table(results))
+  if _JSON.value:
+    write_aside(_JSON.value, (workdir / "results.json").read_bytes())
+  print(f"wrote {write_report([workdir], workdir / 'report.html')}")
+
+
+if __name__ == "__main__":
+  from hra.commands import main as cli
+
+  cli.run_verb("evaluate")

@@ -1,0 +1,118 @@
+"""The console script: `hra VERB --flags`.
+
+Bad input is one line on stderr and exit code 2; an interrupted training has
+saved and exits with 75 (EX_TEMPFAIL: run it again).
+"""
+
+import importlib
+import importlib.metadata
+import inspect
+import sys
+import textwrap
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+from absl import app, flags, logging
+
+from hra.commands import configs
+from hra.config import nearest
+from hra.errors import InputError, Interrupted
+
+VERBS = {
+  "quickstart": "adapt synthesised speakers in one job, start to end",
+  "prepare": "recordings and transcripts -> data that training reads",
+  "train": "pretrain or adapt, as the config says; resumes by itself",
+  "evaluate": "WER and CER per task, adapted and backbone",
+  "transcribe": "audio files -> text, with a Submodel or without",
+  "report": "one self-contained HTML page from finished runs",
+}
+
+INTERRUPTED = 75
+
+
+def run() -> None:
+  """The entry point of the `hra` script."""
+  if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
+    print(_usage())
+    sys.exit(0 if len(sys.argv) > 1 else 2)
+  verb = sys.argv.pop(1)
+  if verb == "--version":
+    print(importlib.metadata.version("hra"))
+    return
+  if verb not in VERBS:
+    print(
+      f"hra {verb}: no such verb; did you mean {nearest(verb, VERBS)}?\n\n"
+      f"{_usage()}",
+      file=sys.stderr,
+    )
+    sys.exit(2)
+  run_verb(verb)
+
+
+def run_verb(verb: str) -> None:
+  """Runs one verb's `main` with its flags."""
+  module = _module(f"hra.commands.{verb}")
+
+  def parse(argv: Sequence[str]) -> list[str]:
+    if any(argument in ("-h", "--help") for argument in argv[1:]):
+      print(_help(verb, module))
+      sys.exit(0)
+    try:
+      rest = flags.FLAGS(configs.rewrite(argv))
+    except flags.Error as error:
+      _fail(verb, f"{error}; see hra {verb} --help")
+    if len(rest) > 1 and not getattr(module, "TAKES_FILES", False):
+      _fail(verb, f"expected flags, got {rest[1]!r}; see hra {verb} --help")
+    return rest
+
+  def guarded(argv: Sequence[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
+    try:
+      module.main(argv)
+    except InputError as error:
+      _fail(verb, str(error))
+    except Interrupted as error:
+      _fail(verb, str(error), code=INTERRUPTED)
+
+  app.run(guarded, flags_parser=parse)
+
+
+def _module(name: str) -> ModuleType:
+  """A verb's module; under `python -m` it runs already, as `__main__`."""
+  running = sys.modules["__main__"]
+  spec = getattr(running, "__spec__", None)
+  if spec is not None and spec.name == name:
+    return running
+  return importlib.import_module(name)
+
+
+def _fail(verb: str, message: str, *, code: int = 2) -> NoReturn:
+  print(f"hra {verb}: {message}", file=sys.stderr)
+  sys.exit(code)
+
+
+def _usage() -> str:
+  lines = [f"  hra {verb:<12} {does}" for verb, does in VERBS.items()]
+  return "\n".join(
+    ["usage: hra VERB --flags", "", *lines, "", "hra VERB --help says more"]
+  )
+
+
+def _help(verb: str, module: ModuleType) -> str:
+  """A verb's docstring and its own flags, without absl's hundred others."""
+  parts = [inspect.cleandoc(module.__doc__ or ""), "flags:"]
+  shown = [
+    *flags.FLAGS.get_flags_for_module(module.__name__),
+    *flags.FLAGS.get_flags_for_module(configs.__name__),
+  ]
+  for flag in sorted(shown, key=lambda flag: flag.name):
+    default = "" if flag.default in (None, "", []) else f" [{flag.default}]"
+    text = textwrap.fill(
+      f"{flag.help}{default}",
+      width=78,
+      initial_indent="      ",
+      subsequent_indent="      ",
+    )
+    parts.append(f"  --{flag.name}\n{text}")
+  return "\n".join([f"hra {verb}: {VERBS[verb]}", "", *parts])

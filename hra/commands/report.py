@@ -1,0 +1,51 @@
+"""`hra report`: finished runs -> one self-contained HTML page.
+
+    hra report --run=runs/a
+    hra report --run=runs/a --run=runs/b --out=compared.html
+
+The page shows word error rates before and after adaptation, training curves,
+what a task costs, and the worst utterances. Several runs are compared on top.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+from etils import epath
+
+from hra.errors import InputError
+from hra.evaluate.report import write_report
+
+_RUN = flags.DEFINE_multi_string(
+  "run", [], "Folder of a finished run; repeat it to compare runs."
+)
+_OUT = flags.DEFINE_string(
+  "out",
+  "",
+  "The page's path. Default: report.html in the (first) run's folder.",
+)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Writes the report and prints its path.
+
+  Raises:
+    InputError: no run, or a run that is not finished.
+  """
+  del argv
+  if not _RUN.value:
+    raise InputError(
+      "--run",
+      expected="a finished run's folder",
+      got="none",
+      fix="give --run=FOLDER, once for each run",
+    )
+  out = _OUT.value or epath.Path(_RUN.value[0]) / "report.html"
+  page = write_report(_RUN.value, out)
+  sys.stdout.write(f"report: {page}\n")
+
+
+if __name__ == "__main__":
+  from hra.commands import main as cli
+
+  cli.run_verb("report")

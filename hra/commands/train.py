@@ -1,0 +1,38 @@
+"""Pretrains a backbone, or adapts a frozen one to every task of the data.
+
+    hra train --config=experiments/quickstart.py --workdir=runs/mine \\
+      --config.data.path=data/mine
+
+The run's folder receives config.json, tasks.json, metrics.jsonl, TensorBoard
+events, checkpoints and, at the end, Submodels (or the backbone). The same command
+goes on from the newest checkpoint; Ctrl-C and SIGTERM save first.
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from hra.commands import configs
+from hra.commands.compilation import use_cache
+
+_CONFIG = configs.define()
+_WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder.")
+
+
+def main(argv: Sequence[str]) -> None:
+  del argv
+  use_cache()
+  from hra import jobs, run
+
+  workdir = configs.required("workdir", _WORKDIR.value, "runs/mine")
+  parts = run.assemble(configs.from_flags(), workdir)
+  print(run.describe(parts))
+  trained = jobs.train(parts)
+  print(f"wrote {jobs.finish(parts, trained)}")
+  print(f"next: hra evaluate --workdir={workdir}")
+
+
+if __name__ == "__main__":
+  from hra.commands import main as cli
+
+  cli.run_verb("train")

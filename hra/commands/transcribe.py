@@ -1,0 +1,79 @@
+"""Audio files -> text, with a Submodel or with the bare backbone.
+
+    hra transcribe --workdir=runs/mine --task=anna new/*.wav
+    hra transcribe --backbone=tiny recording.flac
+
+One line a file: its path, a tab, the text.
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+from etils import epath
+
+from hra.commands import configs
+from hra.commands.compilation import use_cache
+from hra.errors import InputError
+
+TAKES_FILES = True
+
+_WORKDIR = flags.DEFINE_string(
+  "workdir", "", "A trained run's folder: its backbone and its Submodels."
+)
+_TASK = flags.DEFINE_string(
+  "task", "", "Whose Submodel to use; empty is the bare backbone."
+)
+_BACKBONE = flags.DEFINE_string(
+  "backbone", "", "A backbone's folder, or tiny; with --workdir, the run's own."
+)
+_BATCH = flags.DEFINE_integer("batch", 16, "Files that are run together.")
+
+
+def main(argv: Sequence[str]) -> None:
+  paths = argv[1:]
+  if not paths:
+    raise InputError(
+      "hra transcribe",
+      expected="audio files",
+      got="none",
+      fix="hra transcribe --workdir=runs/mine --task=NAME FILE...",
+    )
+  use_cache()
+  from hra.data.audio import decode
+
+  recognizer, submodel = _load()
+  for start in range(0, len(paths), _BATCH.value):
+    chosen = paths[start : start + _BATCH.value]
+    texts = recognizer.transcribe(
+      [decode(path) for path in chosen], submodels=[submodel] * len(chosen)
+    )
+    for path, text in zip(chosen, texts, strict=True):
+      print(f"{path}\t{text}", flush=True)
+
+
+def _load():
+  from hra import run, submodels
+  from hra.evaluate.recognizer import load_backbone
+
+  if not _WORKDIR.value:
+    if _TASK.value:
+      configs.required("workdir", "", "runs/mine")
+    return load_backbone(_BACKBONE.value or "tiny"), None
+  workdir = epath.Path(_WORKDIR.value)
+  recognizer = load_backbone(_BACKBONE.value or run.backbone_of(workdir))
+  if not _TASK.value:
+    return recognizer, None
+  store = submodels.Store(workdir / "submodels")
+  if _TASK.value not in store:
+    raise InputError(
+      f"--task={_TASK.value}",
+      expected=f"one of {len(store)} tasks ({', '.join(sorted(store)[:8])}...)",
+      got="an unknown one",
+    )
+  return recognizer, store[_TASK.value]
+
+
+if __name__ == "__main__":
+  from hra.commands import main as cli
+
+  cli.run_verb("transcribe")

@@ -1,0 +1,317 @@
+"""What is done with a run: train it, evaluate it, export its Submodels."""
+
+import dataclasses
+import functools
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import soundfile
+from etils import epath
+from jax.sharding import NamedSharding, PartitionSpec
+
+from hra import submodels
+from hra.adapters import table
+from hra.backbone import store
+from hra.backbone.conformer import Conformer
+from hra.config import SpecAugmentConfig
+from hra.data.audio import encode_int16
+from hra.data.batching import BUCKET_MULTIPLE, Batch
+from hra.data.dataset import Split, open_split, split_names
+from hra.data.loader import EvaluationLoader, Loader
+from hra.dims import SAMPLE_RATE
+from hra.errors import InputError
+from hra.evaluate import metrics
+from hra.evaluate.normalize import normalizer
+from hra.evaluate.transcribe import hypotheses
+from hra.features import specaugment
+from hra.features.frontend import num_frames
+from hra.files import write_aside
+from hra.nn.convolution import subsampled
+from hra.run import Parts, initial_state
+from hra.sharding import BATCH, replicated, shardings
+from hra.train import loop
+from hra.train.state import TrainState
+from hra.train.step import make_step
+
+CLIPS = 12
+"""Worst utterances whose audio is kept for the report."""
+
+
+def train(parts: Parts, *, quiet: bool = False) -> TrainState:
+  """Trains to the end, from the newest checkpoint if there is one.
+
+  Raises:
+    hra.errors.Interrupted: after a signal, when the state is saved.
+  """
+  config = parts.config
+  loader = _loader(parts)
+  _check_divides(parts, loader)
+  if loader.unalignable and not quiet:
+    print(
+      f"left out {len(loader.unalignable)} utterances whose transcripts are too "
+      f"long for their audio, such as {loader.unalignable[0]}"
+    )
+  initial = initial_state(parts)
+  step = jax.jit(
+    make_step(
+      parts.model,
+      parts.optimizers,
+      policy=_policy(config.augment),
+      key=jax.random.key(config.seed + 1),
+    ),
+    donate_argnums=0,
+    out_shardings=(
+      shardings({"": initial}, parts.mesh)[""],
+      replicated(parts.mesh),
+    ),
+  )
+  placement = _placement(parts, axis=loader.shard_axis)
+  evaluate_dev = None
+  if config.data.dev_split in split_names(config.data.path):
+    dev = open_split(config.data.path, config.data.dev_split)
+    evaluate_dev = functools.partial(dev_figures, parts, dev)
+  job = loop.Job(
+    step=step,
+    frozen=parts.frozen,
+    batches=lambda start: (
+      _placed(batch, placement) for batch in loader.batches(start)
+    ),
+    steps=len(loader),
+    evaluate=evaluate_dev,
+  )
+  return loop.run(
+    initial, job, config.train, workdir=parts.workdir, quiet=quiet
+  )
+
+
+def finish(parts: Parts, trained: TrainState) -> epath.Path:
+  """Exports what training made: Submodels, or the backbone."""
+  if not parts.pretraining:
+    return export(parts, trained)
+  return export_backbone(parts, trained, about={"run": parts.config.name})
+
+
+def dev_figures(
+  parts: Parts, split: Split, trained: TrainState
+) -> dict[str, float]:
+  """WER of a split, adapted, for the log."""
+  texts = _texts(parts, trained, split, adapted=True)
+  normalize = normalizer(parts.config.evaluate.normalizer)
+  edits = metrics.count_edits(
+    [normalize(text) for text in split.texts],
+    [normalize(texts[index]) for index in range(len(split))],
+  )
+  return {"dev_wer": float(edits.errors.sum() / max(edits.length.sum(), 1))}
+
+
+def evaluate(
+  parts: Parts, trained: TrainState, *, split: str
+) -> dict[str, Any]:
+  """WER and CER per task, adapted and backbone, into the run's folder.
+
+  Writes results.json, transcripts.jsonl and the audio of the worst utterances.
+  """
+  config = parts.config
+  opened = open_split(config.data.path, split)
+  adapted = _texts(parts, trained, opened, adapted=True)
+  bare = (
+    {} if parts.pretraining else _texts(parts, trained, opened, adapted=False)
+  )
+  transcripts = [
+    metrics.Transcript(
+      id=opened.ids[index],
+      task=opened.tasks[index],
+      reference=opened.texts[index],
+      hypothesis=adapted[index],
+      backbone_hypothesis=bare.get(index),
+      seconds=int(opened.samples[index]) / SAMPLE_RATE,
+    )
+    for index in range(len(opened))
+  ]
+  results = metrics.score(
+    transcripts,
+    config.evaluate,
+    split=split,
+    parameters=parameter_counts(parts, trained),
+    adapter=config.adapter.family,
+    train_utterances=Counter(parts.train_split.tasks),
+  )
+  transcripts = _keep_clips(parts, opened, transcripts)
+  lines = "".join(
+    json.dumps(dataclasses.asdict(transcript)) + "\n"
+    for transcript in transcripts
+  )
+  write_aside(parts.workdir / "transcripts.jsonl", lines.encode())
+  write_aside(
+    parts.workdir / "results.json",
+    (json.dumps(results, indent=2, sort_keys=True) + "\n").encode(),
+  )
+  return results
+
+
+def export(
+  parts: Parts, trained: TrainState, *, dev: Mapping[str, Any] | None = None
+) -> epath.Path:
+  """Writes one Submodel file per task, and the shared parameters once.
+
+  Args:
+    dev: figures by task (as in results.json) to record in each file.
+  """
+  folder = parts.workdir / "submodels"
+  shared = jax.device_get(trained.shared["adapter"])
+  rows = jax.device_get(trained.rows)
+  fingerprint = submodels.save_shared(folder, shared)
+  for place, task in enumerate(parts.tasks):
+    submodels.save(
+      folder,
+      submodels.Submodel(
+        task=task,
+        adapter=parts.config.adapter,
+        row=jax.tree.map(lambda leaf, place=place: leaf[place], rows),
+        shared=shared,
+        backbone_fingerprint=parts.backbone.fingerprint,
+        shared_fingerprint=fingerprint,
+        summary={
+          "run": parts.config.name,
+          "own_steps": parts.config.train.steps,
+          "skipped_steps": int(trained.skipped_N[place]),
+          "dev": (dev or {}).get(task),
+        },
+      ),
+    )
+  return folder
+
+
+def export_backbone(
+  parts: Parts, trained: TrainState, *, about: Mapping[str, Any]
+) -> epath.Path:
+  """Writes the backbone that was pretrained as a folder of its own."""
+  folder = parts.workdir / "backbone"
+  store.save(
+    folder,
+    jax.device_get(_backbone(parts, trained)),
+    frontend=parts.backbone.frontend,
+    tokenizer=parts.backbone.tokenizer,
+    about=about,
+  )
+  return folder
+
+
+def parameter_counts(parts: Parts, trained: TrainState) -> dict[str, int]:
+  """Numbers in the backbone, in what tasks share, and in one task's row."""
+  return {
+    "backbone": table.count(_backbone(parts, trained)),
+    "shared": table.count(trained.shared["adapter"]),
+    "per_task": table.count(trained.rows) // len(parts.tasks),
+  }
+
+
+def _texts(
+  parts: Parts, trained: TrainState, split: Split, *, adapted: bool
+) -> dict[int, str]:
+  longest = -(-int(split.samples.max()) // BUCKET_MULTIPLE) * BUCKET_MULTIPLE
+  bounds = parts.bounds
+  if longest > bounds[-1]:
+    bounds = (*bounds, longest)
+  batches = EvaluationLoader(
+    split,
+    tokenizer=parts.backbone.tokenizer,
+    table=parts.tasks,
+    bounds=bounds,
+    config=parts.config.data,
+  ).batches()
+  return hypotheses(
+    parts.model,
+    _backbone(parts, trained),
+    trained.shared["adapter"],
+    trained.rows,
+    batches,
+    tokenizer=parts.backbone.tokenizer,
+    adapted=adapted,
+  )
+
+
+def _backbone(parts: Parts, trained: TrainState) -> Conformer:
+  return trained.shared.get("backbone", parts.backbone.module)
+
+
+def _loader(parts: Parts) -> Loader:
+  frontend = parts.backbone.frontend
+  return Loader(
+    parts.train_split,
+    tokenizer=parts.backbone.tokenizer,
+    table=parts.tasks,
+    bounds=parts.bounds,
+    config=parts.config.data,
+    steps_per_task=parts.config.train.steps,
+    seed=parts.config.seed,
+    frames=lambda samples: subsampled(num_frames(samples, frontend)),
+  )
+
+
+def _policy(config: SpecAugmentConfig) -> specaugment.Policy | None:
+  if not (config.freq_masks or config.time_masks or config.warp):
+    return None
+  return specaugment.make_policy(config)
+
+
+def _check_divides(parts: Parts, loader: Loader) -> None:
+  devices = int(np.prod([parts.mesh.shape[axis] for axis in BATCH]))
+  size = (loader.places, parts.config.data.utterances_per_task)
+  axis = _split_axis(parts, loader.shard_axis)
+  if size[axis] % devices:
+    field = ("tasks_per_batch", "utterances_per_task")[axis]
+    raise InputError(
+      f"config.data.{field}",
+      expected=f"a multiple of the {devices} devices along the mesh's data and "
+      "fsdp axes",
+      got=str(size[axis]),
+      fix="change it, or config.mesh",
+    )
+
+
+def _split_axis(parts: Parts, process_axis: int) -> int:
+  """The batch's axis that devices divide: the pool's one task can't be split."""
+  return 1 if len(parts.tasks) == 1 else process_axis
+
+
+def _placement(parts: Parts, *, axis: int) -> Batch:
+  """Where each part of a batch goes."""
+  axis = _split_axis(parts, axis)
+  split = NamedSharding(parts.mesh, PartitionSpec(*[None] * axis, BATCH))
+  by_task = split if axis == 0 else replicated(parts.mesh)
+  return Batch(split, split, split, split, by_task, by_task, by_task)
+
+
+def _placed(batch: Batch, placement: Batch) -> Batch:
+  return Batch(
+    *(
+      jax.make_array_from_process_local_data(sharding, leaf)
+      for sharding, leaf in zip(placement, batch, strict=True)
+    )
+  )
+
+
+def _keep_clips(
+  parts: Parts, split: Split, transcripts: list[metrics.Transcript]
+) -> list[metrics.Transcript]:
+  """Keeps the worst utterances' audio; says on their lines where."""
+  folder = parts.workdir / "audio"
+  folder.mkdir(parents=True, exist_ok=True)
+  worst = metrics.worst(transcripts, parts.config.evaluate, count=CLIPS)
+  place = {(each.task, each.id): i for i, each in enumerate(worst)}
+  kept = []
+  for index, transcript in enumerate(transcripts):
+    key = (transcript.task, transcript.id)
+    if key in place:
+      name = f"audio/{place[key]:02d}.wav"
+      wave = encode_int16(split[index].wave_S)
+      with (parts.workdir / name).open("wb") as file:
+        soundfile.write(file, wave, SAMPLE_RATE, format="WAV")
+      transcript = dataclasses.replace(transcript, audio=name)
+    kept.append(transcript)
+  return kept

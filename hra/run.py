@@ -1,0 +1,359 @@
+"""A configuration and a folder -> the parts of a run, in order of dependence.
+
+Every verb and notebook assembles a run here and nowhere else; `hra.jobs` trains
+and evaluates what stands here.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from etils import epath
+
+from hra import config as config_lib
+from hra.adapters import families, table
+from hra.backbone import store
+from hra.backbone.conformer import Conformer
+from hra.checkpoint import Checkpoints
+from hra.config import Config
+from hra.data.batching import bucket_bounds
+from hra.data.dataset import Split, open_split
+from hra.data.loader import POOLED
+from hra.data.prepare import prepare
+from hra.data.synthetic.corpus import synthesize
+from hra.data.tokenizer import Tokenizer
+from hra.dims import SAMPLE_RATE
+from hra.errors import InputError
+from hra.files import absolute, write_aside
+from hra.model import Model
+from hra.sharding import make_mesh, shardings
+from hra.train import optimizer, state
+
+_FREE = (
+  "config.evaluate.",
+  "config.mesh.",
+  "config.data.eval_batch",
+  "config.data.prefetch",
+  "config.data.threads",
+  "config.data.test_split",
+  "config.data.dev_split",
+  "config.train.log_every",
+  "config.train.eval_every",
+  "config.train.save_seconds",
+  "config.train.keep",
+)
+"""Fields that may change between two calls of one run."""
+
+_VERSIONED = ("hra", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
+
+
+class Parts(NamedTuple):
+  """What a run is made of, before anything is trained."""
+
+  config: Config
+  workdir: epath.Path
+  tasks: tuple[str, ...]
+  """Names, in the order of the table's rows."""
+  train_split: Split
+  bounds: tuple[int, ...]
+  """Bucket ends in samples."""
+  backbone: store.StoredBackbone
+  """Trained or frozen, as the mode says."""
+  model: Model
+  optimizers: state.Optimizers
+  mesh: jax.sharding.Mesh
+
+  @property
+  def pretraining(self) -> bool:
+    return self.config.train.mode == "pretrain"
+
+  @property
+  def frozen(self) -> Conformer | None:
+    return None if self.pretraining else self.backbone.module
+
+
+def assemble(config: Config, workdir: epath.PathLike) -> Parts:
+  """Opens the data and the backbone; claims or reopens the run's folder.
+
+  Raises:
+    InputError: bad configuration, data or backbone; a folder of another run.
+  """
+  config_lib.validate(config)
+  workdir = epath.Path(workdir)
+  config = with_data(config, workdir)
+  train_split = open_split(config.data.path, config.data.train_split)
+  pooled = config.data.grouping == "pooled"
+  tasks = (POOLED,) if pooled else tuple(sorted(set(train_split.tasks)))
+  bounds = _bounds(config, train_split)
+  mesh = make_mesh(config.mesh)
+  if config.train.mode == "pretrain":
+    backbone = _fresh_backbone(config, mesh)
+  else:
+    backbone = store.load(
+      config.backbone_path, computed=config.backbone, mesh=mesh
+    )
+  _claim(workdir, config, tasks, backbone=backbone)
+  steps = config.train.steps
+  return Parts(
+    config=config,
+    workdir=workdir,
+    tasks=tasks,
+    train_split=train_split,
+    bounds=bounds,
+    backbone=backbone,
+    model=Model(
+      adapter=families.build(config.adapter, backbone.config),
+      frontend=backbone.frontend,
+    ),
+    optimizers=state.Optimizers(
+      shared=optimizer.build(config.train.shared, steps),
+      rows=optimizer.build(config.train.rows, steps),
+    ),
+    mesh=mesh,
+  )
+
+
+def with_data(config: Config, workdir: epath.Path) -> Config:
+  """The configuration with `data.path` settled and, if synthetic, made.
+
+  Raises:
+    InputError: no path to prepared data; the synthesiser is not installed.
+  """
+  if config.data.source == "prepared":
+    if config.data.path:
+      return _with_path(config, config.data.path)
+    raise InputError(
+      "config.data.path",
+      expected="a folder that hra prepare made",
+      got="nothing",
+      fix="hra prepare --source=MANIFEST --out=data/mine, then "
+      "--config.data.path=data/mine",
+    )
+  path = epath.Path(config.data.path or workdir / "data")
+  manifests = synthesize(path / "corpus", spec=config.synthetic)
+  prepare(
+    manifests,
+    path / "prepared",
+    tokenizer=None
+    if config.train.mode == "pretrain"
+    else epath.Path(store.folder_of(config.backbone_path)) / "tokenizer.model",
+  )
+  return _with_path(config, path / "prepared")
+
+
+def _with_path(config: Config, path: epath.PathLike) -> Config:
+  data = dataclasses.replace(
+    config.data, source="prepared", path=str(absolute(path))
+  )
+  return dataclasses.replace(config, data=data)
+
+
+def reopen(workdir: epath.PathLike) -> Parts:
+  """The parts of the run that stands in a folder.
+
+  Raises:
+    InputError: when the folder is not a run's.
+  """
+  described = _read_claim(epath.Path(workdir))
+  config = config_lib.from_dict(
+    Config, described["config"], path=f"{workdir}/config.json"
+  )
+  return assemble(config, workdir)
+
+
+def initial_state(parts: Parts) -> state.TrainState:
+  """A fresh training state, placed by the sharding table."""
+  fresh = state.init(
+    parts.model.adapter,
+    parts.optimizers,
+    parts.tasks,
+    key=jax.random.key(parts.config.seed),
+    pretrained=parts.backbone.module if parts.pretraining else None,
+  )
+  return jax.device_put(fresh, shardings({"": fresh}, parts.mesh)[""])
+
+
+def trained_state(parts: Parts) -> state.TrainState:
+  """The state of the run's newest checkpoint.
+
+  Raises:
+    InputError: when nothing was trained, or under another configuration.
+  """
+  checkpoints = Checkpoints(
+    parts.workdir / "checkpoints", keep=parts.config.train.keep
+  )
+  restored = checkpoints.restore(initial_state(parts))
+  checkpoints.close()
+  return restored
+
+
+def backbone_of(workdir: epath.PathLike) -> str:
+  """The backbone that a run adapted: the folder its configuration names."""
+  return str(_read_claim(epath.Path(workdir))["config"]["backbone_path"])
+
+
+def describe(parts: Parts) -> str:
+  """What is about to run, for the terminal."""
+  config = parts.config
+  seconds = " / ".join(f"{bound / SAMPLE_RATE:.1f}" for bound in parts.bounds)
+  size = table.count(parts.backbone.module)
+  shared = table.count(
+    jax.eval_shape(parts.model.adapter.init_shared, jax.random.key(0))
+  )
+  row = table.count(
+    jax.eval_shape(parts.model.adapter.init_task, jax.random.key(0))
+  )
+  lines = [
+    f"{config.train.mode}: {len(parts.train_split):,} utterances, "
+    f"{len(parts.tasks):,} task(s), length buckets of {seconds} s",
+    f"backbone {size:,} parameters; adapter {config.adapter.family!r}: "
+    f"{shared:,} shared, {row:,} per task",
+    f"run folder {parts.workdir}",
+  ]
+  return "\n".join(lines)
+
+
+def _bounds(config: Config, split: Split) -> tuple[int, ...]:
+  seconds = config.data.bucket_seconds
+  if not seconds:
+    return bucket_bounds(split.samples, count=config.data.buckets)
+  bounds = tuple(round(end * SAMPLE_RATE) for end in seconds)
+  longest = int(split.samples.max())
+  if list(bounds) != sorted(set(bounds)) or longest > bounds[-1]:
+    raise InputError(
+      "config.data.bucket_seconds",
+      expected="ascending ends that hold the longest recording "
+      f"({longest / SAMPLE_RATE:.2f} s)",
+      got=str(seconds),
+    )
+  return bounds
+
+
+def _fresh_backbone(
+  config: Config, mesh: jax.sharding.Mesh
+) -> store.StoredBackbone:
+  """A randomly initialised backbone for the data's (or the given) tokenizer."""
+  path = config.tokenizer or epath.Path(config.data.path) / "tokenizer.model"
+  tokenizer = Tokenizer.load(path)
+  vocabulary = config.backbone.vocabulary or tokenizer.vocabulary
+  if vocabulary < tokenizer.vocabulary:
+    raise InputError(
+      "config.backbone.vocabulary",
+      expected=f"at least the tokenizer's {tokenizer.vocabulary} labels, or 0",
+      got=str(vocabulary),
+    )
+  backbone = dataclasses.replace(config.backbone, vocabulary=vocabulary)
+  mels = config.features.num_mels * config.features.stack
+  module = Conformer(
+    backbone, mels=mels, key=jax.random.fold_in(jax.random.key(config.seed), 2)
+  )
+  placed = shardings({"backbone": module}, mesh)["backbone"]
+  return store.StoredBackbone(
+    module=jax.device_put(module, placed),
+    config=backbone,
+    frontend=config.features,
+    tokenizer=tokenizer,
+    fingerprint="untrained",
+    about={},
+  )
+
+
+def _claim(
+  workdir: epath.Path,
+  config: Config,
+  tasks: Sequence[str],
+  *,
+  backbone: store.StoredBackbone,
+) -> None:
+  """Writes config.json and tasks.json, or sees that they say the same."""
+  path = workdir / "config.json"
+  if path.exists():
+    _check_same(path, config, tasks, backbone=backbone)
+    return
+  workdir.mkdir(parents=True, exist_ok=True)
+  described = {
+    "config": config_lib.to_dict(config),
+    "backbone_fingerprint": backbone.fingerprint,
+    "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
+    "git": _git_hash(),
+  }
+  write_aside(workdir / "tasks.json", _json({"tasks": list(tasks)}))
+  write_aside(path, _json(described))
+
+
+def _read_claim(workdir: epath.Path) -> dict[str, Any]:
+  path = workdir / "config.json"
+  if not path.exists():
+    raise InputError(
+      path,
+      expected="a run's folder",
+      got="no such file",
+      fix="give the --workdir of `hra train` or `hra quickstart`",
+    )
+  return json.loads(path.read_text())
+
+
+def _check_same(
+  path: epath.Path,
+  config: Config,
+  tasks: Sequence[str],
+  *,
+  backbone: store.StoredBackbone,
+) -> None:
+  described = json.loads(path.read_text())
+  before = _flat(described["config"])
+  before |= {
+    "backbone": described["backbone_fingerprint"],
+    "tasks": json.loads((path.parent / "tasks.json").read_text())["tasks"],
+  }
+  now = _flat(json.loads(config_lib.to_json(config)))
+  now |= {"backbone": backbone.fingerprint, "tasks": list(tasks)}
+  for field in sorted(before.keys() | now.keys()):
+    if field.startswith(_FREE):
+      continue
+    if before.get(field) != now.get(field):
+      raise InputError(
+        f"{path}: {field}",
+        expected=_short(before.get(field)),
+        got=_short(now.get(field)),
+        fix="this folder is another run's: give a fresh --workdir, or its config",
+      )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "config") -> dict[str, Any]:
+  flat: dict[str, Any] = {}
+  for name, value in values.items():
+    path = f"{prefix}.{name}"
+    if isinstance(value, Mapping):
+      flat |= _flat(value, path)
+    else:
+      flat[path] = value
+  return flat
+
+
+def _short(value: Any, *, most: int = 80) -> str:
+  text = repr(value)
+  return text if len(text) <= most else f"{text[:most]}..."
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+  return (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _git_hash() -> str | None:
+  """The checkout's commit, where the program runs from one."""
+  try:
+    done = subprocess.run(
+      ["git", "rev-parse", "HEAD"],
+      cwd=epath.Path(__file__).parent,
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+  except (OSError, subprocess.CalledProcessError):
+    return None
+  return done.stdout.strip()

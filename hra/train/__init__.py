@@ -1,0 +1,1 @@
+"""State, optimizers, the pure step, and the loop with every side effect."""

@@ -1,0 +1,23 @@
+"""What all tests share: a compilation cache, and one tiny shape (d16, 2 layers)."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault(
+  "JAX_COMPILATION_CACHE_DIR",
+  str(Path(tempfile.gettempdir()) / "hra-test-compilation-cache"),
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+@pytest.fixture
+def float64():
+  """64-bit numbers for one test: laws that float32 only approximates."""
+  import jax
+
+  with jax.enable_x64(True):
+    yield

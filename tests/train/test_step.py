@@ -1,0 +1,194 @@
+"""The promises of the training step, on a model of two layers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from hra.config import AdapterConfig
+from hra.train import state
+from hra.train.step import make_step
+
+BOTH = AdapterConfig(width=8, heads="both")
+
+
+def _setup(adapter=tiny.ADAPTER, *, shared_rate=0.01, names=tiny.NAMES):
+  model = tiny.model(adapter)
+  optimizers = tiny.optimizers(shared_rate=shared_rate)
+  step = jax.jit(
+    make_step(model, optimizers, policy=None, key=jax.random.key(1))
+  )
+  fresh = state.init(model.adapter, optimizers, names, key=jax.random.key(2))
+  return step, fresh
+
+
+@pytest.fixture(scope="module")
+def trained():
+  """A step function and a state in which every task moved once."""
+  step, fresh = _setup()
+  backbone = tiny.backbone()
+  after, _ = step(fresh, backbone, tiny.batch(tiny.NAMES[:4]))
+  after, _ = step(after, backbone, tiny.batch(tiny.NAMES[2:]))
+  return step, after, backbone
+
+
+def _row(tree, place):
+  return jax.tree.map(lambda leaf: np.asarray(leaf[place]), tree)
+
+
+def _assert_same(first, second):
+  jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def _differs(first, second) -> bool:
+  pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+  return any(np.any(np.asarray(a) != np.asarray(b)) for a, b in pairs)
+
+
+def test_rows_absent_from_a_batch_do_not_move(trained):
+  step, before, backbone = trained
+  after, _ = step(before, backbone, tiny.batch(("bert", "dora"), places=4))
+  for place, name in enumerate(tiny.NAMES):
+    rows = [_row(s.rows, place) for s in (before, after)]
+    moments = [_row(s.rows_optimizer, place) for s in (before, after)]
+    if name in ("bert", "dora"):
+      assert _differs(*rows)
+      assert _differs(*moments)
+    else:
+      _assert_same(*rows)
+      _assert_same(*moments)
+
+
+def test_frozen_backbone_is_untouched(trained):
+  step, before, backbone = trained
+  copies = [np.array(leaf) for leaf in jax.tree.leaves(backbone)]
+  step(before, backbone, tiny.batch(tiny.NAMES[:4]))
+  _assert_same(copies, jax.tree.leaves(backbone))
+
+
+def test_place_in_the_batch_does_not_matter(trained):
+  step, before, backbone = trained
+  names = tiny.NAMES[:4]
+  forward, _ = step(before, backbone, tiny.batch(names))
+  backward, _ = step(before, backbone, tiny.batch(names[::-1]))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5),
+    forward.rows,
+    backward.rows,
+  )
+
+
+def _poison_audio(before, batch):
+  batch.wave_KBS[1, 0, 500] = np.nan
+  return before, batch
+
+
+def _poison_row(before, batch):
+  rows = jax.tree.map(
+    lambda leaf: leaf.at[batch.task_K[1]].set(jnp.nan), before.rows
+  )
+  return before._replace(rows=rows), batch
+
+
+def _poison_loss(before, batch):
+  # Finite audio, finite row, and a forward pass that overflows.
+  rows = jax.tree.map(
+    lambda leaf: leaf.at[batch.task_K[1]].set(3e38), before.rows
+  )
+  return before._replace(rows=rows), batch
+
+
+@pytest.mark.parametrize("poison", [_poison_audio, _poison_row, _poison_loss])
+def test_a_task_that_is_not_finite_is_as_if_absent(trained, poison):
+  step, before, backbone = trained
+  names = tiny.NAMES[:4]
+  others = tuple(name for name in names if name != names[1])
+  bad, metrics = step(*_poisoned(poison, before, backbone, names))
+  good, _ = step(before, backbone, tiny.batch(others, places=4))
+  assert int(metrics.skipped) == 1
+  assert np.isfinite(metrics.loss_K).all()
+  assert metrics.weight_K[1] == 0
+  assert bad.skipped_N.tolist() == [0, 1, 0, 0, 0, 0]
+  close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # noqa: E731
+  jax.tree.map(close, bad.shared, good.shared)
+  for name in others:
+    place = tiny.NAMES.index(name)
+    jax.tree.map(close, _row(bad.rows, place), _row(good.rows, place))
+
+
+def _poisoned(poison, before, backbone, names):
+  before, batch = poison(before, tiny.batch(names))
+  return before, backbone, batch
+
+
+def test_poisoned_row_and_its_optimizer_are_left_as_they_were(trained):
+  step, before, backbone = trained
+  batch = tiny.batch(tiny.NAMES[:4])
+  batch.wave_KBS[1, 0, 500] = np.nan
+  after, _ = step(before, backbone, batch)
+  _assert_same(_row(before.rows, 1), _row(after.rows, 1))
+  _assert_same(_row(before.rows_optimizer, 1), _row(after.rows_optimizer, 1))
+
+
+def test_a_batch_without_any_good_task_changes_nothing(trained):
+  step, before, backbone = trained
+  batch = tiny.batch(tiny.NAMES[:4])
+  batch.wave_KBS[:, 0, 500] = np.nan
+  after, metrics = step(before, backbone, batch)
+  assert int(metrics.skipped) == 4
+  _assert_same(before.shared, after.shared)
+  _assert_same(before.shared_optimizer, after.shared_optimizer)
+  _assert_same(before.rows, after.rows)
+
+
+def test_padding_changes_nothing_but_rounding(trained):
+  step, before, backbone = trained
+  names = tiny.NAMES[:2]
+  short, first = step(before, backbone, tiny.batch(names))
+  wide, second = step(
+    before, backbone, tiny.batch(names, places=4, samples=12_000)
+  )
+  np.testing.assert_allclose(first.loss_K, second.loss_K[:2], rtol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5),
+    short.rows,
+    wide.rows,
+  )
+
+
+@pytest.mark.parametrize("adapter", [tiny.ADAPTER, BOTH])
+def test_joint_training_equals_training_alone(float64, adapter):
+  """With shared parameters fixed, in float64, to 1e-9."""
+  step, fresh = _setup(adapter, shared_rate=0.0)
+  backbone = tiny.backbone(dtype="float64", param_dtype="float64")
+  model_rows = jax.tree.map(lambda x: x.astype(jnp.float64), fresh)
+  joint = model_rows
+  for own_step in range(5):
+    batch = tiny.batch(tiny.NAMES, own_step=own_step, dtype=np.float64)
+    joint, _ = step(joint, backbone, batch)
+  step_alone, alone = _setup(adapter, shared_rate=0.0, names=("cleo",))
+  alone = jax.tree.map(lambda x: x.astype(jnp.float64), alone)
+  for own_step in range(5):
+    batch = tiny.batch(
+      ("cleo",), names=("cleo",), own_step=own_step, dtype=np.float64
+    )
+    alone, _ = step_alone(alone, backbone, batch)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a[2], b[0], rtol=0, atol=1e-9),
+    joint.rows,
+    alone.rows,
+  )
+  moved = sum(np.abs(leaf[0]).sum() for leaf in jax.tree.leaves(alone.rows))
+  assert moved > 0.01
+
+
+def test_shared_only_has_empty_rows_and_learns():
+  step, fresh = _setup(AdapterConfig(width=8, heads="shared"))
+  assert fresh.rows == {}
+  backbone = tiny.backbone()
+  losses = []
+  for _ in range(5):
+    fresh, metrics = step(fresh, backbone, tiny.batch(tiny.NAMES[:4]))
+    losses.append(float(metrics.loss_K.mean()))
+  assert losses[-1] < losses[0]
