@@ -1,4 +1,4 @@
-"""The bundled backbone: a 0.25M-parameter Conformer on synthetic typical speech.
+"""The bundled backbone: a 0.3M-parameter Conformer on synthetic typical speech.
 
     hra train --config=experiments/tiny_backbone.py --workdir=runs/tiny_backbone
     hra evaluate --workdir=runs/tiny_backbone

@@ -1,6 +1,9 @@
 """Files that are read whole or not at all, local or on gs:// and s3://."""
 
+import json
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from etils import epath
 
@@ -11,6 +14,12 @@ def write_aside(path: epath.PathLike, data: bytes) -> None:
   aside = path.parent / f".{path.name}.{os.getpid()}"
   aside.write_bytes(data)
   aside.replace(path)
+
+
+def write_json(path: epath.PathLike, values: Mapping[str, Any]) -> None:
+  """`write_aside` of JSON for people to read, by sorted keys."""
+  text = json.dumps(values, indent=2, sort_keys=True) + "\n"
+  write_aside(path, text.encode())
 
 
 def absolute(path: epath.PathLike) -> epath.Path:

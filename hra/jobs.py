@@ -11,7 +11,6 @@ import jax
 import numpy as np
 import soundfile
 from etils import epath
-from jax.sharding import NamedSharding, PartitionSpec
 
 from hra import submodels
 from hra.adapters import table
@@ -19,7 +18,7 @@ from hra.backbone import store
 from hra.backbone.conformer import Conformer
 from hra.config import SpecAugmentConfig
 from hra.data.audio import encode_int16
-from hra.data.batching import BUCKET_MULTIPLE, Batch
+from hra.data.batching import BUCKET_MULTIPLE
 from hra.data.dataset import Split, open_split, split_names
 from hra.data.loader import EvaluationLoader, Loader
 from hra.dims import SAMPLE_RATE
@@ -29,11 +28,12 @@ from hra.evaluate.normalize import normalizer
 from hra.evaluate.transcribe import hypotheses
 from hra.features import specaugment
 from hra.features.frontend import num_frames
-from hra.files import write_aside
+from hra.files import write_aside, write_json
 from hra.nn.convolution import subsampled
 from hra.run import Parts, initial_state
-from hra.sharding import BATCH, replicated, shardings
+from hra.sharding import BATCH
 from hra.train import loop
+from hra.train.placement import batch_placement, jit_step, place_batch
 from hra.train.state import TrainState
 from hra.train.step import make_step
 
@@ -56,29 +56,24 @@ def train(parts: Parts, *, quiet: bool = False) -> TrainState:
       f"long for their audio, such as {loader.unalignable[0]}"
     )
   initial = initial_state(parts)
-  step = jax.jit(
-    make_step(
-      parts.model,
-      parts.optimizers,
-      policy=_policy(config.augment),
-      key=jax.random.key(config.seed + 1),
-    ),
-    donate_argnums=0,
-    out_shardings=(
-      shardings({"": initial}, parts.mesh)[""],
-      replicated(parts.mesh),
-    ),
+  step = make_step(
+    parts.model,
+    parts.optimizers,
+    policy=_policy(config.augment),
+    key=jax.random.key(config.seed + 1),
   )
-  placement = _placement(parts, axis=loader.shard_axis)
+  placement = batch_placement(
+    parts.mesh, axis=_split_axis(parts, loader.shard_axis)
+  )
   evaluate_dev = None
   if config.data.dev_split in split_names(config.data.path):
     dev = open_split(config.data.path, config.data.dev_split)
     evaluate_dev = functools.partial(dev_figures, parts, dev)
   job = loop.Job(
-    step=step,
+    step=jit_step(step, initial, parts.mesh),
     frozen=parts.frozen,
     batches=lambda start: (
-      _placed(batch, placement) for batch in loader.batches(start)
+      place_batch(batch, placement) for batch in loader.batches(start)
     ),
     steps=len(loader),
     evaluate=evaluate_dev,
@@ -146,10 +141,7 @@ def evaluate(
     for transcript in transcripts
   )
   write_aside(parts.workdir / "transcripts.jsonl", lines.encode())
-  write_aside(
-    parts.workdir / "results.json",
-    (json.dumps(results, indent=2, sort_keys=True) + "\n").encode(),
-  )
+  write_json(parts.workdir / "results.json", results)
   return results
 
 
@@ -277,23 +269,6 @@ def _check_divides(parts: Parts, loader: Loader) -> None:
 def _split_axis(parts: Parts, process_axis: int) -> int:
   """The batch's axis that devices divide: the pool's one task can't be split."""
   return 1 if len(parts.tasks) == 1 else process_axis
-
-
-def _placement(parts: Parts, *, axis: int) -> Batch:
-  """Where each part of a batch goes."""
-  axis = _split_axis(parts, axis)
-  split = NamedSharding(parts.mesh, PartitionSpec(*[None] * axis, BATCH))
-  by_task = split if axis == 0 else replicated(parts.mesh)
-  return Batch(split, split, split, split, by_task, by_task, by_task)
-
-
-def _placed(batch: Batch, placement: Batch) -> Batch:
-  return Batch(
-    *(
-      jax.make_array_from_process_local_data(sharding, leaf)
-      for sharding, leaf in zip(placement, batch, strict=True)
-    )
-  )
 
 
 def _keep_clips(

@@ -5,6 +5,7 @@ and evaluates what stands here.
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 from etils import epath
 
-from hra import config as config_lib
+from hra import config_tree
 from hra.adapters import families, table
 from hra.backbone import store
 from hra.backbone.conformer import Conformer
@@ -28,10 +29,11 @@ from hra.data.synthetic.corpus import synthesize
 from hra.data.tokenizer import Tokenizer
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
-from hra.files import absolute, write_aside
+from hra.files import absolute, write_json
 from hra.model import Model
 from hra.sharding import make_mesh, shardings
 from hra.train import optimizer, state
+from hra.train.placement import place_state
 
 _FREE = (
   "config.evaluate.",
@@ -82,7 +84,7 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
   Raises:
     InputError: bad configuration, data or backbone; a folder of another run.
   """
-  config_lib.validate(config)
+  config_tree.validate(config)
   workdir = epath.Path(workdir)
   config = with_data(config, workdir)
   train_split = open_split(config.data.path, config.data.train_split)
@@ -159,7 +161,7 @@ def reopen(workdir: epath.PathLike) -> Parts:
     InputError: when the folder is not a run's.
   """
   described = _read_claim(epath.Path(workdir))
-  config = config_lib.from_dict(
+  config = config_tree.from_dict(
     Config, described["config"], path=f"{workdir}/config.json"
   )
   return assemble(config, workdir)
@@ -174,7 +176,7 @@ def initial_state(parts: Parts) -> state.TrainState:
     key=jax.random.key(parts.config.seed),
     pretrained=parts.backbone.module if parts.pretraining else None,
   )
-  return jax.device_put(fresh, shardings({"": fresh}, parts.mesh)[""])
+  return place_state(fresh, parts.mesh)
 
 
 def trained_state(parts: Parts) -> state.TrainState:
@@ -240,17 +242,16 @@ def _fresh_backbone(
   path = config.tokenizer or epath.Path(config.data.path) / "tokenizer.model"
   tokenizer = Tokenizer.load(path)
   vocabulary = config.backbone.vocabulary or tokenizer.vocabulary
-  if vocabulary < tokenizer.vocabulary:
+  if vocabulary != tokenizer.vocabulary:
     raise InputError(
       "config.backbone.vocabulary",
-      expected=f"at least the tokenizer's {tokenizer.vocabulary} labels, or 0",
+      expected=f"the tokenizer's {tokenizer.vocabulary} labels, or 0",
       got=str(vocabulary),
     )
   backbone = dataclasses.replace(config.backbone, vocabulary=vocabulary)
   mels = config.features.num_mels * config.features.stack
-  module = Conformer(
-    backbone, mels=mels, key=jax.random.fold_in(jax.random.key(config.seed), 2)
-  )
+  make = jax.jit(functools.partial(Conformer, backbone, mels=mels))
+  module = make(key=jax.random.fold_in(jax.random.key(config.seed), 2))
   placed = shardings({"backbone": module}, mesh)["backbone"]
   return store.StoredBackbone(
     module=jax.device_put(module, placed),
@@ -276,13 +277,13 @@ def _claim(
     return
   workdir.mkdir(parents=True, exist_ok=True)
   described = {
-    "config": config_lib.to_dict(config),
+    "config": config_tree.to_dict(config),
     "backbone_fingerprint": backbone.fingerprint,
     "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
     "git": _git_hash(),
   }
-  write_aside(workdir / "tasks.json", _json({"tasks": list(tasks)}))
-  write_aside(path, _json(described))
+  write_json(workdir / "tasks.json", {"tasks": list(tasks)})
+  write_json(path, described)
 
 
 def _read_claim(workdir: epath.Path) -> dict[str, Any]:
@@ -310,7 +311,7 @@ def _check_same(
     "backbone": described["backbone_fingerprint"],
     "tasks": json.loads((path.parent / "tasks.json").read_text())["tasks"],
   }
-  now = _flat(json.loads(config_lib.to_json(config)))
+  now = _flat(json.loads(config_tree.to_json(config)))
   now |= {"backbone": backbone.fingerprint, "tasks": list(tasks)}
   for field in sorted(before.keys() | now.keys()):
     if field.startswith(_FREE):
@@ -338,10 +339,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "config") -> dict[str, Any]:
 def _short(value: Any, *, most: int = 80) -> str:
   text = repr(value)
   return text if len(text) <= most else f"{text[:most]}..."
-
-
-def _json(values: Mapping[str, Any]) -> bytes:
-  return (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
 
 
 def _git_hash() -> str | None:

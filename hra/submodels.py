@@ -17,9 +17,9 @@ import safetensors
 import safetensors.numpy
 from etils import epath
 
-from hra import config as config_lib
+from hra import config_tree
 from hra.adapters.interface import Tree
-from hra.backbone.store import hash_tensors
+from hra.backbone.store import hash_tensors, read_tensors
 from hra.config import AdapterConfig
 from hra.errors import InputError
 from hra.files import write_aside
@@ -65,6 +65,9 @@ class Store(Mapping[str, Submodel]):
       )
     return load(path, shared_cache=self._shared)
 
+  def __contains__(self, task: object) -> bool:
+    return isinstance(task, str) and (self._folder / file_name(task)).is_file()
+
   def __iter__(self) -> Iterator[str]:
     for path in sorted(self._folder.glob("*.safetensors")):
       if not path.name.startswith("shared-"):
@@ -100,7 +103,7 @@ def save(folder: epath.Path, submodel: Submodel) -> epath.Path:
   metadata = {
     "format": _FORMAT,
     "task": submodel.task,
-    "adapter": config_lib.to_dict(submodel.adapter),
+    "adapter": config_tree.to_dict(submodel.adapter),
     "backbone": submodel.backbone_fingerprint,
     "shared": submodel.shared_fingerprint,
     "summary": dict(submodel.summary),
@@ -130,10 +133,10 @@ def load(
     cache[fingerprint] = _load_shared(path.parent, fingerprint)
   return Submodel(
     task=metadata["task"],
-    adapter=config_lib.from_dict(
+    adapter=config_tree.from_dict(
       AdapterConfig, metadata["adapter"], path=f"{path}: adapter"
     ),
-    row=_nested(safetensors.numpy.load(path.read_bytes())),
+    row=_nested(read_tensors(path)),
     shared=cache[fingerprint],
     backbone_fingerprint=metadata["backbone"],
     shared_fingerprint=fingerprint,
@@ -152,7 +155,7 @@ def _load_shared(folder: epath.Path, fingerprint: str) -> Tree:
       got="no such file",
       fix="copy the folder whole",
     )
-  tensors = safetensors.numpy.load(path.read_bytes())
+  tensors = read_tensors(path)
   if hash_tensors(tensors) != fingerprint:
     raise InputError(
       path, expected=f"content of hash {fingerprint}", got=hash_tensors(tensors)

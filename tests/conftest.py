@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+# Compiling is what tests wait for, and this halves it; it changes how LLVM emits
+# code, not what XLA computes.
+os.environ["XLA_FLAGS"] = (
+  os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR",

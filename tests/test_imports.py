@@ -12,6 +12,7 @@ PACKAGE = Path(hra.__file__).parent
 ORDER = (
   {"errors", "dims", "files", "keys"},
   {"config"},
+  {"config_tree"},
   {"sharding"},
   {"data", "features", "nn"},
   {"backbone"},

@@ -36,7 +36,9 @@ NAMES = ("anna", "bert", "cleo", "dora", "emil", "fina")
 
 def backbone(seed: int = 0, **changes) -> Conformer:
   config = dataclasses.replace(BACKBONE, **changes)
-  return Conformer(config, mels=FRONTEND.num_mels, key=jax.random.key(seed))
+  # Compiled whole, and so cached: op by op it costs every process seconds.
+  init = jax.jit(lambda key: Conformer(config, mels=FRONTEND.num_mels, key=key))
+  return init(jax.random.key(seed))
 
 
 def model(adapter: AdapterConfig = ADAPTER, **changes) -> Model:

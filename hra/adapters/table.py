@@ -24,7 +24,10 @@ def init_rows(adapter: Adapter, names: Sequence[str], key: jax.Array) -> Tree:
 def gather(table: Tree, task_K: jax.Array) -> Tree:
   """Rows [K, ...] of a table [N, ...]; an id out of range reads zeros."""
   return jax.tree.map(
-    lambda leaf: leaf.at[task_K].get(mode="fill", fill_value=0), table
+    lambda leaf: leaf.at[task_K].get(
+      mode="fill", fill_value=0, wrap_negative_indices=False
+    ),
+    table,
   )
 
 
@@ -35,7 +38,7 @@ def scatter(table: Tree, task_K: jax.Array, rows: Tree) -> Tree:
   """
   return jax.tree.map(
     lambda leaf, row: leaf.at[task_K].set(
-      row, mode="drop", unique_indices=True
+      row, mode="drop", unique_indices=True, wrap_negative_indices=False
     ),
     table,
     rows,

@@ -11,23 +11,33 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
 from etils import epath
 
-from hra import config as config_lib
+from hra import config_tree
 from hra.backbone.conformer import Conformer
 from hra.config import BackboneConfig, FrontendConfig
 from hra.data.tokenizer import Tokenizer
 from hra.errors import InputError
-from hra.files import write_aside
+from hra.files import write_aside, write_json
 from hra.sharding import named_leaves, shardings
 
 BUNDLED = {"tiny": epath.Path(__file__).parent / "bundled" / "tiny"}
 """Backbones that come with the package, by name."""
 
 _FORMAT = 1
+_COMPUTED = ("dtype", "param_dtype", "remat")
+_ARCHITECTURE = "conformer"
+_FIELDS = ("backbone", "features", "tokenizer_hash", "fingerprint", "about")
+_DTYPES = {
+  "F64": np.dtype(np.float64),
+  "F32": np.dtype(np.float32),
+  "F16": np.dtype(np.float16),
+  "BF16": np.dtype(jnp.bfloat16),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,21 +65,19 @@ def save(
   folder = epath.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   tensors = to_tensors(module)
-  fingerprint = _fingerprint(module.config, frontend, tensors)
-  described = {
+  described: dict[str, Any] = {
     "format": _FORMAT,
-    "architecture": "conformer",
-    "backbone": config_lib.to_dict(module.config),
-    "features": config_lib.to_dict(frontend),
+    "architecture": _ARCHITECTURE,
+    "backbone": config_tree.to_dict(module.config),
+    "features": config_tree.to_dict(frontend),
     "tokenizer_hash": tokenizer.hash,
-    "fingerprint": fingerprint,
     "about": dict(about),
   }
+  described["fingerprint"] = _fingerprint(described, tensors)
   write_aside(folder / "model.safetensors", safetensors.numpy.save(tensors))
   write_aside(folder / "tokenizer.model", tokenizer.model)
-  text = json.dumps(described, indent=2, sort_keys=True) + "\n"
-  write_aside(folder / "config.json", text.encode())
-  return fingerprint
+  write_json(folder / "config.json", described)
+  return described["fingerprint"]
 
 
 def load(
@@ -92,14 +100,14 @@ def load(
   """
   folder = folder_of(folder)
   described = _read_config(folder)
-  config = config_lib.from_dict(
+  config = config_tree.from_dict(
     BackboneConfig, described["backbone"], path=f"{folder}/config.json:backbone"
   )
-  frontend = config_lib.from_dict(
+  frontend = config_tree.from_dict(
     FrontendConfig, described["features"], path=f"{folder}/config.json:features"
   )
-  tensors = _read_tensors(folder / "model.safetensors")
-  fingerprint = _fingerprint(config, frontend, tensors)
+  tensors = read_tensors(folder / "model.safetensors")
+  fingerprint = _fingerprint(described, tensors)
   if fingerprint != described["fingerprint"]:
     raise InputError(
       folder / "model.safetensors",
@@ -116,6 +124,13 @@ def load(
     )
   module = from_tensors(tensors, config, frontend, where=str(folder), mesh=mesh)
   tokenizer = Tokenizer.load(folder / "tokenizer.model")
+  if tokenizer.hash != described["tokenizer_hash"]:
+    raise InputError(
+      folder / "tokenizer.model",
+      expected=f"the tokenizer of hash {described['tokenizer_hash']}",
+      got=tokenizer.hash,
+      fix="the folder was changed or mixed: copy it again",
+    )
   about = described["about"]
   return StoredBackbone(module, config, frontend, tokenizer, fingerprint, about)
 
@@ -174,36 +189,66 @@ def _read_config(folder: epath.Path) -> dict[str, Any]:
     )
   try:
     described = json.loads(path.read_text())
-  except json.JSONDecodeError as error:
+  except (json.JSONDecodeError, UnicodeDecodeError) as error:
     raise InputError(path, expected="JSON", got=str(error)) from error
-  if described.get("format") != _FORMAT:
-    raise InputError(
-      path, expected=f"format {_FORMAT}", got=str(described.get("format"))
-    )
+  if not isinstance(described, dict):
+    raise InputError(path, expected="a mapping", got=type(described).__name__)
+  for field, ours in (("format", _FORMAT), ("architecture", _ARCHITECTURE)):
+    if described.get(field) != ours:
+      raise InputError(
+        path, expected=f"{field} {ours}", got=str(described.get(field))
+      )
+  for field in _FIELDS:
+    if field not in described:
+      raise InputError(path, expected=f"the field {field}", got="none")
   return described
 
 
-def _read_tensors(path: epath.Path) -> dict[str, np.ndarray]:
+def read_tensors(path: epath.Path) -> dict[str, np.ndarray]:
+  """The tensors of a safetensors file, local or not.
+
+  Unlike `safetensors.numpy.load`, it reads the bfloat16 that
+  `safetensors.numpy.save` writes.
+
+  Raises:
+    InputError: when the file is missing, cut short or of another format.
+  """
   if not path.is_file():
-    raise InputError(path, expected="the parameters", got="no such file")
+    raise InputError(path, expected="a safetensors file", got="no such file")
   try:
-    return safetensors.numpy.load(path.read_bytes())
+    views = safetensors.deserialize(path.read_bytes())
   except safetensors.SafetensorError as error:
     raise InputError(
       path, expected="a safetensors file", got=str(error)
     ) from error
+  tensors = {}
+  for name, view in views:
+    if view["dtype"] not in _DTYPES:
+      raise InputError(
+        f"{path}: {name}",
+        expected=f"one of {', '.join(_DTYPES)}",
+        got=view["dtype"],
+      )
+    flat = np.frombuffer(view["data"], _DTYPES[view["dtype"]])
+    tensors[name] = flat.reshape(view["shape"])
+  return tensors
 
 
 def _fingerprint(
-  config: BackboneConfig,
-  frontend: FrontendConfig,
-  tensors: Mapping[str, np.ndarray],
+  described: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
 ) -> str:
-  # Not how it is computed, only what: types and remat do not enter.
-  shape = dataclasses.replace(
-    config, dtype="float32", param_dtype="float32", remat="none"
-  )
-  text = config_lib.to_json(shape) + config_lib.to_json(frontend)
+  """Of what config.json says and of the parameters.
+
+  It hashes the text of the folder, not the dataclasses: a field that a later
+  version adds, with a default, leaves fingerprints alone. How it is computed
+  (types, rematerialisation) does not enter.
+  """
+  backbone = {
+    name: value
+    for name, value in described["backbone"].items()
+    if name not in _COMPUTED
+  }
+  text = json.dumps([backbone, described["features"]], sort_keys=True)
   return hash_tensors(tensors, text=text)
 
 

@@ -5,23 +5,25 @@ field of the tree can be set on the command line by its path, as the type that
 the field has: ml_collections' config_flags can't parse `Literal` fields.
 """
 
-import ast
-import dataclasses
+import contextlib
 import importlib.util
+import os
+import traceback
 import types
-from collections.abc import Sequence
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from absl import flags
 from etils import epath
 
-from hra import config as config_lib
-from hra.config import Config, ConfigError
+from hra import config_tree
+from hra.config import Config
 from hra.errors import InputError
+
+Value = TypeVar("Value")
 
 _PREFIX = "--config."
 _SET = "config_set"
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def define(default: str | None = None) -> flags.FlagHolder:
@@ -66,20 +68,27 @@ def experiment(name: str) -> str:
   return str(beside if beside.exists() else inside)
 
 
-def required(flag: str, value: str, example: str) -> str:
-  """A flag's value; an empty one is an error that shows an example."""
-  if not value:
+def required(flag: flags.FlagHolder[Value], example: str) -> Value:
+  """A flag's value.
+
+  Raises:
+    InputError: it is empty; the line shows the example.
+  """
+  if not flag.value:
     raise InputError(
-      f"--{flag}", expected="a value", got="nothing", fix=f"--{flag}={example}"
+      f"--{flag.name}",
+      expected="a value",
+      got="nothing",
+      fix=f"such as --{flag.name}={example}",
     )
-  return value
+  return flag.value
 
 
 def from_flags() -> Config:
   """The configuration that the flags describe, overridden and checked.
 
   Raises:
-    InputError: no such file, a file without get_config(), a bad override.
+    InputError: no such file, one that `load` refuses, a bad override.
   """
   path = flags.FLAGS["config"].value
   if not path:
@@ -91,14 +100,21 @@ def from_flags() -> Config:
     )
   config = load(path)
   for assignment in flags.FLAGS[_SET].value or ():
-    override(config, assignment)
-  config_lib.validate(config)
+    config_tree.override(config, assignment, path=_PREFIX.removesuffix("."))
+  config_tree.validate(config)
   return config
 
 
 def load(path: str) -> Config:
-  """get_config() of an experiment's file."""
-  config = load_module(path).get_config()
+  """get_config() of an experiment's file.
+
+  Raises:
+    InputError: no such file, one that fails (naming the line), or one without a
+      get_config() that returns a Config.
+  """
+  module = load_module(path)
+  with _blamed(path):
+    config = module.get_config()
   if not isinstance(config, Config):
     raise InputError(
       f"{path}: get_config()",
@@ -109,7 +125,12 @@ def load(path: str) -> Config:
 
 
 def load_module(path: str) -> types.ModuleType:
-  """An experiment's file as a module with get_config."""
+  """An experiment's file as a module with get_config.
+
+  Raises:
+    InputError: no such file, one that fails (naming the line), or one without
+      get_config.
+  """
   if not epath.Path(path).is_file():
     raise InputError(
       f"--config={path}",
@@ -121,65 +142,29 @@ def load_module(path: str) -> types.ModuleType:
   if spec is None or spec.loader is None:
     raise InputError(f"--config={path}", expected="a .py file", got="another")
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  if not hasattr(module, "get_config"):
+  with _blamed(path):
+    spec.loader.exec_module(module)
+  if not callable(getattr(module, "get_config", None)):
     raise InputError(path, expected="a function get_config()", got="none")
   return module
 
 
-def override(config: Any, assignment: str) -> None:
-  """Sets one field of a tree in place from `a.b=value`.
-
-  Raises:
-    ConfigError: naming the nearest field, or the type that was expected.
-  """
-  path, equals, text = assignment.partition("=")
-  where = f"{_PREFIX}{path}"
-  if not equals:
-    raise ConfigError(where, expected="=VALUE behind it", got="nothing")
-  node = config
-  *parents, name = path.split(".")
-  for part in [*parents, name]:
-    hints = get_type_hints(type(node))
-    if part not in hints:
-      raise ConfigError(
-        where,
-        expected=f"a field of {type(node).__name__}",
-        got=f"unknown {part!r}",
-        fix=f"did you mean {config_lib.nearest(part, hints)!r}?",
-      )
-    hint = hints[part]
-    if part is not name or node is None:
-      node = getattr(node, part)
-      if not dataclasses.is_dataclass(node):
-        raise ConfigError(where, expected=f"{part} as the last part", got=path)
-  if dataclasses.is_dataclass(hint):
-    raise ConfigError(
-      where, expected=f"a field of {path} behind it", got="the whole group"
-    )
-  setattr(node, name, _parse(text, hint, where))
-
-
-def _parse(text: str, hint: Any, where: str) -> Any:
-  origin = get_origin(hint)
+@contextlib.contextmanager
+def _blamed(path: str) -> Iterator[None]:
+  """Makes whatever the user's code raises one line with the file and line."""
   try:
-    if origin is Literal or hint is str:
-      value: Any = text
-    elif hint is bool:
-      value = _BOOLEANS[text.lower()]
-    elif origin is tuple:
-      value = ast.literal_eval(text)
-      value = tuple(value) if isinstance(value, tuple | list) else (value,)
-    else:
-      value = hint(text)
-  except (ValueError, KeyError, SyntaxError):
-    kind = "a tuple of numbers" if origin is tuple else hint.__name__
-    raise ConfigError(where, expected=kind, got=repr(text)) from None
-  if origin is Literal and text not in get_args(hint):
-    raise ConfigError(
-      where,
-      expected=f"one of {', '.join(get_args(hint))}",
-      got=repr(text),
-      fix=f"did you mean {config_lib.nearest(text, get_args(hint))!r}?",
-    )
-  return value
+    yield
+  except Exception as error:  # the code is the user's: it may raise anything
+    places = [
+      (frame.f_code.co_filename, line)
+      for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    if isinstance(error, SyntaxError):
+      places.append((error.filename or "", error.lineno or 1))
+    here = os.path.abspath(path)
+    lines = [line for file, line in places if os.path.abspath(file) == here]
+    raise InputError(
+      f"{path}:{lines[-1]}" if lines else path,
+      expected="Python that makes a configuration",
+      got=f"{type(error).__name__}: {' '.join(str(error).split())}",
+    ) from error

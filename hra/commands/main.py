@@ -16,7 +16,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from hra.commands import configs
-from hra.config import nearest
+from hra.config_tree import nearest
 from hra.errors import InputError, Interrupted
 
 VERBS = {

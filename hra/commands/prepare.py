@@ -14,6 +14,7 @@ from typing import Any, cast, get_args
 from absl import flags
 from etils import epath
 
+from hra.commands import configs
 from hra.config import PrepareConfig
 from hra.data import prepare
 from hra.data.tokenizer import Kind
@@ -74,9 +75,9 @@ def main(argv: Sequence[str]) -> None:
     InputError: flags, manifests or recordings that can't be used.
   """
   del argv
-  out = _required(_OUT)
+  out = configs.required(_OUT, "data/mine")
   summary = prepare.prepare(
-    _sources(_required(_SOURCE)),
+    _sources(configs.required(_SOURCE, "recordings.jsonl")),
     out,
     tokenizer=_TOKENIZER.value or None,
     vocabulary=_VOCABULARY.value,
@@ -114,17 +115,6 @@ def describe(summary: dict[str, Any]) -> str:
     )
   lines += [f"warning: {warning}" for warning in summary["warnings"]]
   return "\n".join(lines)
-
-
-def _required(flag: flags.FlagHolder[str]) -> str:
-  if not flag.value:
-    raise InputError(
-      f"--{flag.name}",
-      expected="a value",
-      got="none",
-      fix="see `hra prepare --help`",
-    )
-  return flag.value
 
 
 def _sources(source: str) -> dict[str, epath.Path]:

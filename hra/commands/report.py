@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from absl import flags
 from etils import epath
 
-from hra.errors import InputError
+from hra.commands import configs
 from hra.evaluate.report import write_report
 
 _RUN = flags.DEFINE_multi_string(
@@ -33,15 +33,9 @@ def main(argv: Sequence[str]) -> None:
     InputError: no run, or a run that is not finished.
   """
   del argv
-  if not _RUN.value:
-    raise InputError(
-      "--run",
-      expected="a finished run's folder",
-      got="none",
-      fix="give --run=FOLDER, once for each run",
-    )
-  out = _OUT.value or epath.Path(_RUN.value[0]) / "report.html"
-  page = write_report(_RUN.value, out)
+  runs = configs.required(_RUN, "FOLDER")
+  out = _OUT.value or epath.Path(runs[0]) / "report.html"
+  page = write_report(runs, out)
   sys.stdout.write(f"report: {page}\n")
 
 

@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> None:
   use_cache()
   from hra import jobs, run
 
-  workdir = configs.required("workdir", _WORKDIR.value, "runs/mine")
+  workdir = configs.required(_WORKDIR, "runs/mine")
   parts = run.assemble(configs.from_flags(), workdir)
   print(run.describe(parts))
   trained = jobs.train(parts)

@@ -34,6 +34,7 @@ from hra import dims
 from hra.data import audio
 from hra.data.manifest import Problems, Record
 from hra.errors import InputError
+from hra.files import write_aside
 
 _FOLDER = "recordings/1.0.0"
 _SHARD_RECORDS = 1024
@@ -198,10 +199,8 @@ def write(
   writer.problems.raise_any()
   for split, records in splits.items():
     index = _index(folder, split, records, writer.samples[split])
-    file = folder / f"index-{split}.json"
-    aside = folder / f".{file.name}.{os.getpid()}"
-    aside.write_text(json.dumps(index, ensure_ascii=False))
-    aside.replace(file)
+    text = json.dumps(index, ensure_ascii=False)
+    write_aside(folder / f"index-{split}.json", text.encode())
   return writer.rates
 
 

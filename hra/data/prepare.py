@@ -23,8 +23,10 @@ from hra import dims, keys
 from hra.config import PrepareConfig
 from hra.data import dataset, manifest
 from hra.data.manifest import Problems, Record
-from hra.data.tokenizer import Kind, Tokenizer, normalize_transcript
+from hra.data.text import normalize_transcript
+from hra.data.tokenizer import Kind, Tokenizer
 from hra.errors import InputError
+from hra.files import write_aside
 
 TOKENIZER_FILE = "tokenizer.model"
 SUMMARY_FILE = "summary.json"
@@ -114,7 +116,7 @@ def prepare(
       "source_rates": {str(rate): rates[rate] for rate in sorted(rates)},
     }
     text = json.dumps(summary, indent=2, ensure_ascii=False)
-    (aside / SUMMARY_FILE).write_text(text)
+    write_aside(aside / SUMMARY_FILE, text.encode())
   return summary
 
 

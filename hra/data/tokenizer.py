@@ -1,7 +1,7 @@
 """Transcripts <-> label ids, by a Sentencepiece model.
 
-Enters: text in any spelling. `normalize_transcript` makes it what models train
-on and are scored on. Leaves: label ids, where id 0 is the CTC blank.
+Enters: text in any spelling (`hra.data.text` normalises it here). Leaves: label
+ids, where id 0 is the CTC blank.
 
 A model trained here reserves Sentencepiece's padding piece, id 0, as the blank,
 so that its ids are the label ids. In a model from elsewhere whose piece 0 is
@@ -11,46 +11,20 @@ not a padding piece, piece i is label i + 1.
 import hashlib
 import io
 import os
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import sentencepiece
 from etils import epath
 
+from hra.data.text import normalize_transcript
 from hra.errors import InputError
+from hra.files import write_aside
 
 BLANK = 0
 BLANK_LABEL = "<blank>"
 
 Kind = Literal["char", "unigram", "bpe"]
-
-_APOSTROPHES = str.maketrans(
-  dict.fromkeys("\u2019\u2018\u02bc\u0060\u00b4\uff07", "'")
-)
-"""Quotation marks, modifier letter, grave, acute and full width -> '."""
-
-
-def normalize_transcript(text: str) -> str:
-  """Lower case, no punctuation but apostrophes in words, single spaces.
-
-  Letters, digits and marks of every script stay (NFKC); punctuation, symbols
-  and control characters become spaces, and invisible format characters vanish,
-  except the joiners that some scripts spell with. Idempotent.
-  """
-  text = text.translate(_APOSTROPHES)
-  text = unicodedata.normalize("NFKC", text).lower()
-  text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES)
-  spaced = "".join(map(_kept, text))
-  # An apostrophe by itself is a quotation mark.
-  return " ".join(word for word in spaced.split() if word.strip("'"))
-
-
-def _kept(character: str) -> str:
-  category = unicodedata.category(character)
-  if category[0] in "LNM" or character in "'\u200c\u200d":
-    return character
-  return "" if category == "Cf" else " "
 
 
 class Tokenizer:
@@ -155,10 +129,7 @@ class Tokenizer:
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes the model's file, aside and then in place."""
-    file = epath.Path(path)
-    aside = file.parent / f".{file.name}.{os.getpid()}"
-    aside.write_bytes(self.model)
-    aside.replace(file)
+    write_aside(path, self.model)
 
   def encode(self, text: str) -> list[int]:
     """The label ids of the normalised text.

@@ -5,31 +5,26 @@ counted, so that casing, punctuation and (with `whisper`) spelling and numerals
 are no errors.
 """
 
-import re
-import unicodedata
 from collections.abc import Callable
 from typing import Literal
 
+from hra.data.text import normalize_transcript
 from hra.errors import InputError
 
 NormalizerName = Literal["basic", "whisper"]
-
-_APOSTROPHES = "'\u2018\u2019\u02bc"
-_OUTER_APOSTROPHE = re.compile(r"(?<!\S)'+|'+(?!\S)|'{2,}")
 
 
 def normalizer(name: NormalizerName) -> Callable[[str], str]:
   """The function that maps a transcript to what is scored.
 
-  `basic` is Unicode NFKC, lower case, every punctuation mark or symbol a space
-  except an apostrophe inside a word, single spaces. `whisper` is the English
-  normaliser of Radford et al. 2022 (appendix C).
+  `basic` is what models train on (`hra.data.text.normalize_transcript`).
+  `whisper` is the English normaliser of Radford et al. 2022 (appendix C).
 
   Raises:
     InputError: for an unknown name, or where `whisper`'s package is missing.
   """
   if name == "basic":
-    return _basic
+    return normalize_transcript
   if name == "whisper":
     return _whisper()
   raise _unknown(name)
@@ -61,31 +56,6 @@ _DESCRIPTIONS: dict[str, str] = {
 def _unknown(name: str) -> InputError:
   choices = ", ".join(map(repr, _DESCRIPTIONS))
   return InputError("normalizer", expected=f"one of {choices}", got=repr(name))
-
-
-class _Spaces(dict[int, str]):
-  """A `str.translate` table that learns each character once."""
-
-  def __missing__(self, code: int) -> str:
-    character = chr(code)
-    category = unicodedata.category(character)
-    if character in _APOSTROPHES:
-      kept = "'"
-    elif category == "Cf":  # soft hyphens, joiners: invisible inside a word
-      kept = ""
-    else:
-      kept = " " if category[0] in "PSZC" else character
-    self[code] = kept
-    return kept
-
-
-_SPACES = _Spaces()
-
-
-def _basic(text: str) -> str:
-  text = unicodedata.normalize("NFKC", text).lower().translate(_SPACES)
-  text = unicodedata.normalize("NFKC", text)
-  return " ".join(_OUTER_APOSTROPHE.sub(" ", text).split())
 
 
 def _whisper() -> Callable[[str], str]:

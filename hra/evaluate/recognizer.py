@@ -53,6 +53,7 @@ class Recognizer:
     self, waves: Sequence[np.ndarray]
   ) -> tuple[jax.Array, jax.Array]:
     """Waveforms, 16 kHz float32 in [-1, 1] -> mel_BTF, valid frames [B]."""
+    _check_waves(waves)
     wave_BS, lengths_B = _stacked(waves)
     mel = _features(self._bare, wave_BS, lengths_B)
     return mel.mel_TF, mel.length
@@ -104,6 +105,7 @@ class Recognizer:
       InputError: when a waveform is not one-dimensional float, or a Submodel was
         made for another backbone.
     """
+    _check_waves(waves)
     texts = [""] * len(waves)
     for group in self._groups(submodels, len(waves)):
       wave_BS, lengths_B = _stacked([waves[i] for i in group.members])
@@ -190,7 +192,7 @@ class _Group:
     self.active = active
 
 
-def _stacked(waves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _check_waves(waves: Sequence[np.ndarray]) -> None:
   for index, wave in enumerate(waves):
     if np.ndim(wave) != 1 or not np.issubdtype(
       np.asarray(wave).dtype, np.floating
@@ -201,6 +203,9 @@ def _stacked(waves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         got=f"{np.asarray(wave).dtype} of shape {np.shape(wave)}",
         fix="hra.data.audio.decode reads files so",
       )
+
+
+def _stacked(waves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
   lengths_B = np.array([len(wave) for wave in waves], np.int32)
   size = max(-(-int(lengths_B.max(initial=1)) // _ROUND) * _ROUND, _ROUND)
   wave_BS = np.zeros((len(waves), size), np.float32)

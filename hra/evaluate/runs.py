@@ -11,7 +11,8 @@ from typing import Any
 
 from etils import epath
 
-from hra.config import EvalConfig, from_dict
+from hra.config import EvalConfig
+from hra.config_tree import from_dict
 from hra.errors import InputError
 from hra.evaluate.metrics import Transcript
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hra import config as config_lib
+from hra import config_tree
 from hra.config import SpecAugmentConfig
 from hra.errors import InputError
 
@@ -102,7 +102,7 @@ def make_policy(config: SpecAugmentConfig) -> Policy:
   Raises:
     InputError: where options contradict one another.
   """
-  config_lib.validate(config, path="augment")
+  config_tree.validate(config, path="augment")
   values = dataclasses.asdict(config) | {"fill": _FILLS.index(config.fill)}
   arrays = {
     field.name: np.asarray(
@@ -126,7 +126,11 @@ PRESETS: dict[str, Policy] = {
 
 
 def choose(policies: Sequence[Policy], choice_B: jax.Array) -> Policy:
-  """Each utterance's own policy: `policies[choice]`, gathered, for `augment`."""
+  """Each utterance's own policy, `policies[choice]`, for `augment`.
+
+  Domains, or raw utterances beside noise-mixed ones (`probability` 0), thus
+  share one pass; the largest static caps hold for all.
+  """
   statics = {
     field.name: max(getattr(policy, field.name) for policy in policies)
     for field in dataclasses.fields(Policy)
@@ -195,7 +199,7 @@ def augment_one(
     noisy = policy.fill == _FILLS.index("noise")
     fill_TF = jnp.where(noisy, noise_TF.astype(mel_TF.dtype), fill_TF)
   result_TF = jnp.where(freq_F & valid_T1, fill_F, result_TF)
-  result_TF = jnp.where(time_T[:, None] & valid_T1, fill_TF, result_TF)
+  result_TF = jnp.where(time_T[:, None], fill_TF, result_TF)
   return jnp.where(drawn.applied, result_TF, mel_TF)
 
 
@@ -293,7 +297,7 @@ def _time_widths(
 
 
 def _part(ratio: jax.Array | np.ndarray, length: jax.Array) -> jax.Array:
-  """floor(ratio * length), where float32's 0.04 * 50 must not fall under 2."""
+  """floor(ratio * length), where float32's 0.21 * 300 mustn't be 62."""
   return jnp.floor(ratio * length.astype(jnp.float32) + 1e-3).astype(jnp.int32)
 
 
@@ -309,11 +313,11 @@ def _mean(mel_TF: jax.Array, valid_T1: jax.Array) -> jax.Array:
 def warped(
   mel_TF: jax.Array, length: jax.Array | int, drawn: Draw
 ) -> jax.Array:
-  """Gathers and interpolates: the frame at warp(t) is what stood at t.
+  """mel_TF warped in time: what stood at t stands at warp(t).
 
   warp(t) = t (w0 + w) / w0 for t <= w0, else ((len - 1 - w0 - w) t + (len - 1) w)
   / (len - 1 - w0): frames 0 and len - 1 stay where they are. Its inverse is
-  linear on either side too; an interval that shrank to nothing has one frame.
+  linear on either side too: one gather of two neighbours, O(T F).
   """
   frames = jnp.arange(mel_TF.shape[0], dtype=jnp.float32)
   last = jnp.asarray(length - 1, jnp.float32)
@@ -329,9 +333,9 @@ def warped(
   left = jnp.floor(source)
   weight_T1 = (source - left)[:, None]
   index = left.astype(jnp.int32)
-  following = jnp.minimum(index + 1, jnp.maximum(length - 1, 0))
   wide_TF = mel_TF.astype(jnp.promote_types(mel_TF.dtype, jnp.float32))
-  mixed_TF = wide_TF[index] * (1 - weight_T1) + wide_TF[following] * weight_T1
-  # A frame that is hit exactly takes nothing of its neighbour, NaN least of all.
+  mixed_TF = wide_TF[index] * (1 - weight_T1) + wide_TF[index + 1] * weight_T1
+  # A frame that is hit exactly (the last one always is) takes nothing of its
+  # neighbour, NaN least of all.
   mixed_TF = jnp.where(weight_T1 > 0, mixed_TF, wide_TF[index])
   return mixed_TF.astype(mel_TF.dtype)

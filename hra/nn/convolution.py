@@ -59,7 +59,7 @@ class ConvolutionModule(nnx.Module):
     self.depthwise = DepthwiseConvolution(
       width, kernel=kernel, causal=causal, types=types, rngs=rngs
     )
-    self.norm = nnx.LayerNorm(width, rngs=rngs, **types)
+    self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs, **types)
     self.output = nnx.Linear(width, width, rngs=rngs, **types)
 
   def __call__(

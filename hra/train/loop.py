@@ -22,6 +22,7 @@ from hra.config import TrainConfig
 from hra.data.batching import Batch
 from hra.dims import SAMPLE_RATE
 from hra.errors import Interrupted
+from hra.files import write_aside
 from hra.train.state import TrainState
 from hra.train.step import Metrics
 
@@ -117,7 +118,8 @@ class MetricsLog:
     self._path = workdir / "metrics.jsonl"
     lines = self._path.read_text().splitlines() if self._path.exists() else []
     self._lines = [line for line in lines if _step_of(line) <= position]
-    self._path.write_text("".join(f"{line}\n" for line in self._lines))
+    kept = "".join(f"{line}\n" for line in self._lines)
+    write_aside(self._path, kept.encode())
     self._board = SummaryWriter(
       str(workdir / "tensorboard"), purge_step=position + 1, flush_secs=30
     )

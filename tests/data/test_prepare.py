@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from hra.data import dataset, prepare
 from hra.data.manifest import Record
-from hra.data.tokenizer import Tokenizer, normalize_transcript
+from hra.data.text import normalize_transcript
+from hra.data.tokenizer import Tokenizer
 from hra.errors import InputError
 
 _OPTIONS = {"vocabulary": 64, "kind": "char", "seed": 0, "jobs": 2}

@@ -11,7 +11,8 @@ import wave
 import numpy as np
 import pytest
 
-from hra.config import ConfigError, SyntheticConfig
+from hra.config import SyntheticConfig
+from hra.config_tree import ConfigError
 from hra.data.synthetic import (
   acoustics,
   corpus,

@@ -6,10 +6,9 @@ import random
 
 import pytest
 import sentencepiece
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hra.data.tokenizer import Tokenizer, normalize_transcript
+from hra.data.text import normalize_transcript
+from hra.data.tokenizer import Tokenizer
 from hra.errors import InputError
 
 TEXTS = [
@@ -37,37 +36,6 @@ def _foreign() -> Tokenizer:
     minloglevel=2,
   )
   return Tokenizer(model.getvalue())
-
-
-@pytest.mark.parametrize(
-  ("text", "expected"),
-  [
-    ("  Hello,\tWORLD!\n", "hello world"),
-    (
-      "It\u2019s the dogs' \u2018day\u2019 - isn`t it?",
-      "it's the dogs' 'day' isn't it",
-    ),
-    ("rock ' n ' roll", "rock n roll"),
-    ("well-known e.g. 3%", "well known e g 3"),
-    ("ÉTÉ Straße İ", "été straße i̇"),
-    ("ﬁne \uff21\u00ad\ufeffb", "fine ab"),
-    ("मैं हूँ", "मैं हूँ"),
-    (
-      "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
-      "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
-    ),
-    ("?!", ""),
-  ],
-)
-def test_normalize_transcript(text, expected):
-  assert normalize_transcript(text) == expected
-
-
-@given(st.text(max_size=30))
-def test_normalizing_twice_changes_nothing(text):
-  once = normalize_transcript(text)
-  assert normalize_transcript(once) == once
-  assert once == " ".join(once.split())
 
 
 @pytest.mark.parametrize("make", [*KINDS, "foreign"])

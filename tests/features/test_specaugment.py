@@ -133,6 +133,12 @@ def test_adaptive_number_and_size_follow_the_length(length, count, size):
   assert drawn.time_widths_M.max() == max(size - 1, 0)
 
 
+def test_a_part_of_the_length_is_exact():
+  config = SpecAugmentConfig(time_masks=1, time_ratio=0.21)
+  drawn = _draws(_policy(config), 300)
+  assert drawn.time_widths_M.max() == 63
+
+
 def test_adaptive_size_alone_keeps_the_number():
   drawn = _draws(_policy("Conformer"), 400)
   assert (drawn.time_widths_M > 0).any(axis=0).sum() == 10

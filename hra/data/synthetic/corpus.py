@@ -9,6 +9,7 @@ manifests are written last: a folder that has them is complete, one that was
 interrupted goes on from the recordings that it has.
 """
 
+import io
 import json
 import os
 import queue
@@ -24,13 +25,14 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from hra import config as config_lib
+from hra import config_tree
 from hra.config import SyntheticConfig
 from hra.data.synthetic import acoustics, sentences, speakers
 from hra.data.synthetic.espeak import Espeak, version
 from hra.data.synthetic.speakers import Speaker
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
+from hra.files import write_aside
 from hra.keys import host_rng
 
 _FORMAT = 1
@@ -73,7 +75,7 @@ def synthesize(
       a split has too few sentences.
     ConfigError: a field of the spec can't stand.
   """
-  config_lib.validate(spec, path="synthetic")
+  config_tree.validate(spec, path="synthetic")
   if jobs < 1:
     raise InputError("jobs", expected="at least 1", got=str(jobs))
   folder = Path(out)
@@ -198,7 +200,7 @@ def speak_all(
         spec=spec,
         espeak=espeak,
       )
-      _write_wave(path, pcm_S)
+      _write(path, _wave_file(pcm_S))
       yield utterance.id, len(pcm_S)
 
 
@@ -217,7 +219,7 @@ def _run_workers(
     for share in range(jobs):
       job = {
         "folder": str(folder),
-        "spec": config_lib.to_dict(spec),
+        "spec": config_tree.to_dict(spec),
         "share": share,
         "shares": jobs,
       }
@@ -261,7 +263,7 @@ def _identity(spec: SyntheticConfig) -> str:
   record = {
     "format": _FORMAT,
     "espeak": version(),
-    "spec": config_lib.to_dict(spec),
+    "spec": config_tree.to_dict(spec),
   }
   return json.dumps(record, indent=2, sort_keys=True)
 
@@ -302,17 +304,14 @@ def _line(utterance: Utterance, samples: int) -> str:
 
 def _write(path: Path, content: bytes) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
-  aside = path.with_name(f".{path.name}.{os.getpid()}")
-  aside.write_bytes(content)
-  os.replace(aside, path)
+  write_aside(path, content)
 
 
-def _write_wave(path: Path, pcm_S: np.ndarray) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  aside = path.with_name(f".{path.name}.{os.getpid()}")
-  with wave.open(str(aside), "wb") as file:
+def _wave_file(pcm_S: np.ndarray) -> bytes:
+  content = io.BytesIO()
+  with wave.open(content, "wb") as file:
     file.setnchannels(1)
     file.setsampwidth(2)
     file.setframerate(SAMPLE_RATE)
     file.writeframes(pcm_S.astype("<i2").tobytes())
-  os.replace(aside, path)
+  return content.getvalue()

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from hra import config as config_lib
+from hra import config_tree
 from hra.config import SyntheticConfig
 from hra.data.synthetic import corpus
 
@@ -21,7 +21,7 @@ def main() -> None:
   job = json.loads(sys.argv[1])
   for name, samples in corpus.speak_all(
     Path(job["folder"]),
-    spec=config_lib.from_dict(SyntheticConfig, job["spec"]),
+    spec=config_tree.from_dict(SyntheticConfig, job["spec"]),
     share=job["share"],
     shares=job["shares"],
   ):

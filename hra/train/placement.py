@@ -1,0 +1,45 @@
+"""Where the state and the batches of a job go, and the step compiled for it."""
+
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from hra.data.batching import Batch
+from hra.sharding import batch_sharding, replicated, shardings
+from hra.train.state import TrainState
+from hra.train.step import Step
+
+
+def place_state(state: TrainState, mesh: Mesh) -> TrainState:
+  """The state on the mesh, by the sharding table."""
+  return jax.device_put(state, shardings({"": state}, mesh)[""])
+
+
+def jit_step(step: Step, state: TrainState, mesh: Mesh) -> Any:
+  """The compiled step; it donates the state and leaves it where it was."""
+  placed = shardings({"": state}, mesh)[""]
+  return jax.jit(
+    step, donate_argnums=0, out_shardings=(placed, replicated(mesh))
+  )
+
+
+def batch_placement(mesh: Mesh, *, axis: int) -> Batch:
+  """The sharding of each part of a batch that devices divide along `axis`.
+
+  Args:
+    axis: 0 divides the tasks; 1 their utterances, where one task is the pool.
+  """
+  split = batch_sharding(mesh, axis=axis)
+  by_task = split if axis == 0 else replicated(mesh)
+  return Batch(split, split, split, split, by_task, by_task, by_task)
+
+
+def place_batch(batch: Batch, placement: Batch) -> Batch:
+  """This process's part of a batch -> the global batch on the devices."""
+  return Batch(
+    *(
+      jax.make_array_from_process_local_data(sharding, leaf)
+      for sharding, leaf in zip(placement, batch, strict=True)
+    )
+  )

@@ -1,0 +1,174 @@
+"""Mixed requests equal single ones; what a recogniser refuses."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from hra.adapters import families
+from hra.backbone import store
+from hra.config import AdapterConfig
+from hra.data.tokenizer import Tokenizer
+from hra.decoders import ctc
+from hra.errors import InputError
+from hra.evaluate.recognizer import load_backbone
+from hra.features.frontend import log_mel
+from hra.submodels import Submodel
+
+OTHER = AdapterConfig(width=4, head="feed_forward", head_width=4)
+SIZES = (6000, 7999, 4321, 5000, 6789)
+
+
+@pytest.fixture(scope="module")
+def recognizer(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("backbone")
+  store.save(
+    folder,
+    tiny.backbone(),
+    frontend=tiny.FRONTEND,
+    tokenizer=Tokenizer.train(["abcde edcba"], vocabulary=8, kind="char"),
+    about={},
+  )
+  return load_backbone(folder)
+
+
+@pytest.fixture(scope="module")
+def waves():
+  rng = np.random.default_rng(0)
+  return [
+    (0.1 * rng.standard_normal(size)).astype(np.float32) for size in SIZES
+  ]
+
+
+def _submodel(
+  recognizer, seed, *, adapter=tiny.ADAPTER, shared_seed=5
+) -> Submodel:
+  built = families.build(adapter, tiny.BACKBONE)
+  rng = np.random.default_rng(seed)
+  return Submodel(
+    task=f"task {seed}",
+    adapter=adapter,
+    row=jax.tree.map(
+      lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32),
+      jax.eval_shape(built.init_task, jax.random.key(0)),
+    ),
+    shared=jax.device_get(built.init_shared(jax.random.key(shared_seed))),
+    backbone_fingerprint=recognizer.stored.fingerprint,
+    shared_fingerprint=f"of {adapter} {shared_seed}",
+    summary={},
+  )
+
+
+@pytest.fixture(scope="module")
+def submodels(recognizer):
+  """Two speakers of one run, nobody, one of another run, one of another family."""
+  anna, bert = _submodel(recognizer, 1), _submodel(recognizer, 2)
+  return [
+    anna,
+    None,
+    bert,
+    _submodel(recognizer, 3, shared_seed=6),
+    _submodel(recognizer, 4, adapter=OTHER),
+  ]
+
+
+@pytest.fixture(scope="module")
+def one_by_one(recognizer, waves, submodels):
+  """Logits of each waveform's valid frames, asked for by itself."""
+  answers = []
+  for wave, submodel in zip(waves, submodels, strict=True):
+    mel_BTF, lengths_B = recognizer.features([wave])
+    logits, valid = recognizer.logits(mel_BTF, lengths_B, [submodel])
+    answers.append(np.asarray(logits[0, : int(valid[0])]))
+  return answers
+
+
+def test_features_are_those_of_each_wave(recognizer, waves):
+  mel_BTF, lengths_B = recognizer.features(waves)
+  for wave, mel_TF, length in zip(waves, mel_BTF, lengths_B, strict=True):
+    alone = log_mel(jnp.asarray(wave), len(wave), tiny.FRONTEND)
+    assert int(length) == int(alone.length) == (len(wave) - 240) // 160
+    np.testing.assert_allclose(
+      mel_TF[:length], alone.mel_TF[:length], atol=1e-4
+    )
+    assert not mel_TF[length:].any()
+
+
+def test_mixed_logits_equal_one_by_one(
+  recognizer, waves, submodels, one_by_one
+):
+  logits_BTV, valid_B = recognizer.logits(
+    *recognizer.features(waves), submodels
+  )
+  for logits, valid, alone in zip(logits_BTV, valid_B, one_by_one, strict=True):
+    assert int(valid) == len(alone)
+    np.testing.assert_allclose(
+      logits[: len(alone)], alone, atol=2e-5 * np.abs(alone).max()
+    )
+
+
+def test_submodels_change_what_is_heard_and_none_does_not(
+  recognizer, waves, one_by_one
+):
+  bare_BTV, valid_B = recognizer.logits(*recognizer.features(waves))
+  for member, alone in enumerate(one_by_one):
+    bare = np.asarray(bare_BTV[member, : int(valid_B[member])])
+    largest = np.abs(bare - alone).max() / np.abs(bare).max()
+    if member == 1:  # the one without a Submodel
+      assert largest < 1e-4
+    else:
+      assert largest > 1e-2
+
+
+def test_transcribe_says_what_the_logits_say(
+  recognizer, waves, submodels, one_by_one
+):
+  texts = recognizer.transcribe(waves, submodels)
+  expected = [
+    recognizer.stored.tokenizer.decode(ctc.collapse(alone.argmax(axis=1)))
+    for alone in one_by_one
+  ]
+  assert texts == expected
+  assert len(set(texts)) > 1
+
+
+def test_nothing_asked_nothing_answered(recognizer):
+  assert recognizer.transcribe([]) == []
+
+
+def test_wrong_number_of_submodels(recognizer, waves):
+  with pytest.raises(InputError, match="submodels: expected one for each of 5"):
+    recognizer.transcribe(waves, [None, None])
+
+
+@pytest.mark.parametrize(
+  "wave",
+  [
+    np.zeros(8000, np.int16),
+    np.zeros((2, 8000), np.float32),
+    np.zeros((), np.float32),
+  ],
+)
+def test_wave_that_is_no_mono_float_is_named(recognizer, waves, wave):
+  """By its place in the request, also where a request is run in groups."""
+  chosen = [
+    _submodel(recognizer, 1, adapter=OTHER),
+    None,
+    _submodel(recognizer, 1),
+  ]
+  with pytest.raises(InputError, match="waveform 2: expected one-dimensional"):
+    recognizer.transcribe([*waves[:2], wave], chosen)
+  with pytest.raises(InputError, match="waveform 1: expected one-dimensional"):
+    recognizer.features([waves[0], wave])
+
+
+def test_submodel_of_another_backbone_is_refused(recognizer, waves):
+  submodel = _submodel(recognizer, 1)
+  other = dataclasses.replace(submodel, backbone_fingerprint="0" * 32)
+  with pytest.raises(InputError) as refused:
+    recognizer.transcribe(waves[:2], [None, other])
+  assert "'task 1'" in str(refused.value)
+  assert "0" * 32 in str(refused.value)

@@ -1,0 +1,291 @@
+"""The configuration's tree: round trips, errors that help, setting by path."""
+
+import dataclasses
+import json
+import math
+from typing import get_origin, get_type_hints
+
+import pytest
+
+from hra import config as config_lib
+from hra import config_tree
+from hra.config import (
+  AdapterConfig,
+  BackboneConfig,
+  Config,
+  DataConfig,
+  EvalConfig,
+  FrontendConfig,
+  OptimizerConfig,
+  SpecAugmentConfig,
+  SyntheticConfig,
+  TrainConfig,
+)
+from hra.config_tree import ConfigError
+
+GROUPS = [
+  cls
+  for cls in vars(config_lib).values()
+  if isinstance(cls, type) and dataclasses.is_dataclass(cls)
+]
+
+
+def _leaves(cls: type, prefix: str = ""):
+  for name, hint in get_type_hints(cls).items():
+    if dataclasses.is_dataclass(hint):
+      yield from _leaves(hint, f"{prefix}{name}.")
+    else:
+      yield f"{prefix}{name}", hint
+
+
+def _get(config, path: str):
+  for name in path.split("."):
+    config = getattr(config, name)
+  return config
+
+
+def _changed() -> Config:
+  return Config(
+    name="other",
+    adapter=AdapterConfig(head="feed_forward", width=7),
+    data=DataConfig(bucket_seconds=(1.5, 3.0), source="synthetic"),
+    train=TrainConfig(rows=OptimizerConfig(learning_rate=0.25)),
+  )
+
+
+@pytest.mark.parametrize("cls", GROUPS, ids=lambda cls: cls.__name__)
+def test_every_default_validates(cls):
+  config_tree.validate(cls())
+
+
+@pytest.mark.parametrize("config", [Config(), _changed()])
+def test_a_tree_comes_back_from_json(config):
+  again = config_tree.from_dict(Config, json.loads(config_tree.to_json(config)))
+  assert again == config
+  assert again.data.bucket_seconds == config.data.bucket_seconds
+  assert config_tree.to_json(again) == config_tree.to_json(config)
+
+
+def test_json_has_sorted_keys_whatever_the_order_of_fields():
+  """One tree, one text."""
+
+  def is_sorted(tree):
+    nested = [value for value in tree.values() if isinstance(value, dict)]
+    return list(tree) == sorted(tree) and all(map(is_sorted, nested))
+
+  assert is_sorted(json.loads(config_tree.to_json(Config())))
+
+
+def test_absent_fields_have_their_defaults():
+  made = config_tree.from_dict(Config, {"adapter": {"width": 3}})
+  assert made == Config(adapter=AdapterConfig(width=3))
+
+
+@pytest.mark.parametrize(
+  ("values", "message"),
+  [
+    (
+      {"adaptr": {}},
+      r"c\.adaptr: .* unknown 'adaptr'; did you mean 'adapter'\?",
+    ),
+    (
+      {"train": {"rows": {"warmup": 1}}},
+      r"c\.train\.rows\.warmup: .* did you mean 'warmup_steps'\?",
+    ),
+    ({"adapter": {"width": "3"}}, r"width: expected int, got '3' \(str\)"),
+    ({"adapter": {"width": True}}, r"width: expected int, got True \(bool\)"),
+    ({"adapter": {"width": 3.0}}, r"width: expected int, got 3.0 \(float\)"),
+    ({"backbone": {"causal": 1}}, r"causal: expected bool, got 1 \(int\)"),
+    ({"name": None}, r"name: expected str, got None"),
+    ({"adapter": [1]}, r"c\.adapter: expected the fields of AdapterConfig"),
+    (
+      {"adapter": {"family": "hrs"}},
+      r"expected one of 'hra', 'none', got 'hrs'; did you mean 'hra'\?",
+    ),
+    ({"adapter": {"family": 1}}, r"family: expected one of 'hra', 'none'"),
+    (
+      {"data": {"bucket_seconds": 1.0}},
+      r"bucket_seconds: expected a tuple of float, got 1.0",
+    ),
+    (
+      {"data": {"bucket_seconds": [1.0, "2"]}},
+      r"bucket_seconds\[1\]: expected float, got '2'",
+    ),
+  ],
+)
+def test_from_dict_names_what_is_wrong(values, message):
+  with pytest.raises(ConfigError, match=message) as caught:
+    config_tree.from_dict(Config, values, path="c")
+  assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+  "field",
+  [path for path, hint in _leaves(Config) if hint is float],
+)
+def test_floats_are_finite(field, value):
+  config = Config()
+  *groups, leaf = field.split(".")
+  setattr(_get(config, ".".join(groups)), leaf, value)
+  with pytest.raises(ConfigError, match=f"config.{field}: .*a finite number"):
+    config_tree.validate(config)
+
+
+def test_a_tuple_of_floats_is_finite():
+  with pytest.raises(ConfigError, match=r"bucket_seconds\[1\]: .*finite"):
+    config_tree.validate(DataConfig(bucket_seconds=(1.0, math.nan)))
+
+
+@pytest.mark.parametrize(
+  ("config", "field"),
+  [
+    (BackboneConfig(width=64, heads=5), "heads"),
+    (BackboneConfig(heads=0), "heads"),
+    (BackboneConfig(layers=0), "layers"),
+    (AdapterConfig(width=0), "width"),
+    (OptimizerConfig(learning_rate=-1.0), "learning_rate"),
+    (DataConfig(speed_low=1.1, speed_high=1.0), "speed_low"),
+    (DataConfig(threads=0), "threads"),
+    (TrainConfig(keep=0), "keep"),
+    (EvalConfig(confidence=1.0), "confidence"),
+    (EvalConfig(bootstrap=99), "bootstrap"),
+    (SyntheticConfig(snr_low=50.0), "snr_low"),
+    (FrontendConfig(fft_length=399), "fft_length"),
+    (FrontendConfig(high_hz=8001.0), "high_hz"),
+    (FrontendConfig(low_hz=8000.0), "high_hz"),
+    (SpecAugmentConfig(probability=1.5), "probability"),
+    (SpecAugmentConfig(freq_masks=1, freq_width=0), "freq_width"),
+    (SpecAugmentConfig(time_masks=1, time_width=0), "time_width"),
+    (SpecAugmentConfig(time_masks=1, time_size=0.1), "time_width"),
+    (
+      SpecAugmentConfig(
+        time_masks=1, time_width=0, time_size=0.2, time_ratio=0.1
+      ),
+      "time_ratio",
+    ),
+    (SpecAugmentConfig(time_multiplicity=0.1), "time_masks"),
+    (SpecAugmentConfig(fill="nois"), "fill"),  # type: ignore[arg-type]
+  ],
+)
+def test_validate_refuses_what_cannot_stand(config, field):
+  with pytest.raises(ConfigError, match=rf"^here\.{field}: expected "):
+    config_tree.validate(config, path="here")
+
+
+def test_validate_looks_into_groups_and_refuses_other_groups():
+  with pytest.raises(ConfigError, match=r"config\.train\.rows\.clip_norm"):
+    config_tree.validate(
+      Config(train=TrainConfig(rows=OptimizerConfig(clip_norm=-1.0)))
+    )
+  for wrong in (None, DataConfig(), {"width": 3}):
+    with pytest.raises(ConfigError, match=r"adapter: expected AdapterConfig"):
+      config_tree.validate(Config(adapter=wrong))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+  ("assignment", "value"),
+  [
+    ("seed=7", 7),
+    ("seed=-7", -7),
+    ("name=a=b, c", "a=b, c"),
+    ("name=", ""),
+    ("adapter.width=64", 64),
+    ("adapter.head=feed_forward", "feed_forward"),
+    ("train.rows.learning_rate=3e-4", 3e-4),
+    ("train.rows.learning_rate=1", 1.0),
+    ("backbone.causal=true", True),
+    ("backbone.causal=1", True),
+    ("backbone.causal=False", False),
+    ("data.bucket_seconds=1.5,3", (1.5, 3.0)),
+    ("data.bucket_seconds=(1.5, 3)", (1.5, 3.0)),
+    ("data.bucket_seconds=[2]", (2.0,)),
+    ("data.bucket_seconds=(2,)", (2.0,)),
+    ("data.bucket_seconds=2", (2.0,)),
+    ("data.bucket_seconds=()", ()),
+    ("data.bucket_seconds=", ()),
+  ],
+)
+def test_override_sets_one_field(assignment, value):
+  config = Config(data=DataConfig(bucket_seconds=(9.0,)), name="before")
+  before = config_tree.to_dict(config)
+  config_tree.override(config, assignment)
+  field = assignment.split("=")[0]
+  assert _get(config, field) == value
+  assert type(_get(config, field)) is type(value)
+  for path, _ in _leaves(Config):
+    if path != field:
+      part = before
+      for name in path.split("."):
+        part = part[name]
+      assert _get(config, path) == part
+
+
+@pytest.mark.parametrize(("field", "hint"), list(_leaves(Config)))
+def test_every_field_can_be_set_to_what_it_is(field, hint):
+  config = Config()
+  value = _get(config, field)
+  text = ",".join(map(str, value)) if get_origin(hint) is tuple else value
+  config_tree.override(config, f"{field}={text}")
+  assert config == Config()
+
+
+@pytest.mark.parametrize(
+  ("assignment", "message"),
+  [
+    ("adapter.widht=3", r"^--c\.adapter\.widht: .*did you mean 'width'\?"),
+    ("adaptr.width=3", r"^--c\.adaptr\.width: .*did you mean 'adapter'\?"),
+    ("=3", r"unknown ''"),
+    ("adapter.=3", r"unknown ''"),
+    ("adapter.width", r"^--c\.adapter\.width: expected =VALUE"),
+    (
+      "adapter=3",
+      r"one of its fields \(family, .* such as --c\.adapter\.family=",
+    ),
+    ("train.rows=3", r"one of its fields \(learning_rate, "),
+    ("adapter.width.bits=3", r"expected nothing below 'width', .* got bits"),
+    ("seed.a.b=3", r"expected nothing below 'seed', .* got a\.b"),
+    ("adapter.width=wide", r"expected int, got 'wide'"),
+    ("adapter.width=3.0", r"expected int, got '3.0'"),
+    ("train.save_seconds=soon", r"expected float, got 'soon'"),
+    ("train.save_seconds=nan", r"expected a finite number, got nan"),
+    ("train.save_seconds=1e999", r"expected a finite number, got inf"),
+    ("backbone.causal=yes", r"expected bool, got 'yes'"),
+    (
+      "adapter.head=feedforward",
+      r"one of 'linear', 'feed_forward', .*did you mean 'feed_forward'\?",
+    ),
+    ("data.bucket_seconds=1,x", r"bucket_seconds\[1\]: expected float"),
+    ("data.bucket_seconds=1,,2", r"bucket_seconds\[1\]: expected float"),
+    ("data.bucket_seconds=inf", r"expected a finite number"),
+  ],
+)
+def test_override_refuses_and_changes_nothing(assignment, message):
+  config = Config()
+  with pytest.raises(ConfigError, match=message) as caught:
+    config_tree.override(config, assignment, path="--c")
+  assert "\n" not in str(caught.value)
+  assert config == Config()
+
+
+def test_the_same_name_twice_in_a_path_is_walked():
+  """A group and its field may share a name."""
+
+  @dataclasses.dataclass
+  class Inner:
+    data: int = 0
+
+  @dataclasses.dataclass
+  class Outer:
+    data: Inner = dataclasses.field(default_factory=Inner)
+
+  outer = Outer()
+  config_tree.override(outer, "data.data=3")
+  assert outer.data.data == 3
+
+
+def test_nearest_is_the_closest_spelling():
+  assert config_tree.nearest("lerning_rate", ["width", "learning_rate"]) == (
+    "learning_rate"
+  )
+  assert config_tree.nearest("zzz", ["only"]) == "only"

@@ -1,0 +1,208 @@
+"""Submodel files: round trips, names that file systems dislike, refusals."""
+
+import dataclasses
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hra import submodels
+from hra.adapters import families
+from hra.config import AdapterConfig
+from hra.errors import InputError
+from hra.submodels import Store, Submodel
+
+SUMMARY = {"own_steps": 40, "dev_wer": 0.25, "backbone_dev_wer": 0.5}
+NAMES = [
+  "anna",
+  "Anna Þórsdóttir",
+  "../escape",
+  "/etc/passwd",
+  "a/b",
+  "a_b",
+  "a%2Fb",
+  ".hidden",
+  "..",
+  "shared-0123",
+  "%73hared-0123",
+  "x" * 300,
+  "x" * 299 + "y",
+  "患者" * 60,
+  "CON: aux?*",
+  "tab\tand\nline",
+  "trailing. ",
+]
+
+
+def _random(shapes, seed):
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+    lambda leaf: rng.standard_normal(leaf.shape).astype(leaf.dtype), shapes
+  )
+
+
+def _submodel(folder, task, *, adapter=tiny.ADAPTER, seed=1, shared_seed=0):
+  """A Submodel with random numbers, its shared parameters in the folder."""
+  built = families.build(adapter, tiny.BACKBONE)
+  key = jax.random.key(0)
+  shared = _random(jax.eval_shape(built.init_shared, key), shared_seed)
+  return Submodel(
+    task=task,
+    adapter=adapter,
+    row=_random(jax.eval_shape(built.init_task, key), seed),
+    shared=shared,
+    backbone_fingerprint="f" * 32,
+    shared_fingerprint=submodels.save_shared(folder, shared),
+    summary=SUMMARY,
+  )
+
+
+def _assert_equal(first, second):
+  for field in dataclasses.fields(Submodel):
+    ours, theirs = getattr(first, field.name), getattr(second, field.name)
+    if field.name in ("row", "shared"):
+      jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    else:
+      assert ours == theirs
+
+
+@pytest.mark.parametrize(
+  "adapter",
+  [
+    AdapterConfig(width=8),
+    AdapterConfig(width=8, head="feed_forward", head_width=4, heads="both"),
+    AdapterConfig(width=8, heads="shared"),
+    AdapterConfig(family="none"),
+  ],
+)
+def test_what_was_saved_comes_back_bit_for_bit(tmp_path, adapter):
+  submodel = _submodel(tmp_path, "anna", adapter=adapter)
+  path = submodels.save(tmp_path, submodel)
+  _assert_equal(submodels.load(path), submodel)
+  _assert_equal(Store(tmp_path)["anna"], submodel)
+
+
+def test_store_is_a_mapping_of_every_name(tmp_path):
+  folder = tmp_path / "store"
+  folder.mkdir()
+  saved = {}
+  for seed, name in enumerate(NAMES):
+    saved[name] = _submodel(folder, name, seed=seed)
+    path = submodels.save(folder, saved[name])
+    assert path.parent == folder
+    assert path.is_file()
+  store = Store(folder)
+  assert len(store) == len(NAMES)
+  assert set(store) == set(NAMES)
+  for name, submodel in store.items():
+    _assert_equal(submodel, saved[name])
+  assert "anna" in store
+  assert "bert" not in store
+  assert store.get("bert") is None
+  with pytest.raises(
+    KeyError, match="no Submodel of task 'bert'; there are 17"
+  ):
+    store["bert"]
+  # Nothing outside, nothing besides: one shared file for all of them.
+  assert list(tmp_path.iterdir()) == [folder]
+  assert len(list(folder.glob("shared-*"))) == 1
+  assert len(list(folder.iterdir())) == len(NAMES) + 1
+
+
+@given(
+  st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+  st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+)
+def test_file_names_are_distinct_and_safe(first, second):
+  names = [submodels.file_name(name) for name in (first, second)]
+  assert (names[0] == names[1]) == (first == second)
+  for name in names:
+    assert len(name.encode()) < 200
+    assert name.isprintable()
+    assert not set(name) & set('/\\:*?"<>|')
+    assert not name.startswith((".", "shared-"))
+
+
+def test_long_names_differ_by_their_end():
+  short, long = (submodels.file_name("é" * 150 + end) for end in ("", "x"))
+  assert short != long
+  assert max(len(short), len(long)) < 200
+
+
+def test_shared_parameters_stand_once_for_each_training(tmp_path):
+  for name, shared_seed in (("anna", 0), ("bert", 0), ("cleo", 1)):
+    submodel = _submodel(tmp_path, name, shared_seed=shared_seed)
+    submodels.save(tmp_path, submodel)
+  assert len(list(tmp_path.glob("shared-*"))) == 2
+  store = Store(tmp_path)
+  assert store["anna"].shared is store["bert"].shared
+  anna, cleo = (
+    store[name].shared["controller"]["kernel"] for name in ("anna", "cleo")
+  )
+  assert np.any(anna != cleo)
+
+
+def _truncate(path):
+  path.write_bytes(path.read_bytes()[:-9])
+
+
+def _tamper(path):
+  tensors = safetensors.numpy.load_file(path)
+  tensors["controller/bias"][0] += 1.0
+  safetensors.numpy.save_file(tensors, path)
+
+
+def _foreign(path):
+  safetensors.numpy.save_file({"x": np.zeros(2)}, path)
+
+
+def _of_tomorrow(path):
+  data = safetensors.numpy.save(
+    {"x": np.zeros(2)}, metadata={"hra": '{"format": 2}'}
+  )
+  path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+  ("spoil", "which", "expected"),
+  [
+    (_truncate, "anna", "a Submodel file"),
+    (lambda path: path.write_bytes(b""), "anna", "a Submodel file"),
+    (_foreign, "anna", "without our metadata"),
+    (_of_tomorrow, "anna", "format 1"),
+    (_truncate, "shared-*", "a safetensors file"),
+    (_tamper, "shared-*", "content of hash"),
+    (lambda path: path.unlink(), "shared-*", "copy the folder whole"),
+  ],
+)
+def test_spoilt_file_is_refused_by_name(tmp_path, spoil, which, expected):
+  submodels.save(tmp_path, _submodel(tmp_path, "anna"))
+  (path,) = tmp_path.glob(f"{which}.safetensors")
+  spoil(path)
+  with pytest.raises(InputError) as refused:
+    Store(tmp_path)["anna"]
+  assert str(path) in str(refused.value)
+  assert expected in str(refused.value)
+
+
+def test_a_row_never_lands_on_another_controller(tmp_path):
+  """Copying one run's shared file over another's name is found out."""
+  first, second = tmp_path / "first", tmp_path / "second"
+  for folder, shared_seed in ((first, 0), (second, 1)):
+    folder.mkdir()
+    submodel = _submodel(folder, "anna", shared_seed=shared_seed)
+    submodels.save(folder, submodel)
+  (ours,), (theirs,) = (f.glob("shared-*") for f in (first, second))
+  shutil.copy(theirs, ours)
+  with pytest.raises(InputError, match="content of hash"):
+    Store(first)["anna"]
+
+
+def test_store_needs_a_folder(tmp_path):
+  with pytest.raises(InputError, match="a folder of Submodels"):
+    Store(tmp_path / "nowhere")

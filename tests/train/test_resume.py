@@ -1,0 +1,150 @@
+"""Interrupted and run again, training ends with the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import corpus
+import jax
+import numpy as np
+import pytest
+
+from hra import jobs, run
+from hra.config_tree import to_json
+from hra.errors import InputError, Interrupted
+from hra.train import loop
+
+TESTS = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("material")
+  data = corpus.prepared(folder)
+  backbone = corpus.backbone_folder(folder, data)
+  config = corpus.config(data, backbone)
+  whole = jobs.train(run.assemble(config, folder / "whole"), quiet=True)
+  return config, whole, folder
+
+
+def _assert_same_bits(first, second):
+  jax.tree.map(
+    lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)),
+    first,
+    second,
+  )
+
+
+def _metrics(workdir: Path) -> list[tuple[int, float]]:
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  parsed = [json.loads(line) for line in lines]
+  return [(line["step"], line["loss"]) for line in parsed if "loss" in line]
+
+
+def test_rows_moved_and_every_task_had_its_steps(material):
+  _, whole, _ = material
+  counts = whole.rows_optimizer[1][0].count
+  assert counts.tolist() == [6, 6, 6]
+  assert int(whole.step) == 9  # 18 own steps, two tasks at a time
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_next_call_goes_on(
+  material, tmp_path, monkeypatch, number
+):
+  config, whole, folder = material
+  add = loop._Window.add
+  seen = []
+
+  def add_and_signal(self, metrics, batch):
+    add(self, metrics, batch)
+    seen.append(batch)
+    if len(seen) == 4:
+      os.kill(os.getpid(), number)
+
+  monkeypatch.setattr(loop._Window, "add", add_and_signal)
+  with pytest.raises(Interrupted, match="step 4 of 9"):
+    jobs.train(run.assemble(config, tmp_path / "run"), quiet=True)
+  again = jobs.train(run.assemble(config, tmp_path / "run"), quiet=True)
+  assert len(seen) == 9  # nothing was done twice
+  _assert_same_bits(whole, again)
+  assert [step for step, _ in _metrics(tmp_path / "run")] == [
+    step for step, _ in _metrics(folder / "whole")
+  ]
+
+
+def test_a_killed_process_goes_on_from_its_last_checkpoint(material, tmp_path):
+  config, whole, _ = material
+  (tmp_path / "config.json").write_text(to_json(config))
+  script = (
+    "import json, sys; from hra import config, config_tree, jobs, run;"
+    "c = config_tree.from_dict(config.Config, json.load(open(sys.argv[1])));"
+    "jobs.train(run.assemble(c, sys.argv[2]), quiet=True)"
+  )
+  workdir = tmp_path / "run"
+  process = subprocess.Popen(
+    [sys.executable, "-c", script, tmp_path / "config.json", workdir]
+  )
+  deadline = time.monotonic() + 120
+  while not list(workdir.glob("checkpoints/[1-9]*/_CHECKPOINT_METADATA")):
+    assert process.poll() is None
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+  process.kill()
+  process.wait()
+  again = jobs.train(run.assemble(config, workdir), quiet=True)
+  _assert_same_bits(whole, again)
+  steps = [step for step, _ in _metrics(workdir)]
+  assert steps == sorted(set(steps))
+
+
+def test_a_finished_run_trains_nothing_more(material):
+  config, whole, folder = material
+  before = _metrics(folder / "whole")
+  again = jobs.train(run.assemble(config, folder / "whole"), quiet=True)
+  _assert_same_bits(whole, again)
+  assert _metrics(folder / "whole") == before
+
+
+def test_a_folder_of_another_run_is_refused(material):
+  config, _, folder = material
+  other = corpus.config(Path(config.data.path), Path(config.backbone_path))
+  other.adapter.width = 4
+  with pytest.raises(InputError, match=r"config.adapter.width: expected 8"):
+    run.assemble(other, folder / "whole")
+
+
+def test_what_only_reports_may_change(material):
+  config, _, folder = material
+  other = corpus.config(Path(config.data.path), Path(config.backbone_path))
+  other.train.log_every = 5
+  other.evaluate.bootstrap = 100
+  assert run.assemble(other, folder / "whole").config.train.log_every == 5
+
+
+def test_evaluate_and_export(material):
+  config, whole, folder = material
+  parts = run.assemble(config, folder / "whole")
+  results = jobs.evaluate(parts, whole, split="test")
+  assert set(results["tasks"]) == set(corpus.SPEAKERS)
+  assert results["overall"]["utterances"] == 9
+  assert results["parameters"]["shared"] == 16 * 8 + 2 * 8 + 8 * 16 + 16
+  assert results["parameters"]["per_task"] == 8 * 16 + 16
+  assert json.loads((parts.workdir / "results.json").read_text()) == results
+  import hra
+  from hra.data.dataset import open_split
+
+  store = hra.Store(jobs.export(parts, whole))
+  assert set(store) == set(corpus.SPEAKERS)
+  split = open_split(config.data.path, "test")
+  waves = [split[index].wave_S for index in range(len(split))]
+  texts = hra.load_backbone(config.backbone_path).transcribe(
+    waves, submodels=[store[task] for task in split.tasks]
+  )
+  lines = (parts.workdir / "transcripts.jsonl").read_text().splitlines()
+  told = {line["id"]: line["hypothesis"] for line in map(json.loads, lines)}
+  assert texts == [told[name] for name in split.ids]
