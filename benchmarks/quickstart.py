@@ -1,0 +1,149 @@
+"""The quickstart's table: three seeds, beside the control that knows no speaker.
+
+    python benchmarks/quickstart.py --workdir=runs/quickstart_table
+
+Each seed draws other speakers, other sentences and another initialisation. The
+control is the same adapter with one head for all speakers. Every arm trains once,
+with the settings of experiments/quickstart.py, which were chosen on dev; test is
+scored once. Writes docs/quickstart.json and docs/quickstart.md.
+"""
+
+import datetime
+import os
+import platform
+import resource
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from absl import app, flags
+from etils import epath
+
+from hra import jobs, run
+from hra.commands import configs
+from hra.commands.compilation import use_cache
+from hra.files import write_aside, write_json
+
+_WORKDIR = flags.DEFINE_string(
+  "workdir", "runs/quickstart_table", "Where the runs go."
+)
+_OUT = flags.DEFINE_string("out", "docs", "Where the table goes.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "How many.")
+
+ARMS = {"HRA": "both", "shared-only": "shared"}
+
+
+def main(argv: Sequence[str]) -> None:
+  del argv
+  use_cache()
+  rows = [
+    _run(epath.Path(_WORKDIR.value), arm=arm, heads=heads, seed=seed)
+    for seed in range(_SEEDS.value)
+    for arm, heads in ARMS.items()
+  ]
+  out = epath.Path(_OUT.value)
+  out.mkdir(parents=True, exist_ok=True)
+  about = {
+    "command": "python benchmarks/quickstart.py",
+    "date": datetime.date.today().isoformat(),
+    "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
+    "versions": f"Python {platform.python_version()}, jax {jax.__version__}",
+  }
+  write_json(out / "quickstart.json", {**about, "runs": rows})
+  write_aside(out / "quickstart.md", _markdown(about, rows).encode())
+  print(_markdown(about, rows))
+
+
+def _run(
+  folder: epath.Path, *, arm: str, heads: str, seed: int
+) -> dict[str, Any]:
+  config = configs.load(configs.experiment("quickstart"))
+  config.seed = config.synthetic.seed = seed
+  config.adapter.heads = heads  # type: ignore[assignment]
+  config.data.path = str(folder / f"seed-{seed}" / "data")
+  wall, cpu = time.monotonic(), _cpu_seconds()
+  parts = run.assemble(config, folder / f"seed-{seed}" / arm)
+  trained = jobs.train(parts)
+  wall, cpu = time.monotonic() - wall, _cpu_seconds() - cpu
+  dev = jobs.evaluate(parts, trained, split=config.data.dev_split)["overall"]
+  results = jobs.evaluate(parts, trained, split=config.data.test_split)
+  overall = results["overall"]
+  return {
+    "arm": arm,
+    "seed": seed,
+    "speakers": len(parts.tasks),
+    "parameters": results["parameters"],
+    "backbone_wer": overall["backbone_wer"],
+    "wer": overall["wer"],
+    "wer_low": overall["wer_low"],
+    "wer_high": overall["wer_high"],
+    "dev_wer": dev["wer"],
+    "worse_tasks": sum(
+      task["wer"] > task["backbone_wer"] for task in results["tasks"].values()
+    ),
+    "train_wall_seconds": wall,
+    "train_cpu_seconds": cpu,
+  }
+
+
+def _cpu_seconds() -> float:
+  used = [
+    resource.getrusage(who)
+    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+  ]
+  return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def _markdown(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+  lines = [
+    f"`{about['command']}`, {about['date']}, {about['hardware']}, "
+    f"{about['versions']}; {rows[0]['speakers']} speakers a seed, "
+    "held-out sentences, WER in per cent with 95% intervals.",
+    "",
+    "| seed | frozen | shared-only | HRA | HRA / frozen | HRA / shared-only |",
+    "|---|---|---|---|---|---|",
+  ]
+  by_arm = {arm: [row for row in rows if row["arm"] == arm] for arm in ARMS}
+  pairs = list(zip(by_arm["HRA"], by_arm["shared-only"], strict=True))
+  for hra, shared in pairs:
+    lines.append(
+      f"| {hra['seed']} | {_percent(hra['backbone_wer'])} | {_rate(shared)} | "
+      f"{_rate(hra)} | {hra['wer'] / hra['backbone_wer']:.2f} | "
+      f"{hra['wer'] / shared['wer']:.2f} |"
+    )
+  frozen, hra, shared = (
+    sum(values) / len(pairs)
+    for values in (
+      [pair[0]["backbone_wer"] for pair in pairs],
+      [pair[0]["wer"] for pair in pairs],
+      [pair[1]["wer"] for pair in pairs],
+    )
+  )
+  lines += [
+    f"| mean | {_percent(frozen)} | {_percent(shared)} | {_percent(hra)} | "
+    f"{hra / frozen:.2f} | {hra / shared:.2f} |",
+    "",
+    "Parameters: "
+    + "; ".join(
+      f"{arm} {rows[0]['parameters']['shared']:,} shared and "
+      f"{rows[0]['parameters']['per_task']:,} per speaker"
+      for arm, rows in by_arm.items()
+    )
+    + f"; backbone {rows[0]['parameters']['backbone']:,}, frozen.",
+    "",
+  ]
+  return "\n".join(lines)
+
+
+def _rate(row: dict[str, Any]) -> str:
+  low, high = _percent(row["wer_low"]), _percent(row["wer_high"])
+  return f"{_percent(row['wer'])} ({low}-{high})"
+
+
+def _percent(rate: float) -> str:
+  return f"{100 * rate:.1f}"
+
+
+if __name__ == "__main__":
+  app.run(main)
