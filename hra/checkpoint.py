@@ -75,18 +75,21 @@ class Checkpoints:
   def _check_shapes(self, step: int, wanted: Mapping[str, Any]) -> None:
     stored = self._checkpointer.metadata(step).metadata
     for path in sorted(wanted.keys() | stored.keys()):
-      ours = tuple(wanted[path].shape) if path in wanted else "nothing"
-      theirs = tuple(stored[path].shape) if path in stored else "nothing"
+      ours, theirs = _shape(wanted.get(path)), _shape(stored.get(path))
       if ours != theirs:
         raise InputError(
           f"{self._folder / str(step)}: {path}",
-          expected=f"shape {ours}",
-          got=str(theirs),
+          expected=ours,
+          got=theirs,
           fix="use the configuration that this checkpoint was made with",
         )
 
   def close(self) -> None:
     self._checkpointer.close()
+
+
+def _shape(leaf: Any) -> str:
+  return "nothing" if leaf is None else f"shape {tuple(leaf.shape)}"
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

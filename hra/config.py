@@ -275,6 +275,8 @@ class Config:
   synthetic: SyntheticConfig = dataclasses.field(
     default_factory=SyntheticConfig
   )
+  prepare: PrepareConfig = dataclasses.field(default_factory=PrepareConfig)
+  """How synthetic data are prepared; the tokenizer's kind and size."""
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
   train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
   evaluate: EvalConfig = dataclasses.field(default_factory=EvalConfig)

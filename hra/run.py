@@ -137,12 +137,15 @@ def with_data(config: Config, workdir: epath.Path) -> Config:
     )
   path = epath.Path(config.data.path or workdir / "data")
   manifests = synthesize(path / "corpus", spec=config.synthetic)
+  pretraining = config.train.mode == "pretrain"
+  backbone = store.folder_of(config.backbone_path)
   prepare(
     manifests,
     path / "prepared",
-    tokenizer=None
-    if config.train.mode == "pretrain"
-    else epath.Path(store.folder_of(config.backbone_path)) / "tokenizer.model",
+    tokenizer=None if pretraining else backbone / "tokenizer.model",
+    vocabulary=config.prepare.vocabulary,
+    kind=config.prepare.kind,
+    jobs=config.prepare.jobs,
   )
   return _with_path(config, path / "prepared")
 

@@ -1,0 +1,92 @@
+"""The path table: every parameter has a rule, every rule a parameter."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+import tiny
+from jax.sharding import PartitionSpec as P
+
+from hra import sharding
+from hra.backbone.store import abstract
+from hra.config import AdapterConfig, BackboneConfig, MeshConfig
+from hra.errors import InputError
+from hra.train import state
+
+
+def _trees():
+  model = tiny.model(AdapterConfig(width=8, heads="both"))
+  fresh = jax.eval_shape(
+    lambda key: state.init(
+      model.adapter, tiny.optimizers(), tiny.NAMES, key=key
+    ),
+    jax.random.key(0),
+  )
+  relative = BackboneConfig(**{**vars(tiny.BACKBONE), "position": "relative"})
+  return {
+    "": fresh,
+    "backbone": abstract(relative, tiny.FRONTEND),
+  }
+
+
+def _paths():
+  for name, tree in _trees().items():
+    for path, leaf in sharding.named_leaves(tree):
+      yield "/".join(filter(None, (name, path))), leaf
+
+
+def test_every_parameter_has_a_rule_and_every_rule_a_parameter():
+  used = set()
+  for path, leaf in _paths():
+    spec = sharding.spec_of(path)
+    assert len(spec) <= leaf.ndim, path
+    used.add(next(rule for rule, _ in sharding.RULES if re.search(rule, path)))
+  assert used == {rule for rule, _ in sharding.RULES}
+
+
+def test_large_matrices_are_divided_in_both_directions():
+  assert sharding.spec_of("backbone/layers/first/up/kernel") == P(
+    None, "fsdp", "tensor"
+  )
+  assert sharding.spec_of("backbone/layers/first/down/kernel") == P(
+    None, "tensor", "fsdp"
+  )
+
+
+def test_an_optimizer_moment_lies_where_its_parameter_does():
+  parameter = "shared/backbone/layers/attention/query/kernel"
+  moment = f"shared_optimizer/1/0/mu/{parameter.removeprefix('shared/')}"
+  assert sharding.spec_of(moment) == sharding.spec_of(parameter) != P()
+
+
+def test_a_parameter_without_a_rule_is_an_error():
+  with pytest.raises(InputError, match="novelty/kernel"):
+    sharding.shardings({"novelty": {"kernel": jnp.zeros(3)}}, _mesh())
+
+
+def test_an_axis_that_does_not_divide_is_an_error():
+  mesh = jax.sharding.AbstractMesh((1, 1, 3), sharding.AXES)
+  with pytest.raises(InputError, match="tensor"):
+    sharding._check_divides(
+      "backbone/layers/first/up/kernel",
+      (2, 16, 32),
+      P(None, None, "tensor"),
+      mesh,
+    )
+
+
+@pytest.mark.parametrize(
+  "axes", [(2, 1, 1), (-1, -1, 1), (0, 1, 1), (-1, 3, 1)]
+)
+def test_a_mesh_that_does_not_fit_the_devices_is_an_error(axes):
+  with pytest.raises(InputError, match="config.mesh"):
+    sharding.make_mesh(MeshConfig(*axes), jax.devices()[:1])
+
+
+def test_one_axis_takes_what_is_left():
+  assert dict(_mesh().shape) == {"data": 1, "fsdp": 1, "tensor": 1}
+
+
+def _mesh():
+  return sharding.make_mesh(MeshConfig(), jax.devices()[:1])
