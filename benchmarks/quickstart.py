@@ -21,8 +21,7 @@ from absl import app, flags
 from etils import epath
 
 from hra import jobs, run
-from hra.commands import configs
-from hra.commands.compilation import use_cache
+from hra.commands import configs, process
 from hra.files import write_aside, write_json
 
 _WORKDIR = flags.DEFINE_string(
@@ -36,7 +35,7 @@ ARMS = {"HRA": "both", "shared-only": "shared"}
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  use_cache()
+  process.set_up()
   rows = [
     _run(epath.Path(_WORKDIR.value), arm=arm, heads=heads, seed=seed)
     for seed in range(_SEEDS.value)

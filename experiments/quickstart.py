@@ -9,6 +9,7 @@ backbone is the bundled one, which heard typical voices only.
 
 from hra.config import (
   AdapterConfig,
+  BackboneConfig,
   Config,
   DataConfig,
   OptimizerConfig,
@@ -25,12 +26,13 @@ def get_config() -> Config:
     augment=SpecAugmentConfig(
       freq_masks=1, freq_width=5, time_masks=1, time_width=10, time_ratio=0.1
     ),
+    backbone=BackboneConfig(remat="full"),
     adapter=AdapterConfig(family="hra", width=128, head="linear", heads="both"),
     synthetic=SyntheticConfig(
       population="atypical",
       speakers=16,
       severity=0.5,
-      train_utterances=50,
+      train_utterances=120,
       dev_utterances=10,
       test_utterances=20,
     ),
@@ -38,7 +40,7 @@ def get_config() -> Config:
       source="synthetic",
       tasks_per_batch=8,
       utterances_per_task=5,
-      buckets=2,
+      buckets=3,
       speed_low=0.87,
       speed_high=1.15,
     ),

@@ -14,7 +14,6 @@ from hra.config import (
   Config,
   DataConfig,
   OptimizerConfig,
-  PrepareConfig,
   SpecAugmentConfig,
   SyntheticConfig,
   TrainConfig,
@@ -50,7 +49,6 @@ def get_config() -> Config:
       test_utterances=40,
       unseen_speakers=8,
     ),
-    prepare=PrepareConfig(kind="unigram", vocabulary=192),
     data=DataConfig(
       source="synthetic",
       grouping="pooled",
@@ -62,13 +60,13 @@ def get_config() -> Config:
     ),
     train=TrainConfig(
       mode="pretrain",
-      steps=2000,
+      steps=4000,
       log_every=100,
       eval_every=1000,
       shared=OptimizerConfig(
         learning_rate=3e-3,
         schedule="cosine",
-        warmup_steps=100,
+        warmup_steps=200,
         weight_decay=1e-3,
         clip_norm=1.0,
       ),

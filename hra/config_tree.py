@@ -7,7 +7,6 @@ Enters: a tree of dataclasses, plain dicts as config.json has them, or the text
 import dataclasses
 import difflib
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -38,11 +37,6 @@ class ConfigError(InputError):
 def to_dict(config: Any) -> dict[str, Any]:
   """The tree as plain dicts, for config.json."""
   return dataclasses.asdict(config)
-
-
-def to_json(config: Any) -> str:
-  """The tree as JSON that depends on nothing but its values."""
-  return json.dumps(to_dict(config), indent=2, sort_keys=True)
 
 
 def from_dict(

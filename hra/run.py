@@ -308,13 +308,15 @@ def _check_same(
   *,
   backbone: store.StoredBackbone,
 ) -> None:
-  described = json.loads(path.read_text())
-  before = _flat(described["config"])
+  described = _read_claim(path.parent)
+  # Through the dataclasses: a field that is newer than the run has its default.
+  first = config_tree.from_dict(Config, described["config"], path=str(path))
+  before = _flat(config_tree.to_dict(first))
   before |= {
     "backbone": described["backbone_fingerprint"],
     "tasks": json.loads((path.parent / "tasks.json").read_text())["tasks"],
   }
-  now = _flat(json.loads(config_tree.to_json(config)))
+  now = _flat(config_tree.to_dict(config))
   now |= {"backbone": backbone.fingerprint, "tasks": list(tasks)}
   for field in sorted(before.keys() | now.keys()):
     if field.startswith(_FREE):

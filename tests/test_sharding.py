@@ -80,7 +80,7 @@ def test_an_axis_that_does_not_divide_is_an_error():
   "axes", [(2, 1, 1), (-1, -1, 1), (0, 1, 1), (-1, 3, 1)]
 )
 def test_a_mesh_that_does_not_fit_the_devices_is_an_error(axes):
-  with pytest.raises(InputError, match="config.mesh"):
+  with pytest.raises(InputError, match=r"config\.mesh"):
     sharding.make_mesh(MeshConfig(*axes), jax.devices()[:1])
 
 

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from absl import flags
 from etils import epath
 
-from hra.commands import configs
-from hra.commands.compilation import use_cache
+from hra.commands import configs, process
 from hra.files import write_aside
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder.")
@@ -24,7 +23,7 @@ _JSON = flags.DEFINE_string("json", "", "Also write results.json to this file.")
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  use_cache()
+  process.set_up()
   from hra import jobs, run
   from hra.evaluate.report import write_report
   from hra.evaluate.table import table

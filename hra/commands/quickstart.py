@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from absl import flags
 from etils import epath
 
-from hra.commands import configs
-from hra.commands.compilation import use_cache
+from hra.commands import configs, process
 
 _CONFIG = configs.define(configs.experiment("quickstart"))
 _WORKDIR = flags.DEFINE_string(
@@ -26,7 +25,7 @@ _WORKDIR = flags.DEFINE_string(
 def main(argv: Sequence[str]) -> None:
   del argv
   start = time.monotonic()
-  use_cache()
+  process.set_up()
   from hra import jobs, run
   from hra.evaluate.report import write_report
   from hra.evaluate.table import table

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from hra.commands import configs
-from hra.commands.compilation import use_cache
+from hra.commands import configs, process
 
 _CONFIG = configs.define()
 _WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder.")
@@ -21,7 +20,7 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder.")
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  use_cache()
+  process.set_up()
   from hra import jobs, run
 
   workdir = configs.required(_WORKDIR, "runs/mine")

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from absl import flags
 from etils import epath
 
-from hra.commands import configs
-from hra.commands.compilation import use_cache
+from hra.commands import configs, process
 from hra.errors import InputError
 
 TAKES_FILES = True
@@ -38,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
       got="none",
       fix="hra transcribe --workdir=runs/mine --task=NAME FILE...",
     )
-  use_cache()
+  process.set_up()
   from hra.data.audio import decode
 
   recognizer, submodel = _load()

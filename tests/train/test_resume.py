@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from hra import jobs, run
-from hra.config_tree import to_json
+from hra.config_tree import to_dict
 from hra.errors import InputError, Interrupted
 from hra.train import loop
 
@@ -79,7 +79,7 @@ def test_a_signal_saves_and_the_next_call_goes_on(
 
 def test_a_killed_process_goes_on_from_its_last_checkpoint(material, tmp_path):
   config, whole, _ = material
-  (tmp_path / "config.json").write_text(to_json(config))
+  (tmp_path / "config.json").write_text(json.dumps(to_dict(config)))
   script = (
     "import json, sys; from hra import config, config_tree, jobs, run;"
     "c = config_tree.from_dict(config.Config, json.load(open(sys.argv[1])));"
@@ -116,6 +116,16 @@ def test_a_folder_of_another_run_is_refused(material):
   other.adapter.width = 4
   with pytest.raises(InputError, match=r"config.adapter.width: expected 8"):
     run.assemble(other, folder / "whole")
+
+
+def test_a_run_that_is_older_than_a_field_goes_on(material, tmp_path):
+  config, _, _ = material
+  run.assemble(config, tmp_path)
+  path = tmp_path / "config.json"
+  described = json.loads(path.read_text())
+  del described["config"]["augment"]["fill"]
+  path.write_text(json.dumps(described))
+  assert run.assemble(config, tmp_path).config.augment.fill == "zero"
 
 
 def test_what_only_reports_may_change(material):

@@ -23,6 +23,9 @@ _TRACT = (0.88, 1.36)
 _SLICES = 16
 """Of the range of tracts; seen voices live in even, unseen in odd slices."""
 
+_WEIGHTS = {"edges": 0.25, "syllables": 0.25, "fluency": 0.25}
+"""How likely a group of rules is beside the others: habits that lose or repeat
+sounds are rarer than those that replace them, as in articulation disorders."""
 _RULE_LIMITS = {
   "initial_deletion": 0.5,
   "weak_syllable_deletion": 0.6,
@@ -185,7 +188,12 @@ def _voice(name: str, *, seed: int, slices: range) -> Voice:
 def _atypical(name: str, *, seed: int, severity: float) -> Speaker:
   voice = _voice(name, seed=seed, slices=range(_SLICES))
   rng = host_rng(seed, "habits", name)  # draws all, whatever the severity
-  groups = rng.permutation(list(phonology.GROUPS)).tolist()
+  # The first of a race: each group is drawn in proportion to its weight.
+  times = {
+    group: rng.exponential() / _WEIGHTS.get(group, 1.0)
+    for group in phonology.GROUPS
+  }
+  groups = sorted(times, key=times.__getitem__)
   count = 6.5 * severity + rng.uniform(-0.75, 0.75)
   members = {group: _pick(phonology.GROUPS[group], rng) for group in groups}
   chances = {group: float(rng.uniform(0.6, 1.0)) for group in groups}

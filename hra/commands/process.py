@@ -1,0 +1,50 @@
+"""How a process that computes is set up: kept memory, kept compiled programs."""
+
+import ctypes
+import os
+import sys
+
+from etils import epath
+
+_ARENA_MAX, _MMAP_MAX, _TOP_PAD, _TRIM_THRESHOLD = -8, -4, -2, -1
+"""Options of glibc's mallopt."""
+
+
+def set_up() -> None:
+  """Call it before JAX computes anything."""
+  keep_memory()
+  use_compilation_cache()
+
+
+def keep_memory() -> None:
+  """Lets glibc keep freed memory for the next step.
+
+  XLA's CPU backend allocates its temporaries anew for each execution, and glibc
+  gives blocks above 32 MiB back to the kernel at once: page faults were 40% of the
+  CPU time of a training step of the tiny backbone (45,000 a step, now 9,000). On
+  other C libraries this does nothing.
+  """
+  if not sys.platform.startswith("linux"):
+    return
+  mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+  if mallopt is not None:
+    mallopt(_ARENA_MAX, 1)
+    mallopt(_MMAP_MAX, 0)
+    mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_TOP_PAD, 2**26)
+
+
+def use_compilation_cache() -> None:
+  """Turns XLA's persistent compilation cache on, unless the user has set it.
+
+  $HRA_CACHE, or hra/xla under $XDG_CACHE_HOME or ~/.cache.
+  """
+  import jax  # a leaf: slow to import
+
+  if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = os.environ.get("HRA_CACHE") or f"{base}/hra/xla"
+    jax.config.update(
+      "jax_compilation_cache_dir", str(epath.Path(folder).expanduser())
+    )
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
