@@ -27,7 +27,7 @@ def get_config() -> Config:
       freq_masks=1, freq_width=5, time_masks=1, time_width=10, time_ratio=0.1
     ),
     backbone=BackboneConfig(remat="full"),
-    adapter=AdapterConfig(family="hra", width=128, head="linear", heads="both"),
+    adapter=AdapterConfig(family="hra", width=256, head="linear", heads="both"),
     synthetic=SyntheticConfig(
       population="atypical",
       speakers=16,
@@ -46,7 +46,7 @@ def get_config() -> Config:
     ),
     train=TrainConfig(
       mode="adapt",
-      steps=300,
+      steps=260,
       log_every=50,
       rows=OptimizerConfig(learning_rate=5e-3, warmup_steps=10),
       shared=OptimizerConfig(learning_rate=5e-3, warmup_steps=10),

@@ -196,9 +196,13 @@ def trained_state(parts: Parts) -> state.TrainState:
   return restored
 
 
-def backbone_of(workdir: epath.PathLike) -> str:
-  """The backbone that a run adapted: the folder its configuration names."""
-  return str(_read_claim(epath.Path(workdir))["config"]["backbone_path"])
+def backbone_of(workdir: epath.PathLike) -> epath.Path:
+  """The backbone of a run: what it pretrained, or what its configuration names."""
+  workdir = epath.Path(workdir)
+  config = _read_claim(workdir)["config"]
+  if config["train"]["mode"] == "pretrain":
+    return workdir / "backbone"
+  return store.folder_of(config["backbone_path"])
 
 
 def describe(parts: Parts) -> str:

@@ -40,14 +40,16 @@ def main(argv: Sequence[str]) -> None:
   results = jobs.evaluate(parts, trained, split=config.data.test_split)
   print(table(results))
   page = write_report([workdir], workdir / "report.html")
-  example = parts.tasks[0]
+  task = parts.tasks[0]
+  recordings = (workdir / "data" / "corpus" / "audio" / "test" / task).glob("*")
+  recording = min(map(str, recordings), default="FILE.wav")
   print(
     f"\n{len(parts.tasks)} speakers adapted in "
     f"{time.monotonic() - start:.0f} s of wall time\n"
     f"results    {workdir / 'results.json'}\n"
     f"report     {page}\n"
     f"Submodels  {folder}\n"
-    f"next: hra transcribe --workdir={workdir} --task={example} FILE.wav"
+    f"next: hra transcribe --workdir={workdir} --task={task} {recording}"
   )
 
 
