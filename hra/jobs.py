@@ -66,7 +66,7 @@ def train(parts: Parts, *, quiet: bool = False) -> TrainState:
     parts.mesh, axis=_split_axis(parts, loader.shard_axis)
   )
   evaluate_dev = None
-  if config.data.dev_split in split_names(config.data.path):
+  if _has_dev(parts):
     dev = open_split(config.data.path, config.data.dev_split)
     evaluate_dev = functools.partial(dev_figures, parts, dev)
   job = loop.Job(
@@ -84,10 +84,14 @@ def train(parts: Parts, *, quiet: bool = False) -> TrainState:
 
 
 def finish(parts: Parts, trained: TrainState) -> epath.Path:
-  """Exports what training made: Submodels, or the backbone."""
-  if not parts.pretraining:
-    return export(parts, trained)
-  return export_backbone(parts, trained, about={"run": parts.config.name})
+  """Scores the dev split, then exports Submodels, or the backbone, with it."""
+  dev: dict[str, Any] = {"overall": None, "tasks": {}}
+  if _has_dev(parts):
+    dev = evaluate(parts, trained, split=parts.config.data.dev_split)
+  if parts.pretraining:
+    about = {"run": parts.config.name, "dev": dev["overall"]}
+    return export_backbone(parts, trained, about=about)
+  return export(parts, trained, dev=dev["tasks"])
 
 
 def dev_figures(
@@ -200,6 +204,11 @@ def parameter_counts(parts: Parts, trained: TrainState) -> dict[str, int]:
     "shared": table.count(trained.shared["adapter"]),
     "per_task": table.count(trained.rows) // len(parts.tasks),
   }
+
+
+def _has_dev(parts: Parts) -> bool:
+  data = parts.config.data
+  return data.dev_split in split_names(data.path)
 
 
 def _texts(
