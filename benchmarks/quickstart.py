@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from etils import epath
 
 from hra import jobs, run
@@ -34,6 +34,7 @@ ARMS = {"HRA": "both", "shared-only": "shared"}
 
 def main(argv: Sequence[str]) -> None:
   del argv
+  logging.set_verbosity(logging.WARNING)
   process.set_up()
   rows = [
     _run(epath.Path(_WORKDIR.value), arm=arm, heads=heads, seed=seed)
