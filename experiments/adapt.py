@@ -24,7 +24,7 @@ def get_config() -> Config:
     augment=SpecAugmentConfig(
       freq_masks=1, freq_width=5, time_masks=1, time_width=10, time_ratio=0.1
     ),
-    adapter=AdapterConfig(family="hra", width=128, head="linear", heads="both"),
+    adapter=AdapterConfig(family="hra", width=256, head="linear", heads="both"),
     data=DataConfig(
       tasks_per_batch=8,
       utterances_per_task=5,
