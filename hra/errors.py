@@ -11,6 +11,14 @@ class InputError(ValueError):
   def __init__(self, where: object, *, expected: str, got: str, fix: str = ""):
     message = f"{where}: expected {expected}, got {got}"
     super().__init__(f"{message}; {fix}" if fix else message)
+    self.where = str(where)
+    self.expected = expected
+    self.got = got
+    self.fix = fix
+
+
+class StorageError(InputError):
+  """A disk or a bucket refuses: full, forbidden, missing or out of reach."""
 
 
 class Interrupted(Exception):

@@ -1,19 +1,45 @@
 """Files that are read whole or not at all, local or on gs:// and s3://."""
 
+import contextlib
+import errno
 import json
 import os
-from collections.abc import Mapping
+import pathlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
 
+from hra.errors import InputError, StorageError
+
+_FULL = "No space left on device"
+_FIXES = {
+  errno.ENOSPC: "free some space and give the same command again: what was "
+  "saved is whole",
+  errno.EDQUOT: "free some of your quota and give the same command again: what "
+  "was saved is whole",
+  errno.EACCES: "ask for the permission, or choose another place",
+  errno.EPERM: "ask for the permission, or choose another place",
+  errno.EROFS: "choose a place that can be written to",
+}
+
 
 def write_aside(path: epath.PathLike, data: bytes) -> None:
-  """Writes beside `path`, then renames: no reader ever sees a part."""
+  """Writes beside `path`, then renames: no reader ever sees a part.
+
+  Raises:
+    StorageError: it can't be written; nothing is left behind.
+  """
   path = epath.Path(path)
   aside = path.parent / f".{path.name}.{os.getpid()}"
-  aside.write_bytes(data)
-  aside.replace(path)
+  with storage(path, expected="a file that can be written"):
+    try:
+      aside.write_bytes(data)
+      aside.replace(path)
+    except BaseException:
+      with contextlib.suppress(OSError):
+        aside.unlink(missing_ok=True)
+      raise
 
 
 def write_json(path: epath.PathLike, values: Mapping[str, Any]) -> None:
@@ -26,3 +52,58 @@ def absolute(path: epath.PathLike) -> epath.Path:
   """The path from the root, or the URL as it is."""
   path = epath.Path(path)
   return path if path.is_absolute() else path.absolute()
+
+
+def cache_folder() -> pathlib.Path:
+  """Where the program keeps what it can make again: compiled programs, copies.
+
+  $HRA_CACHE, or `hra` under $XDG_CACHE_HOME or ~/.cache.
+  """
+  base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+  return pathlib.Path(os.environ.get("HRA_CACHE") or f"{base}/hra").expanduser()
+
+
+def is_remote(path: epath.PathLike) -> bool:
+  """Whether a path is a URL (gs://, s3://) rather than a local file."""
+  return "://" in os.fspath(path)
+
+
+@contextlib.contextmanager
+def storage(path: epath.PathLike, *, expected: str) -> Iterator[None]:
+  """Makes what a file system, or a library on top of one, raises one line.
+
+  Raises:
+    StorageError: about `path`, or the file that the system names: it is missing,
+      forbidden, on a full disk, or in a bucket that can't be reached.
+  """
+  try:
+    yield
+  except InputError:
+    raise
+  except FileNotFoundError as error:
+    got = " ".join(str(error).split()) if is_remote(path) else "no such file"
+    raise StorageError(path, expected=expected, got=got) from error
+  except OSError as error:
+    raise StorageError(
+      path,
+      expected=expected,
+      got=error.strerror or str(error),
+      fix=_FIXES.get(error.errno or 0, ""),
+    ) from error
+  except (
+    Exception
+  ) as error:  # the cloud's libraries have exceptions of their own
+    if _FULL in str(error):
+      raise StorageError(
+        path, expected=expected, got=_FULL, fix=_FIXES[errno.ENOSPC]
+      ) from error
+    if not is_remote(path):
+      raise
+    raise StorageError(
+      path,
+      expected=expected,
+      got=f"{type(error).__name__}: {' '.join(str(error).split())}",
+      fix="pip install 'hra[s3]' or 'hra[gs]'"
+      if isinstance(error, ImportError)
+      else "check the address, your credentials and the network",
+    ) from error

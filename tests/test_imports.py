@@ -10,7 +10,8 @@ import hra
 PACKAGE = Path(hra.__file__).parent
 
 ORDER = (
-  {"errors", "dims", "files", "keys"},
+  {"errors", "dims", "keys"},
+  {"files"},
   {"config"},
   {"config_tree"},
   {"sharding"},
