@@ -136,11 +136,21 @@ _AT_LEAST: dict[type, dict[str, float]] = {
     "utterances_per_task": 1,
     "eval_batch": 1,
     "buckets": 1,
+    "max_task_utterances": 0,
+    "max_task_seconds": 0,
+    "reference_utterances": 1,
     "speed_low": 0.5,
     "prefetch": 0,
     "threads": 1,
   },
-  TrainConfig: {"steps": 0, "log_every": 1, "eval_every": 0, "keep": 1},
+  TrainConfig: {
+    "steps": 0,
+    "log_every": 1,
+    "eval_every": 0,
+    "save_seconds": 0,
+    "keep": 1,
+    "keep_best": 0,
+  },
   EvalConfig: {"bootstrap": 100, "seed": 0},
   SyntheticConfig: {
     "speakers": 1,
@@ -188,6 +198,16 @@ def _data(config: DataConfig) -> Iterator[_Rule]:
     config.speed_low <= config.speed_high,
     f"at most speed_high ({config.speed_high:g})",
   )
+  yield (
+    "temperature",
+    config.temperature == 0 or config.temperature >= 1,
+    "0 (none), or 1 and more",
+  )
+  yield "balance", 0 <= config.balance <= 1, "a number between 0 and 1"
+  pooled = config.grouping == "pooled"
+  instead = "with data.grouping 'pooled' (data.temperature balances a pool)"
+  yield "task_weights", not (pooled and config.task_weights), f"none {instead}"
+  yield "balance", not (pooled and config.balance), f"0 {instead}"
 
 
 def _synthetic(config: SyntheticConfig) -> Iterator[_Rule]:
@@ -196,6 +216,15 @@ def _synthetic(config: SyntheticConfig) -> Iterator[_Rule]:
     config.snr_low <= config.snr_high,
     f"at most snr_high ({config.snr_high:g})",
   )
+
+
+def _train(config: TrainConfig) -> Iterator[_Rule]:
+  for field in ("eval_every", "keep_best"):
+    yield (
+      field,
+      config.select == "last" or getattr(config, field) > 0,
+      f"at least 1 with select {config.select!r}",
+    )
 
 
 def _evaluate(config: EvalConfig) -> Iterator[_Rule]:
@@ -260,6 +289,7 @@ _RULES: dict[type, Callable[[Any], Iterable[_Rule]]] = {
   FrontendConfig: _frontend,
   SpecAugmentConfig: _specaugment,
   SyntheticConfig: _synthetic,
+  TrainConfig: _train,
 }
 
 

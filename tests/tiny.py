@@ -1,6 +1,8 @@
 """The one tiny shape of the tests: width 16, 2 layers, 8 labels."""
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -46,11 +48,18 @@ def model(adapter: AdapterConfig = ADAPTER, **changes) -> Model:
   return Model(adapter=families.build(adapter, config), frontend=FRONTEND)
 
 
-def optimizers(steps: int = 20, shared_rate: float = 0.01) -> state.Optimizers:
+STEPS = 20
+"""Own steps of a task, and updates of the shared parameters' schedule."""
+
+
+def optimizers(
+  steps: int = STEPS, shared_rate: float = 0.01, warmup: int = 0
+) -> state.Optimizers:
   shared = dataclasses.replace(OPTIMIZER, learning_rate=shared_rate)
+  rows = dataclasses.replace(OPTIMIZER, warmup_steps=warmup)
   return state.Optimizers(
-    shared=optimizer.build(shared, steps),
-    rows=optimizer.build(OPTIMIZER, steps),
+    shared=optimizer.build_fixed(shared, steps=steps),
+    rows=optimizer.build(rows),
   )
 
 
@@ -58,13 +67,18 @@ def batch(
   tasks: tuple[str, ...],
   *,
   own_step: int = 0,
+  own_steps: Mapping[str, int] = MappingProxyType({}),
+  weights: Mapping[str, float] = MappingProxyType({}),
   places: int | None = None,
   names: tuple[str, ...] = NAMES,
   utterances: int = 2,
   samples: int = SAMPLES,
   dtype: type = np.float32,
 ) -> Batch:
-  """A batch of tasks whose data are a function of name and own step alone."""
+  """A batch of tasks whose data are a function of name and own step alone.
+
+  Who is not named in `own_steps` has `STEPS`, in `weights` 1.
+  """
   places = places or len(tasks)
   wave = np.zeros((places, utterances, samples), dtype)
   lengths = np.zeros((places, utterances), np.int32)
@@ -72,8 +86,12 @@ def batch(
   label_lengths = np.zeros((places, utterances), np.int32)
   task = len(names) + np.arange(places, dtype=np.int32)
   words = np.zeros((places, 2), np.uint32)
+  steps = np.ones(places, np.int32)
+  weight = np.zeros(places, np.float32)
   for place, name in enumerate(tasks):
     words[place] = hash_words(name)
+    steps[place] = own_steps.get(name, STEPS)
+    weight[place] = weights.get(name, 1.0)
     rng = np.random.default_rng([own_step, *words[place].tolist()])
     task[place] = names.index(name)
     for b in range(utterances):
@@ -91,4 +109,6 @@ def batch(
     task_K=task,
     name_hash_K2=words,
     own_step_K=np.full(places, own_step, np.int32),
+    own_steps_K=steps,
+    shared_weight_K=weight,
   )

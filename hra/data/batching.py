@@ -25,8 +25,8 @@ from hra.keys import host_rng, stable_hash
 BUCKET_MULTIPLE = 1280
 """Bounds are multiples of 80 ms: whole frames after 8x subsampling of 10 ms."""
 
-_STEP_SHIFT = 32
-_RANK_MASK = (1 << _STEP_SHIFT) - 1
+_PROGRESS_SHIFT = 32
+_RANK_MASK = (1 << _PROGRESS_SHIFT) - 1
 
 
 class Batch(NamedTuple):
@@ -47,6 +47,10 @@ class Batch(NamedTuple):
   """uint32, `hra.keys.hash_words` of the task's name; 0 for empty places."""
   own_step_K: Any
   """int32, the task's own step."""
+  own_steps_K: Any
+  """int32, how many own steps the task has in all; 1 for empty places."""
+  shared_weight_K: Any
+  """float32 >= 0, the task's weight in the shared gradients; 0 for empty places."""
 
 
 class Minibatch(NamedTuple):
@@ -234,10 +238,19 @@ class JointPlan:
 
   Every step takes one bucket and the least-progressed tasks whose next
   minibatch is in it, at most K, ties by the hash of their names. The bucket is
-  the one with the largest  2 min(ready, K) - (least own step ready)  so that
+  the one with the largest  2 min(ready, K) - (least progress ready)  so that
   batches are full and no task falls far behind. Every task gets exactly its
   steps. Neither the order of the table nor K changes what a task sees, only
   when. `plan[i]` simulates up to i once and keeps 8 bytes per place.
+
+  Progress is the own step in units of the longest task,
+
+      progress_i = floor(own step_i * max_j steps_j / steps_i)
+
+  and so the own step itself where all have the same: tasks with unlike numbers
+  of steps end together, and the longest is not left alone in its batches (128
+  tasks of 13 to 1,274 steps, K = 16, 3 buckets: 2,344 joint steps, where equal
+  own steps first would take 3,191).
   """
 
   def __init__(
@@ -265,6 +278,8 @@ class JointPlan:
       range(len(streams)), key=lambda i: (stable_hash(names[i]), names[i])
     )
     self._steps = [steps_per_task[i] for i in self._task_of_rank]
+    self._longest = max(self._steps, default=0)
+    self._done = array("q", [0]) * len(self._steps)
     self._next = [streams[i].buckets() for i in self._task_of_rank]
     self._ready: list[list[int]] = [
       [] for _ in range(max(len(stream.bounds) for stream in streams))
@@ -304,24 +319,27 @@ class JointPlan:
         self._advance()
 
   def _advance(self) -> None:
-    """Appends one joint step; heaps hold `own step << 32 | rank`."""
+    """Appends one joint step; heaps hold `progress << 32 | rank`."""
     most = self._tasks_per_batch
     bucket = max(
       (b for b, ready in enumerate(self._ready) if ready),
       key=lambda b: (
-        2 * min(len(self._ready[b]), most) - (self._ready[b][0] >> _STEP_SHIFT),
+        2 * min(len(self._ready[b]), most)
+        - (self._ready[b][0] >> _PROGRESS_SHIFT),
         -self._ready[b][0],
       ),
     )
     ready = self._ready[bucket]
     taken = [heapq.heappop(ready) for _ in range(min(len(ready), most))]
     for key in taken:
-      rank, step = key & _RANK_MASK, key >> _STEP_SHIFT
+      rank = key & _RANK_MASK
       self._task.append(self._task_of_rank[rank])
-      self._own_step.append(step)
-      if step + 1 < self._steps[rank]:
+      self._own_step.append(self._done[rank])
+      self._done[rank] += 1
+      if self._done[rank] < self._steps[rank]:
+        progress = self._done[rank] * self._longest // self._steps[rank]
         following = self._ready[next(self._next[rank])]
-        heapq.heappush(following, key + (1 << _STEP_SHIFT))
+        heapq.heappush(following, progress << _PROGRESS_SHIFT | rank)
     self._end.append(len(self._task))
     self._bucket.append(bucket)  # last: its length says what is readable
 

@@ -4,8 +4,9 @@ Enters: a split of prepared data and a tokenizer. Leaves: labels and audio by
 index, checked against what was planned, and empty batches to lay them in.
 """
 
+from array import array
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -42,7 +43,22 @@ class Utterances(Protocol):
 class Encoder(Protocol):
   """A tokenizer."""
 
-  def encode(self, text: str, /) -> list[int]: ...
+  def encode(self, text: str, /) -> list[int]:
+    """Label ids; characters without one are left out."""
+    ...
+
+  def unknown(self, text: str, /) -> list[str]:
+    """The characters that `encode` leaves out."""
+    ...
+
+
+class Unspelled(NamedTuple):
+  """What the tokenizer could not say of the transcripts."""
+
+  characters: tuple[str, ...]
+  """Sorted."""
+  utterances: int
+  """That lost any of them."""
 
 
 class Examples:
@@ -72,11 +88,22 @@ class Examples:
         got=f"{seconds:.1f} s ({len(longer)} of {len(used)} are longer)",
         fix="cut the recordings or raise data.max_seconds",
       )
-    self._labels = {
-      index: np.asarray(tokenizer.encode(split.texts[index]), np.int32)
-      for index in used.tolist()
-    }
-    longest = max(map(len, self._labels.values()), default=0)
+    labels, end, lost = array("i"), array("q", [0]), 0
+    missing: set[str] = set()
+    for index in used.tolist():
+      text = split.texts[index]
+      labels.extend(tokenizer.encode(text))
+      end.append(len(labels))
+      unknown = tokenizer.unknown(text)
+      missing.update(unknown)
+      lost += bool(unknown)
+    self.unspelled = Unspelled(tuple(sorted(missing)), lost)
+    self._labels = np.asarray(labels, np.int32)
+    self._used = used
+    # Of each utterance of the split; 0 to 0 where it is not used.
+    self._span = np.zeros((len(split), 2), np.int64)
+    self._span[used] = np.stack([end[:-1], end[1:]], axis=1)
+    longest = int(np.diff(self._span).max(initial=0))
     self._label_width = max(-(-longest // LABEL_MULTIPLE), 1) * LABEL_MULTIPLE
 
   def unalignable(
@@ -92,9 +119,9 @@ class Examples:
     """
     return sorted(
       index
-      for index, labels_U in self._labels.items()
+      for index in self._used.tolist()
       if frames(int(self._split.samples[index] / speed))
-      < len(labels_U) + np.sum(labels_U[1:] == labels_U[:-1])
+      < _least_frames(self._labels_of(index))
     )
 
   def empty_batch(
@@ -110,6 +137,8 @@ class Examples:
       task_K=np.arange(first_id, first_id + places, dtype=np.int32),
       name_hash_K2=np.zeros((places, 2), np.uint32),
       own_step_K=np.zeros(places, np.int32),
+      own_steps_K=np.ones(places, np.int32),
+      shared_weight_K=np.zeros(places, np.float32),
     )
 
   def read(self, index: int) -> np.ndarray:
@@ -137,8 +166,16 @@ class Examples:
     wave_S: np.ndarray,
   ) -> None:
     """Writes audio and labels of an utterance to a place (k, b) of a batch."""
-    labels_U = self._labels[index]
+    labels_U = self._labels_of(index)
     batch.wave_KBS[place][: len(wave_S)] = wave_S
     batch.lengths_KB[place] = len(wave_S)
     batch.labels_KBU[place][: len(labels_U)] = labels_U
     batch.label_lengths_KB[place] = len(labels_U)
+
+  def _labels_of(self, index: int) -> np.ndarray:
+    start, end = self._span[index]
+    return self._labels[start:end]
+
+
+def _least_frames(labels_U: np.ndarray) -> int:
+  return len(labels_U) + int(np.sum(labels_U[1:] == labels_U[:-1]))

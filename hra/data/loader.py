@@ -9,7 +9,7 @@ The position in the plan is one integer: it is what a checkpoint has to keep, an
 unlike a grain iterator's state it restores at another number of processes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import grain
@@ -19,11 +19,9 @@ from hra.config import DataConfig
 from hra.data.batching import Batch, JointPlan, TaskStream, evaluation_plan
 from hra.data.examples import Encoder, Examples, Utterances
 from hra.data.perturb import perturb
+from hra.data.roster import POOLED, Roster
 from hra.errors import InputError
 from hra.keys import hash_words, host_rng
-
-POOLED = "pooled"
-"""The name of the one task that all utterances form when pretraining."""
 
 
 class EvaluationBatch(NamedTuple):
@@ -44,7 +42,8 @@ class Loader:
 
   The audio of a task is a function of (seed, name, own utterances, own step):
   its utterances are ordered by id, and every draw is keyed by the task's name,
-  its own step and the place in its own minibatch.
+  its own step and the place in its own minibatch. Which of them it uses, how
+  many own steps it takes and what say it has, `roster` knows.
   """
 
   def __init__(
@@ -58,6 +57,7 @@ class Loader:
     steps_per_task: int,
     seed: int,
     frames: Callable[[int], int] | None = None,
+    weights: Mapping[str, float] | None = None,
     process_index: int = 0,
     process_count: int = 1,
   ):
@@ -70,11 +70,12 @@ class Loader:
         `config.grouping` is "pooled".
       bounds: bucket bounds in samples, a property of the experiment.
       config: sizes, ranges, threads.
-      steps_per_task: own steps of each task.
+      steps_per_task: own steps of each task, before `config.temperature`.
       seed: of every order and every draw.
       frames: samples -> output frames of the model, where each label needs its
         own frame (CTC): utterances that can't be aligned are not served, and
-        `unalignable` names them.
+        `roster.unalignable` names them.
+      weights: of tasks in the shared gradients; 1 for who is not named.
       process_index: p.
       process_count: P.
 
@@ -87,20 +88,19 @@ class Loader:
     self._seed = seed
     self._table = tuple(table)
     self._bounds = tuple(bounds)
-    members = _members(split, table=table, grouping=config.grouping)
-    used = np.concatenate([np.zeros(0, np.int64), *members])
-    self._examples = Examples(
-      split, tokenizer=tokenizer, used=used, config=config
+    self.roster = Roster(
+      split,
+      tokenizer=tokenizer,
+      table=table,
+      config=config,
+      steps=steps_per_task,
+      seed=seed,
+      frames=frames,
+      weights=weights or {},
     )
-    self.unalignable: tuple[str, ...] = ()
-    """Ids of utterances whose transcripts don't fit their audio."""
-    if frames is not None:
-      bad = self._examples.unalignable(
-        frames, speed=max(1.0, config.speed_high)
-      )
-      self.unalignable = tuple(split.ids[index] for index in bad)
-      members = _without(members, bad=bad, table=table)
-    self._members = members
+    """What each task uses, its own steps and its weight."""
+    self._examples = self.roster.examples
+    self._balance = self.roster.balance
     self._streams = [
       TaskStream(
         name,
@@ -109,7 +109,7 @@ class Loader:
         utterances_per_batch=config.utterances_per_task,
         seed=seed,
       )
-      for name, own in zip(table, members, strict=True)
+      for name, own in zip(table, self.roster.members, strict=True)
     ]
     self.places, self.shard_axis = _divide(
       config, tasks=len(table), processes=process_count
@@ -122,7 +122,7 @@ class Loader:
       self._shard_B = _part(self._shard_B, process_index, process_count)
     self.plan = JointPlan(
       self._streams,
-      steps_per_task=steps_per_task,
+      steps_per_task=self._balance.own_steps_N.tolist(),
       tasks_per_batch=self.places,
     )
 
@@ -158,11 +158,13 @@ class Loader:
     batch.task_K[place] = task
     batch.name_hash_K2[place] = hash_words(name)
     batch.own_step_K[place] = own_step
+    batch.own_steps_K[place] = self._balance.own_steps_N[task]
+    batch.shared_weight_K[place] = self._balance.weight_N[task]
     for column, position in enumerate(self._shard_B):
       own_index = minibatch.indices_B[position]
       if own_index < 0:
         continue
-      index = int(self._members[task][own_index])
+      index = int(self.roster.members[task][own_index])
       wave_S = perturb(
         self._examples.read(index),
         rng=host_rng(self._seed, "perturb", name, own_step, position),
@@ -279,34 +281,6 @@ def _threaded(source: Any, *, start: int, config: DataConfig) -> Iterator[Any]:
     yield from iterator
   finally:
     iterator.close()
-
-
-def _members(
-  split: Utterances, *, table: Sequence[str], grouping: str
-) -> list[np.ndarray]:
-  """Indices of each task's utterances, ordered by id."""
-  own: dict[str, list[int]] = {name: [] for name in table}
-  for index in sorted(range(len(split)), key=lambda i: split.ids[i]):
-    name = POOLED if grouping == "pooled" else split.tasks[index]
-    if name in own:
-      own[name].append(index)
-  return [np.asarray(own[name], np.int64) for name in table]
-
-
-def _without(
-  members: list[np.ndarray], *, bad: list[int], table: Sequence[str]
-) -> list[np.ndarray]:
-  """The members that are not `bad`; no task may end up with none."""
-  kept = [own[~np.isin(own, bad)] for own in members]
-  for name, before, after in zip(table, members, kept, strict=True):
-    if len(before) > 0 and len(after) == 0:
-      raise InputError(
-        f"task {name!r}",
-        expected="transcripts that have at least a frame for each label",
-        got=f"none among its {len(before)}",
-        fix="check that recordings and transcripts belong together",
-      )
-  return kept
 
 
 def _divide(

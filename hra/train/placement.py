@@ -32,7 +32,12 @@ def batch_placement(mesh: Mesh, *, axis: int) -> Batch:
   """
   split = batch_sharding(mesh, axis=axis)
   by_task = split if axis == 0 else replicated(mesh)
-  return Batch(split, split, split, split, by_task, by_task, by_task)
+  return Batch(
+    *(
+      split if "B" in name.rpartition("_")[2] else by_task
+      for name in Batch._fields
+    )
+  )
 
 
 def place_batch(batch: Batch, placement: Batch) -> Batch:

@@ -37,7 +37,8 @@ class Optimizers(NamedTuple):
   """One transformation a group."""
 
   shared: optax.GradientTransformation
-  rows: optax.GradientTransformation
+  rows: optax.GradientTransformationExtraArgs
+  """Needs `steps`, each task's own (`hra.train.optimizer.build`)."""
 
 
 def init(

@@ -3,7 +3,10 @@
 One function computes the loss and gradients of ONE task with respect to its row
 and to the shared parameters; `vmap` makes it K. Each task's contribution to the
 shared gradient is thereby whole before it is summed, so that a task whose loss or
-gradient is not finite is left out as if it were absent.
+gradient is not finite is left out as if it were absent. With g_i the gradient of
+the summed loss of task i, l_i its labels and w_i its weight, the gradients are
+
+    shared: sum_i w_i g_i / sum_i w_i l_i        row i: g_i / l_i
 """
 
 from collections.abc import Callable
@@ -103,18 +106,27 @@ def make_step(
     weight_K = jnp.where(ok_K, weight_K, 0)
     own_weight_K = jnp.maximum(weight_K, 1)
 
+    say_K = jnp.where(ok_K, batch.shared_weight_K, 0)
+    heard = (say_K * weight_K).sum()
     shared_gradient = jax.tree.map(
-      lambda leaf: _masked(leaf, ok_K).sum(0) / jnp.maximum(weight_K.sum(), 1),
+      lambda leaf: (
+        _scaled(_masked(leaf, ok_K), say_K).sum(0)
+        / jnp.where(heard > 0, heard, 1).astype(leaf.dtype)
+      ),
       shared_gradients,
     )
     shared, shared_optimizer = _update_shared(
-      optimizers.shared, state, shared_gradient, any_ok=ok_K.any()
+      optimizers.shared, state, shared_gradient, any_heard=heard > 0
     )
     row_gradients = jax.tree.map(
       lambda leaf: (_masked(leaf, ok_K).T / own_weight_K).T, row_gradients
     )
     new_rows, new_states = update_rows(
-      optimizers.rows, row_gradients, states, rows
+      optimizers.rows,
+      row_gradients,
+      states,
+      rows,
+      own={"steps": batch.own_steps_K},
     )
     # Places that are empty or were left out write nowhere.
     number = len(state.skipped_N)
@@ -148,15 +160,15 @@ def _update_shared(
   state: TrainState,
   gradient: Tree,
   *,
-  any_ok: jax.Array,
+  any_heard: jax.Array,
 ) -> tuple[Tree, Tree]:
-  """A step of the shared parameters; none where no task has a gradient."""
+  """A step of the shared parameters; none where no task has a say."""
   updates, new_state = optimizer.update(
     gradient, state.shared_optimizer, state.shared
   )
   new_shared = optax.apply_updates(state.shared, updates)
   return jax.tree.map(
-    lambda new, old: jnp.where(any_ok, new, old),
+    lambda new, old: jnp.where(any_heard, new, old),
     (new_shared, new_state),
     (state.shared, state.shared_optimizer),
   )
@@ -174,3 +186,9 @@ def _finite(trees: Tree) -> jax.Array:
 def _masked(leaf: jax.Array, ok_K: jax.Array) -> jax.Array:
   """Zeros where a task is left out: `where`, since 0 * NaN is NaN."""
   return jnp.where(ok_K.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, 0)
+
+
+def _scaled(leaf: jax.Array, factor_K: jax.Array) -> jax.Array:
+  """Leaves [K, ...] times a factor of each task, in their own type."""
+  shape = (-1, *[1] * (leaf.ndim - 1))
+  return leaf * factor_K.astype(leaf.dtype).reshape(shape)

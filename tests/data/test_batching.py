@@ -167,6 +167,15 @@ def test_steps_may_differ_by_task():
   assert [taken.count(i) for i in range(3)] == [3, 0, 7]
 
 
+def test_tasks_of_unlike_lengths_end_together():
+  streams = random_streams(24, buckets=2)
+  steps = [10] * 20 + [160] * 4
+  plan = JointPlan(streams, steps_per_task=steps, tasks_per_batch=4)
+  ends = {task: i for i, step in enumerate(plan) for task, _ in step.places}
+  assert np.median(list(ends.values())) > 0.75 * len(plan)
+  assert plan.fill() > 0.8
+
+
 def test_plan_does_not_depend_on_the_order_of_the_table():
   streams = random_streams(12, buckets=3)
   order = np.random.default_rng(0).permutation(12)

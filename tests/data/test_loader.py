@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from hra.config import DataConfig
 from hra.data.batching import Batch
-from hra.data.loader import POOLED, EvaluationLoader, Loader
+from hra.data.loader import EvaluationLoader, Loader
+from hra.data.roster import POOLED
 from hra.errors import InputError
 from hra.keys import hash_words
 
@@ -62,7 +63,10 @@ class FakeSplit:
 
 class Characters:
   def encode(self, text):
-    return [1 + ord(letter) - ord("a") for letter in text]
+    return [1 + ord(c) - ord("a") for c in text if c not in self.unknown(text)]
+
+  def unknown(self, text):
+    return sorted(set(text) - set("abcdefghijklmnopqrstuvwxyz"))
 
 
 def rows_of(task, *, count, seed=0):
@@ -241,6 +245,8 @@ def test_places_hold_distinct_tasks_and_out_of_range_ids():
       assert task == 5 + k
       assert not batch.name_hash_K2[k].any()
       assert batch.own_step_K[k] == 0
+      assert batch.own_steps_K[k] == 1
+      assert batch.shared_weight_K[k] == 0
       assert not batch.wave_KBS[k].any()
       assert not batch.labels_KBU[k].any()
     past_KBS = np.arange(batch.wave_KBS.shape[2]) >= batch.lengths_KB[..., None]
@@ -254,7 +260,8 @@ def test_batches_have_the_types_and_shapes_of_the_contract():
   assert own.places == 2  # no more places than tasks
   dtypes = [leaf.dtype.name for leaf in batch]
   assert dtypes == [
-    *("float32", "int32", "int32", "int32", "int32", "uint32", "int32")
+    *("float32", "int32", "int32", "int32", "int32", "uint32", "int32"),
+    *("int32", "float32"),
   ]
   assert batch.labels_KBU.shape == (2, 3, 8)
   assert {own[i].wave_KBS.shape[2] for i in range(len(own))} <= set(BOUNDS)
@@ -277,7 +284,7 @@ def test_unalignable_transcripts_are_left_out_and_named():
   own = loader(
     rows, ["a"], config=config, frames=lambda samples: samples // 200 + 1
   )
-  assert own.unalignable == ("a/1", "a/2")
+  assert own.roster.unalignable == ("a/1", "a/2")
   for batch in own.batches():
     assert batch.label_lengths_KB.tolist() == [[4, 0, 0]]
 
@@ -288,9 +295,129 @@ def test_alignment_is_judged_at_the_highest_speed():
   for high, expected in [(1.0, ()), (1.25, ("a/0",))]:
     config = dataclasses.replace(CONFIG, speed_high=high)
     own = loader(rows, ["a"], config=config, frames=lambda n: n // 200)
-    assert own.unalignable == expected
+    assert own.roster.unalignable == expected
   with pytest.raises(InputError, match=r"task 'a'.*none among its 1"):
     loader(rows[:1], ["a"], config=config, frames=lambda n: n // 200)
+
+
+def test_what_the_tokenizer_cannot_spell_is_told():
+  rows = [
+    ("a/0", "a", "abéß", 900),
+    ("a/1", "a", "éa", 900),
+    ("a/2", "a", "ab", 900),
+  ]
+  own = loader(rows, ["a"])
+  assert own.roster.describe() == [
+    "left out characters that the backbone's tokenizer can't spell: ß é "
+    "(2 utterances)"
+  ]
+  labels = sorted(
+    own[0].labels_KBU[0, b, :n].tolist()
+    for b, n in enumerate(own[0].label_lengths_KB[0])
+  )
+  assert labels == [[1], [1, 2], [1, 2]]
+  many = "".join(map(chr, range(0x4E00, 0x4E00 + 50)))
+  (line,) = loader([("a/0", "a", f"a{many}", 900)], ["a"]).roster.describe()
+  assert " and 20 others (1 utterances)" in line
+
+
+UNBALANCED = dataclasses.replace(
+  CONFIG,
+  max_task_utterances=8,
+  temperature=1.0,
+  reference_utterances=4,
+  balance=0.5,
+)
+
+
+@given(
+  counts=st.lists(st.integers(1, 14), min_size=2, max_size=6),
+  shuffle=st.randoms(use_true_random=False),
+)
+@settings(max_examples=15, deadline=None)
+def test_an_unbalanced_task_sees_the_same_alone_and_with_others(
+  counts, shuffle
+):
+  names = [f"speaker-{i}" for i in range(len(counts))]
+  rows = {n: rows_of(n, count=c) for n, c in zip(names, counts, strict=True)}
+  together = [row for own in rows.values() for row in own]
+  shuffle.shuffle(together)
+  joint = loader(together, names, config=UNBALANCED, steps=6)
+  for place, (name, count) in enumerate(zip(names, counts, strict=True)):
+    alone = loader(rows[name], [name], config=UNBALANCED, steps=6)
+    seen = history(joint, name, row=place)
+    assert sorted(seen) == list(range(max(1, round(6 * min(count, 8) / 4))))
+    assert seen == history(alone, name, row=0)
+
+
+def test_batches_carry_own_steps_and_weights():
+  counts = {"a": 2, "b": 4, "c": 20}
+  own = job(counts, config=UNBALANCED, steps=6, weights={"b": 3.0})
+  balance = own.roster.balance
+  assert balance.names == ("a", "b", "c")
+  assert balance.own_steps_N.tolist() == [3, 6, 12]
+  assert balance.utterances.tolist() == [2, 4, 8]
+  assert balance.capped.tolist() == [0, 0, 12]
+  np.testing.assert_allclose(balance.weight_N, [2**0.5, 3, 0.5**0.5])
+  assert own.roster.describe() == [
+    "own steps 3 to 12; caps leave out 12 of 26 utterances; weights 0.707 to 3"
+  ]
+  seen = 0
+  for batch in own.batches():
+    for k in np.flatnonzero(batch.task_K < 3):
+      task = batch.task_K[k]
+      assert batch.own_steps_K[k] == balance.own_steps_N[task]
+      assert batch.shared_weight_K[k] == balance.weight_N[task]
+      seen += 1
+  assert seen == 3 + 6 + 12
+
+
+def test_unalignable_utterances_do_not_count_for_own_steps():
+  rows = [(f"a/{i}", "a", "abab" if i < 4 else "a" * 8, 900) for i in range(9)]
+  config = dataclasses.replace(UNBALANCED, max_task_utterances=0)
+  own = loader(
+    rows, ["a"], config=config, steps=6, frames=lambda samples: samples // 150
+  )
+  assert len(own.roster.unalignable) == 5
+  assert own.roster.balance.own_steps_N.tolist() == [6]
+
+
+def test_a_tempered_pool_repeats_small_tasks_and_keeps_its_steps():
+  config = dataclasses.replace(
+    CONFIG,
+    grouping="pooled",
+    temperature=1e9,
+    max_task_utterances=12,
+    utterances_per_task=8,
+  )
+  rows = [row for t, n in (("a", 40), ("b", 3)) for row in rows_of(t, count=n)]
+  own = loader(rows, [POOLED], config=config, steps=3)
+  assert len(own) == 3
+  assert own.roster.balance.epoch == 24
+  assert own.roster.balance.names == ("a", "b")
+  assert own.roster.balance.utterances.tolist() == [12, 3]
+  assert own.roster.describe() == [
+    "caps leave out 28 of 43 utterances; 15 utterances stand 24 times in the "
+    "pool"
+  ]
+  texts = [
+    tuple(own[i].labels_KBU[0, b, : own[i].label_lengths_KB[0, b]].tolist())
+    for i in range(3)
+    for b in range(8)
+  ]
+  for _, task, text, _ in rows:
+    if task == "b":
+      assert texts.count(tuple(Characters().encode(text))) >= 4
+
+
+def test_a_pool_may_lose_all_of_one_speaker():
+  rows = [("a/0", "a", "ab", 900), ("b/0", "b", "a" * 8, 900)]
+  config = dataclasses.replace(CONFIG, grouping="pooled")
+  own = loader(
+    rows, [POOLED], config=config, frames=lambda samples: samples // 150
+  )
+  assert own.roster.unalignable == ("b/0",)
+  assert own.roster.balance.utterances.tolist() == [1, 0]
 
 
 def test_bad_input_is_named():

@@ -3,19 +3,23 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tiny
 
 from hra.config import AdapterConfig
 from hra.train import state
+from hra.train.optimizer import updates_done
 from hra.train.step import make_step
 
 BOTH = AdapterConfig(width=8, heads="both")
 
 
-def _setup(adapter=tiny.ADAPTER, *, shared_rate=0.01, names=tiny.NAMES):
+def _setup(
+  adapter=tiny.ADAPTER, *, shared_rate=0.01, names=tiny.NAMES, warmup=0
+):
   model = tiny.model(adapter)
-  optimizers = tiny.optimizers(shared_rate=shared_rate)
+  optimizers = tiny.optimizers(shared_rate=shared_rate, warmup=warmup)
   step = jax.jit(
     make_step(model, optimizers, policy=None, key=jax.random.key(1))
   )
@@ -181,6 +185,148 @@ def test_joint_training_equals_training_alone(float64, adapter):
   )
   moved = sum(np.abs(leaf[0]).sum() for leaf in jax.tree.leaves(alone.rows))
   assert moved > 0.01
+
+
+def test_an_unbalanced_job_trains_each_row_as_alone(float64):
+  """Unlike own steps, warm-ups cut short and weights: to 1e-9 in float64."""
+  own_steps = {"anna": 1, "bert": 2, "cleo": 6, "dora": 3, "emil": 5, "fina": 4}
+  weights = {"anna": 0.0, "bert": 9.0, "cleo": 0.3, "emil": 0.0}
+  backbone = tiny.backbone(dtype="float64", param_dtype="float64")
+
+  def trained(names, told):
+    step, state = _setup(shared_rate=0.0, names=names, warmup=3)
+    state = jax.tree.map(lambda x: x.astype(jnp.float64), state)
+    for own_step in range(max(own_steps[name] for name in names)):
+      batch = tiny.batch(
+        tuple(name for name in names if own_step < own_steps[name]),
+        places=len(names),
+        names=names,
+        own_step=own_step,
+        own_steps=own_steps,
+        weights=told,
+        dtype=np.float64,
+      )
+      state, _ = step(state, backbone, batch)
+    return state
+
+  joint = trained(tiny.NAMES, weights)
+  assert updates_done(joint.rows_optimizer).tolist() == list(own_steps.values())
+  for name in ("anna", "cleo", "dora"):
+    alone = _row(trained((name,), {}).rows, 0)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-9),
+      _row(joint.rows, tiny.NAMES.index(name)),
+      alone,
+    )
+    assert sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(alone)) > 0.01
+
+
+def test_own_steps_end_a_row_s_schedule_and_nobody_else_s(trained):
+  step, before, backbone = trained
+  names = tiny.NAMES[:4]
+  long, _ = step(before, backbone, tiny.batch(names))
+  short, _ = step(before, backbone, tiny.batch(names, own_steps={"bert": 2}))
+  for name in names:
+    place = tiny.NAMES.index(name)
+    rows = (_row(long.rows, place), _row(short.rows, place))
+    if name == "bert":
+      assert _differs(*rows)
+    else:
+      _assert_same(*rows)
+
+
+def test_a_task_of_weight_zero_trains_and_is_not_heard(trained):
+  step, before, backbone = trained
+  names = tiny.NAMES[:4]
+  others = tuple(name for name in names if name != "bert")
+  mute, _ = step(before, backbone, tiny.batch(names, weights={"bert": 0.0}))
+  loud, _ = step(before, backbone, tiny.batch(names))
+  absent, _ = step(before, backbone, tiny.batch(others, places=4))
+  for mine, theirs in (
+    (mute.shared, absent.shared),
+    (mute.shared_optimizer, absent.shared_optimizer),
+  ):
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+      mine,
+      theirs,
+    )
+  assert _differs(loud.shared, mute.shared)
+  _assert_same(loud.rows, mute.rows)  # weights never touch rows
+  assert _differs(_row(mute.rows, 1), _row(before.rows, 1))
+
+
+def test_where_nobody_is_heard_the_shared_parameters_wait(trained):
+  step, before, backbone = trained
+  batch = tiny.batch(
+    ("bert", "dora"), places=4, weights=dict.fromkeys(("bert", "dora"), 0.0)
+  )
+  after, metrics = step(before, backbone, batch)
+  _assert_same(before.shared, after.shared)
+  _assert_same(before.shared_optimizer, after.shared_optimizer)
+  assert _differs(_row(before.rows, 1), _row(after.rows, 1))
+  assert metrics.shared_norm == 0
+  assert (metrics.weight_K[:2] > 0).all()
+
+
+def test_weights_only_count_relative_to_each_other(trained):
+  step, before, backbone = trained
+  names = tiny.NAMES[:4]
+  tiny_weights = dict.fromkeys(names, 2.0**-20)
+  equal, _ = step(before, backbone, tiny.batch(names))
+  small, _ = step(before, backbone, tiny.batch(names, weights=tiny_weights))
+  _assert_same(equal.shared, small.shared)
+
+
+def test_shared_gradient_is_the_weighted_one(float64):
+  """Against the formula, with every task's gradient taken by itself."""
+  weights = {"anna": 0.25, "bert": 3.0, "cleo": 0.0, "dora": 1.0}
+  model = tiny.model()
+  kept = optax.GradientTransformation(
+    lambda params: jax.tree.map(jnp.zeros_like, params),
+    lambda gradient, state, params: (
+      jax.tree.map(jnp.zeros_like, gradient),
+      gradient,
+    ),
+  )
+  optimizers = tiny.optimizers()._replace(shared=kept)
+  step = jax.jit(
+    make_step(model, optimizers, policy=None, key=jax.random.key(1))
+  )
+  fresh = state.init(
+    model.adapter, optimizers, tiny.NAMES, key=jax.random.key(2)
+  )
+  key = jax.random.key(3)
+  # Rows away from zero: a fresh head hides the controller from its gradient.
+  fresh = fresh._replace(
+    rows=jax.tree.map(
+      lambda x: 0.1 * jax.random.normal(key, x.shape), fresh.rows
+    )
+  )
+  fresh = jax.tree.map(
+    lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, fresh
+  )
+  backbone = tiny.backbone(dtype="float64", param_dtype="float64")
+
+  def told(names, weights):
+    batch = tiny.batch(names, places=4, weights=weights, dtype=np.float64)
+    after, metrics = step(fresh, backbone, batch)
+    return after.shared_optimizer, metrics.weight_K
+
+  together, _ = told(tuple(weights), weights)
+  total, labels = jax.tree.map(jnp.zeros_like, together), 0.0
+  for name, weight in weights.items():
+    mean, own = told((name,), {})
+    own = weight * float(own[0])
+    total = jax.tree.map(lambda a, b, own=own: a + own * b, total, mean)
+    labels += own
+  expected = jax.tree.map(lambda leaf: leaf / labels, total)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12),
+    together,
+    expected,
+  )
+  assert max(abs(leaf).max() for leaf in jax.tree.leaves(expected)) > 1e-3
 
 
 def test_shared_only_has_empty_rows_and_learns():

@@ -1,0 +1,271 @@
+"""Unbalanced tasks: what of its data a task uses, how often, with what say.
+
+Enters: a split's ids, tasks and lengths, a `DataConfig`, weights by name. Leaves:
+the utterances used (caps), each task's own steps or each utterance's repeats in a
+pool (temperature), each task's weight in the shared gradients.
+
+What a task gets is a function of its own utterances, the seed and constants, so
+that it is the same in every job. Only shares of a pool compare its tasks.
+"""
+
+import functools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+
+from hra.config import DataConfig
+from hra.config_tree import nearest
+from hra.dims import SAMPLE_RATE
+from hra.errors import InputError
+from hra.files import storage
+from hra.keys import stable_hash
+
+
+class Selection(NamedTuple):
+  """Utterances and whose they are; flat arrays, a million cost 16 MB."""
+
+  indices: np.ndarray
+  """int64 into the split, in the order of the utterances' ids."""
+  owners: np.ndarray
+  """int64 into the names of the tasks, when pooled those in the pool."""
+
+  def where(self, chosen: np.ndarray) -> "Selection":
+    """Those that a boolean array chooses, or a repeat of each by an integer."""
+    counts = chosen.astype(np.int64)
+    return Selection(*(np.repeat(each, counts) for each in self))
+
+  def counts(self, names: Sequence[str]) -> np.ndarray:
+    """Utterances of each of the tasks `names`, int64."""
+    return np.bincount(self.owners, minlength=len(names))
+
+
+class Balance(NamedTuple):
+  """What the tasks of a job get, for reports; N as in the table of tasks."""
+
+  names: tuple[str, ...]
+  """Of the tasks; when pooled, of the tasks in the pool."""
+  utterances: np.ndarray
+  """Distinct ones that each of `names` uses, int64."""
+  seconds: np.ndarray
+  """Their audio, float64."""
+  capped: np.ndarray
+  """Utterances of each that caps leave out, int64."""
+  epoch: int
+  """Utterances in an epoch of all tasks, repeats included."""
+  own_steps_N: np.ndarray
+  """int64."""
+  weight_N: np.ndarray
+  """In the shared gradients, float32."""
+
+  def describe(self) -> str:
+    """One line about what is not the same for all; empty where all is."""
+    used, capped = int(self.utterances.sum()), int(self.capped.sum())
+    told = []
+    if _range(self.own_steps_N) > 0:
+      low, high = self.own_steps_N.min(), self.own_steps_N.max()
+      told.append(f"own steps {low:,} to {high:,}")
+    if capped:
+      told.append(f"caps leave out {capped:,} of {used + capped:,} utterances")
+    if self.epoch != used:
+      told.append(f"{used:,} utterances stand {self.epoch:,} times in the pool")
+    if _range(self.weight_N) > 0:
+      low, high = self.weight_N.min(), self.weight_N.max()
+      told.append(f"weights {low:.3g} to {high:.3g}")
+    return "; ".join(told)
+
+
+def select(
+  ids: Sequence[str], tasks: Sequence[str], *, names: Sequence[str]
+) -> Selection:
+  """The utterances of the tasks `names`, ordered by id."""
+  code = {name: place for place, name in enumerate(names)}
+  order = [
+    index
+    for index in sorted(range(len(ids)), key=ids.__getitem__)
+    if tasks[index] in code
+  ]
+  owners = np.fromiter((code[tasks[i]] for i in order), np.int64, len(order))
+  return Selection(np.asarray(order, np.int64), owners)
+
+
+def within_caps(
+  selection: Selection,
+  *,
+  ids: Sequence[str],
+  samples: np.ndarray,
+  config: DataConfig,
+  seed: int,
+) -> np.ndarray:
+  """Which of the selected utterances are used: bool.
+
+  A task's utterances stand in the order of a hash of (seed, id), which knows no
+  other task; used is the longest prefix of at most `max_task_utterances` and
+  `max_task_seconds`, and the first utterance in any case. Prefixes are nested:
+  a larger cap keeps what a smaller one chose.
+
+  Args:
+    ids: of the split.
+    samples: of the split.
+  """
+  count = len(selection.indices)
+  if not (config.max_task_utterances or config.max_task_seconds):
+    return np.ones(count, bool)
+  order = np.lexsort((_hashes(selection, "cap", ids, seed), selection.owners))
+  owners = selection.owners[order]
+  first = np.searchsorted(owners, owners)
+  rank = np.arange(count) - first
+  own = samples[selection.indices[order]]
+  end = np.cumsum(own)
+  spoken = end - (end - own)[first]
+  fits = np.ones(count, bool)
+  if config.max_task_utterances:
+    fits &= rank < config.max_task_utterances
+  if config.max_task_seconds:
+    fits &= spoken <= config.max_task_seconds * SAMPLE_RATE
+  used = np.zeros(count, bool)
+  used[order] = fits | (rank == 0)
+  return used
+
+
+def own_steps(
+  utterances_N: np.ndarray, *, steps: int, config: DataConfig
+) -> np.ndarray:
+  """Own steps of tasks with n_i utterances, int64 [N].
+
+      steps_i = max(1, round(steps (n_i / reference_utterances) ** (1 / T)))
+
+  `steps` for all where T, the temperature, is 0, and for a pool, whose
+  temperature sets its shares. The reference is a constant: with the mean over
+  tasks a task would train longer for another's having less data.
+  """
+  if config.temperature == 0 or config.grouping == "pooled" or steps == 0:
+    return np.full(len(utterances_N), steps, np.int64)
+  data_N = utterances_N / config.reference_utterances
+  scaled_N = np.rint(steps * data_N ** (1 / config.temperature))
+  return np.maximum(scaled_N, 1).astype(np.int64)
+
+
+def repeats(
+  selection: Selection, *, ids: Sequence[str], config: DataConfig, seed: int
+) -> np.ndarray:
+  """How often each utterance stands in an epoch, int64.
+
+  In a pool of tasks with n_i utterances, at temperature T,
+
+      r_i = (n_i / n_max) ** (1 / T - 1)
+
+  times: its whole part, and once more for the part of the utterances, chosen by
+  a hash of (seed, id), that the fraction says. A task's expected share of the
+  pool is n_i r_i, proportional to n_i ** (1 / T); no utterance is left out, and
+  the pool grows, at most to (number of tasks) n_max.
+  """
+  count = len(selection.indices)
+  if config.temperature == 0 or config.grouping != "pooled":
+    return np.ones(count, np.int64)
+  utterances = np.bincount(selection.owners)
+  # Tasks that own nothing here have no say: nobody indexes their rate.
+  data = np.maximum(utterances, 1) / utterances.max(initial=1)
+  rate = (data ** (1 / config.temperature - 1))[selection.owners]
+  part = _hashes(selection, "repeat", ids, seed) / 2.0**64
+  whole = np.floor(rate)
+  return whole.astype(np.int64) + (part < rate - whole)
+
+
+def shared_weights(
+  names: Sequence[str],
+  utterances_N: np.ndarray,
+  *,
+  given: Mapping[str, float],
+  config: DataConfig,
+) -> np.ndarray:
+  """Weights of tasks in the shared gradients, float32 [N].
+
+      w_i = given_i (reference_utterances / n_i) ** balance
+
+  given_i being 1 for a task that is not named. Over a job a task adds gradients
+  of about steps_i B w_i utterances: with T = 1 and balance 1, the same for all.
+
+  Raises:
+    InputError: a weight that float32 can't hold.
+  """
+  given_N = np.asarray([given.get(name, 1.0) for name in names])
+  # A task without data has no gradient: its weight only has to be a number.
+  data_N = np.maximum(utterances_N, 1) / config.reference_utterances
+  weight_N = given_N * data_N**-config.balance
+  if weight_N.max(initial=0) > np.finfo(np.float32).max:
+    task = int(weight_N.argmax())
+    raise InputError(
+      f"weight of task {names[task]!r}",
+      expected="a number that float32 can hold",
+      got=f"{weight_N[task]:g}",
+      fix="weights are relative: lower them all",
+    )
+  return weight_N.astype(np.float32)
+
+
+def read_weights(
+  path: epath.PathLike, *, tasks: Sequence[str]
+) -> dict[str, float]:
+  """The weights of a JSON file {task: weight >= 0}; none for no path.
+
+  Raises:
+    InputError: no such file, no such JSON, or a task that is none of `tasks`.
+  """
+  if not path:
+    return {}
+  expected = "a JSON object of task names and weights"
+  with storage(path, expected=expected):
+    data = epath.Path(path).read_bytes()
+  try:
+    weights = json.loads(data, object_pairs_hook=functools.partial(_once, path))
+  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    raise InputError(path, expected=expected, got=str(error)) from error
+  if not isinstance(weights, dict):
+    raise InputError(path, expected=expected, got=type(weights).__name__)
+  known = set(tasks)
+  for name, weight in weights.items():
+    if name not in known:
+      raise InputError(
+        path,
+        expected=f"names of the {len(known):,} tasks",
+        got=repr(name),
+        fix=f"did you mean {nearest(name, tasks)!r}?",
+      )
+    # `type`, because a bool is an int.
+    if type(weight) not in (int, float) or not 0 <= weight < math.inf:
+      raise InputError(
+        f"{path}: {name!r}",
+        expected="a finite weight of at least 0",
+        got=repr(weight),
+        fix="1 is the weight of a task that is not named",
+      )
+  return {name: float(weight) for name, weight in weights.items()}
+
+
+def _once(path: epath.PathLike, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """A JSON object's pairs, each name once."""
+  values = dict(pairs)
+  if len(values) < len(pairs):
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    raise InputError(path, expected="each task once", got=f"{twice!r} twice")
+  return values
+
+
+def _hashes(
+  selection: Selection, purpose: str, ids: Sequence[str], seed: int
+) -> np.ndarray:
+  """A uint64 of each utterance, by (purpose, seed, id) alone."""
+  return np.fromiter(
+    (stable_hash(f"{purpose}/{seed}/{ids[i]}") for i in selection.indices),
+    np.uint64,
+    len(selection.indices),
+  )
+
+
+def _range(values: np.ndarray) -> float:
+  return float(np.ptp(values)) if len(values) else 0.0
