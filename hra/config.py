@@ -139,6 +139,22 @@ class PrepareConfig:
   """Part of each task's sentences held out for choosing among models."""
   test_fraction: float = 0.1
   """Part of each task's sentences held out for reporting."""
+  split_by: Literal["auto", "given", "sentence", "session"] = "auto"
+  """`auto`: as the corpus is divided, and what it lacks of dev and test is held
+  out of train by sentence. `given`: only as it is divided. `sentence`, `session`:
+  divided anew, so that no sentence (no sitting of a task) is in two splits."""
+  min_seconds: float = 0.1
+  """A shorter recording is a problem."""
+  max_seconds: float = 60.0
+  """A longer one is: cut it by `offset` and `duration`."""
+  labels_per_second: float = 25.0
+  """A transcript with more labels than that for its recording can't be aligned by
+  a backbone with a frame each 40 ms: a problem; 0 asks for nothing."""
+  unknown: Literal["problem", "drop"] = "problem"
+  """Characters that a given tokenizer can't spell."""
+  bad: Literal["refuse", "skip"] = "refuse"
+  """Recordings and transcripts that can't be used: list them and stop, or leave
+  them out and say so."""
   vocabulary: int = 1024
   """The most labels of a tokenizer, the blank included; fewer where the
   transcripts need fewer."""
@@ -146,8 +162,8 @@ class PrepareConfig:
   """What a label stands for: a character, or a piece of a word."""
   seed: int = 0
   """Another seed holds out other sentences."""
-  jobs: int = 2
-  """Threads that decode recordings."""
+  jobs: int = 0
+  """Processes that decode recordings; 0 is one for each processor."""
 
 
 @dataclasses.dataclass
@@ -177,6 +193,26 @@ class DataConfig:
   if both have the same ends. Empty cuts `buckets` of them from the data."""
   max_seconds: float = 30.0
   """A longer utterance is an error when the split is opened."""
+  max_task_utterances: int = 0
+  """How many of a task's utterances training uses at most, chosen by a hash of
+  (seed, id): a larger cap keeps the smaller one's choice; 0 uses all."""
+  max_task_seconds: float = 0.0
+  """Likewise in seconds of audio; one utterance is used whatever its length."""
+  temperature: float = 0.0
+  """T, from 1 on, makes sampling follow the data as n ** (1 / T): 1 by a task's
+  utterances n, more towards the same for all (`hra.data.balance`). Of tasks, it
+  sets own steps: train.steps (n / reference_utterances) ** (1 / T). Of the tasks
+  in a pool, shares: those of small ones are repeated. 0 leaves both as they are:
+  train.steps for every task, a pool at natural frequencies."""
+  reference_utterances: int = 100
+  """Utterances of a task that takes train.steps own steps. A constant and not a
+  mean over tasks: what a task does may not depend on the others."""
+  task_weights: str = ""
+  """A JSON file {task: weight >= 0} of weights in the shared gradients; 1 for who
+  is not named. A task of weight 0 trains its row and is not heard."""
+  balance: float = 0.0
+  """In [0, 1]: these weights times (reference_utterances / n) ** balance. At 1
+  tasks, not utterances, have the same say where own steps follow the data."""
   speed_low: float = 1.0
   """Speed perturbation ~ U(low, high), by resampling; 1 and 1 is none."""
   speed_high: float = 1.0
@@ -215,6 +251,12 @@ class TrainConfig:
   """Wall time between two checkpoints."""
   keep: int = 2
   """Newest checkpoints kept."""
+  keep_best: int = 1
+  """Checkpoints of the lowest dev WER kept as well, where `eval_every` makes
+  some: each evaluation of the dev split then saves; of equals, the earliest."""
+  select: Literal["last", "best"] = "last"
+  """The checkpoint that is evaluated and exported: the newest, or the one of the
+  lowest dev WER. Training always goes on from the newest."""
   rows: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
   shared: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 

@@ -2,54 +2,111 @@
 
     hra prepare --source=recordings.jsonl --out=data/mine
 
-Each line of the manifest is one recording: {"audio_filepath": "anna/001.wav",
-"text": "what was said", "speaker": "anna"}. Audio may be WAV, FLAC, OGG or MP3
-at any rate; paths are relative to the manifest.
+What --source may be:
+
+    recordings.jsonl        a manifest: one JSON object a line, such as
+                            {"audio_filepath": "anna/001.wav", "text": "what was
+                            said", "speaker": "anna"}
+    FOLDER                  train.jsonl and, if there are, dev.jsonl and test.jsonl;
+                            LibriSpeech's layout or its archives; a Kaldi data
+                            folder (wav.scp, text, utt2spk)
+    train-clean-100.tar.gz  an archive of LibriSpeech
+    tfds:librispeech        an audio corpus of TensorFlow Datasets, with the `tf`
+                            extra installed; tfds:NAME@48000 states a sampling rate
+
+Audio may be WAV, FLAC, OGG or MP3 at any rate; source and result may be local or
+on gs:// and s3://. Everything is checked, and all that is wrong is listed with its
+file and line. When it is interrupted, the same command goes on.
 """
 
+import dataclasses
+import json
 import sys
 from collections.abc import Sequence
-from typing import Any, cast, get_args
+from typing import get_args, get_type_hints
 
 from absl import flags
 from etils import epath
 
+from hra import config_tree
 from hra.commands import configs
 from hra.config import PrepareConfig
 from hra.data import prepare
-from hra.data.tokenizer import Kind
-from hra.errors import InputError
+from hra.data.corpora.source import Fields
+from hra.data.summary import describe
 
 _DEFAULTS = PrepareConfig()
-_SPLITS = ("train", "dev", "test")
+_TYPES = get_type_hints(PrepareConfig)
+_SHOWN = 5
 
 _SOURCE = flags.DEFINE_string(
-  "source",
-  "",
-  "What to prepare: a manifest (one JSON object a line, with `audio_filepath`, "
-  "`text`, and `speaker` or `task`), or a folder that holds train.jsonl and, if "
-  "you have them, dev.jsonl and test.jsonl.",
+  "source", "", "What to prepare: see above for the forms that it may have."
 )
 _OUT = flags.DEFINE_string(
   "out", "", "The folder to make. It must be new; an identical one is kept."
 )
+_SPLIT_BY = flags.DEFINE_enum(
+  "split_by",
+  _DEFAULTS.split_by,
+  get_args(_TYPES["split_by"]),
+  "How to divide. auto: as the source is divided, and what it lacks of dev and "
+  "test is held out of train by sentence; given: only as the source is divided; "
+  "sentence, session: all anew, so that no sentence (no sitting of a speaker) is "
+  "in two splits.",
+)
 _DEV_FRACTION = flags.DEFINE_float(
   "dev_fraction",
   _DEFAULTS.dev_fraction,
-  "Part of each speaker's sentences held out to decide when to stop training. "
-  "Not used where there is a dev.jsonl.",
+  "Part of each speaker's sentences held out to decide when to stop training.",
 )
 _TEST_FRACTION = flags.DEFINE_float(
   "test_fraction",
   _DEFAULTS.test_fraction,
-  "Part of each speaker's sentences held out to measure the result. Not used "
-  "where there is a test.jsonl.",
+  "Part of each speaker's sentences held out to measure the result.",
+)
+_SEED = flags.DEFINE_integer(
+  "seed", _DEFAULTS.seed, "Another one holds out other sentences."
+)
+_SKIP_BAD = flags.DEFINE_bool(
+  "skip_bad",
+  False,
+  "Leave out what can't be used, and list it, instead of stopping.",
+)
+_MIN_SECONDS = flags.DEFINE_float(
+  "min_seconds", _DEFAULTS.min_seconds, "A shorter recording can't be used."
+)
+_MAX_SECONDS = flags.DEFINE_float(
+  "max_seconds",
+  _DEFAULTS.max_seconds,
+  "A longer one can't: cut it by `offset` and `duration`.",
+)
+_LABELS_PER_SECOND = flags.DEFINE_float(
+  "labels_per_second",
+  _DEFAULTS.labels_per_second,
+  "A transcript with more labels than that can't be aligned to its recording; 0 "
+  "asks for nothing.",
+)
+_TASK_FIELD = flags.DEFINE_string(
+  "task_field",
+  "",
+  "The field that names the task, such as accent; `task` or else `speaker` "
+  "where this is empty.",
+)
+_TEXT_FIELD = flags.DEFINE_string(
+  "text_field", Fields().text, "The field with the transcript."
 )
 _TOKENIZER = flags.DEFINE_string(
   "tokenizer",
   "",
   "A Sentencepiece model to use, such as your backbone's. Empty trains one on "
   "the training transcripts.",
+)
+_UNKNOWN = flags.DEFINE_enum(
+  "unknown",
+  _DEFAULTS.unknown,
+  get_args(_TYPES["unknown"]),
+  "A transcript with characters that --tokenizer can't spell: a problem, or drop "
+  "them from it.",
 )
 _VOCABULARY = flags.DEFINE_integer(
   "vocabulary",
@@ -59,12 +116,14 @@ _VOCABULARY = flags.DEFINE_integer(
 _TOKENIZER_KIND = flags.DEFINE_enum(
   "tokenizer_kind",
   _DEFAULTS.kind,
-  get_args(Kind),
+  get_args(_TYPES["kind"]),
   "What a label of a trained tokenizer stands for: a character (char), or a "
   "piece of a word (unigram, bpe).",
 )
 _JOBS = flags.DEFINE_integer(
-  "jobs", _DEFAULTS.jobs, "How many recordings to decode at the same time."
+  "jobs",
+  _DEFAULTS.jobs,
+  "Processes that decode recordings; 0 is one for each processor.",
 )
 
 
@@ -72,66 +131,52 @@ def main(argv: Sequence[str]) -> None:
   """Prepares what the flags name and prints a summary.
 
   Raises:
-    InputError: flags, manifests or recordings that can't be used.
+    InputError: flags, a corpus or recordings that can't be used.
   """
   del argv
   out = configs.required(_OUT, "data/mine")
   summary = prepare.prepare(
-    _sources(configs.required(_SOURCE, "recordings.jsonl")),
+    configs.required(_SOURCE, "recordings.jsonl"),
     out,
+    config=_config(),
     tokenizer=_TOKENIZER.value or None,
-    vocabulary=_VOCABULARY.value,
-    kind=cast(Kind, _TOKENIZER_KIND.value),
-    dev_fraction=_DEV_FRACTION.value,
-    test_fraction=_TEST_FRACTION.value,
-    jobs=_JOBS.value,
+    fields=dataclasses.replace(
+      Fields(), task=_TASK_FIELD.value or None, text=_TEXT_FIELD.value
+    ),
   )
-  sys.stdout.write(describe(summary) + f"\nprepared: {out}\n")
+  lines = [describe(summary)]
+  if summary["left_out"]:
+    lines += _left_out(epath.Path(out) / prepare.LEFT_OUT_FILE)
+  sys.stdout.write("\n".join([*lines, "", f"prepared: {out}", ""]))
 
 
-def describe(summary: dict[str, Any]) -> str:
-  """A preparation's summary as a few lines of text."""
-  row = "{:<8}{:>12}{:>8}{:>10}   {}"
-  lines = [row.format("split", "utterances", "tasks", "hours", "seconds each")]
-  parts = {**summary["splits"], "all": summary}
-  for name, part in parts.items():
-    seconds = part["seconds"]
-    lengths = "{min:.1f} to {max:.1f}, median {median:.1f}".format(**seconds)
-    hours = f"{part['hours']:.2f}"
-    lines.append(
-      row.format(name, part["utterances"], part["tasks"], hours, lengths)
-    )
-  tokenizer = summary["tokenizer"]
-  rates = ", ".join(
-    f"{rate} Hz ({count})" for rate, count in summary["source_rates"].items()
-  )
-  lines.append(f"sampling rates: {rates}")
-  lines.append(f"characters: {summary['characters'].strip()}")
-  lines.append(f"labels: {tokenizer['labels']}, the blank included")
-  if tokenizer["unknown_characters"]:
-    lines.append(
-      "warning: left out, as the tokenizer can't spell them: "
-      + tokenizer["unknown_characters"]
-    )
-  lines += [f"warning: {warning}" for warning in summary["warnings"]]
-  return "\n".join(lines)
+def _config() -> PrepareConfig:
+  values = {
+    "dev_fraction": _DEV_FRACTION.value,
+    "test_fraction": _TEST_FRACTION.value,
+    "split_by": _SPLIT_BY.value,
+    "min_seconds": _MIN_SECONDS.value,
+    "max_seconds": _MAX_SECONDS.value,
+    "labels_per_second": _LABELS_PER_SECOND.value,
+    "unknown": _UNKNOWN.value,
+    "bad": "skip" if _SKIP_BAD.value else "refuse",
+    "vocabulary": _VOCABULARY.value,
+    "kind": _TOKENIZER_KIND.value,
+    "seed": _SEED.value,
+    "jobs": _JOBS.value,
+  }
+  return config_tree.from_dict(PrepareConfig, values, path="flags")
 
 
-def _sources(source: str) -> dict[str, epath.Path]:
-  path = epath.Path(source)
-  if not path.is_dir():
-    return {"train": path}
-  files = {split: path / f"{split}.jsonl" for split in _SPLITS}
-  sources = {split: file for split, file in files.items() if file.exists()}
-  if "train" not in sources:
-    found = sorted(file.name for file in path.glob("*.jsonl"))
-    raise InputError(
-      path,
-      expected="a train.jsonl",
-      got=", ".join(found) or "no .jsonl file",
-      fix="--source may also be the manifest itself",
-    )
-  return sources
+def _left_out(file: epath.Path) -> list[str]:
+  """What was left out, as lines for the terminal."""
+  problems = [json.loads(line) for line in file.read_text().splitlines()]
+  shown = [
+    f"  {each['where']}: expected {each['expected']}, got {each['got']}"
+    for each in problems[:_SHOWN]
+  ]
+  more = [f"  ... all in {file}"] if len(problems) > _SHOWN else []
+  return [f"left out {len(problems)} recordings:", *shown, *more]
 
 
 if __name__ == "__main__":

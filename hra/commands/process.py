@@ -4,7 +4,7 @@ import ctypes
 import os
 import sys
 
-from etils import epath
+from hra.files import cache_folder
 
 _ARENA_MAX, _MMAP_MAX, _TOP_PAD, _TRIM_THRESHOLD = -8, -4, -2, -1
 """Options of glibc's mallopt."""
@@ -35,16 +35,9 @@ def keep_memory() -> None:
 
 
 def use_compilation_cache() -> None:
-  """Turns XLA's persistent compilation cache on, unless the user has set it.
-
-  $HRA_CACHE, or hra/xla under $XDG_CACHE_HOME or ~/.cache.
-  """
+  """Turns XLA's persistent compilation cache on, unless the user has set it."""
   import jax  # a leaf: slow to import
 
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = os.environ.get("HRA_CACHE") or f"{base}/hra/xla"
-    jax.config.update(
-      "jax_compilation_cache_dir", str(epath.Path(folder).expanduser())
-    )
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

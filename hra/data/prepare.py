@@ -1,176 +1,195 @@
-"""Manifests -> a folder of prepared data.
+"""A corpus -> a folder of prepared data.
 
-Enters: one manifest, from which dev and test sentences are held out, or one for
-each split. Leaves: the folder of `hra.data.dataset`, with `tokenizer.model`
-(trained on the training transcripts, or the one given) and `summary.json`.
+Enters: a corpus in any form of `hra.data.corpora.source`. Leaves: the folder of
+`hra.data.dataset`, with `tokenizer.model` (trained on the training transcripts, or
+the one given), `summary.json` and, where recordings were left out,
+`left_out.jsonl`.
 
-The folder appears under its name only when it is complete.
+The folder appears under its name only when it is complete. Until then everything
+stands in `.NAME.partial` beside it, from where the same command goes on.
 """
 
-import collections
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import json
 import os
+import pathlib
+import shutil
+import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from etils import epath
+from tqdm import tqdm
 
-from hra import dims, keys
+from hra import dims
 from hra.config import PrepareConfig
-from hra.data import dataset, manifest
-from hra.data.manifest import Problems, Record
+from hra.data import dataset, place, shards
+from hra.data.audio import Limits
+from hra.data.corpora import source as corpora
+from hra.data.records import Problems, Record
+from hra.data.splits import Splits, divide, overlaps
+from hra.data.summary import summarize
 from hra.data.text import normalize_transcript
-from hra.data.tokenizer import Kind, Tokenizer
+from hra.data.tokenizer import Tokenizer, least_frames
 from hra.errors import InputError
-from hra.files import write_aside
+from hra.files import absolute, storage, write_aside
 
 TOKENIZER_FILE = "tokenizer.model"
-SUMMARY_FILE = "summary.json"
+LEFT_OUT_FILE = "left_out.jsonl"
 
-_FORMAT = 1
+Source = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]]
+
+_FORMAT = 2
 """Of the folder; a new one makes every older preparation another one."""
-_ENOUGH = 4
-"""A task with fewer distinct sentences keeps them all for training."""
 _DEFAULTS = PrepareConfig()
-
-_Splits = dict[str, list[Record]]
+_DEFAULT_FIELDS = corpora.Fields()
+_SKIP = "give --skip_bad to go on without them; what is decoded is kept"
 
 
 def prepare(
-  sources: Mapping[str, str | os.PathLike[str]],
+  source: Source,
   out: str | os.PathLike[str],
   *,
+  config: PrepareConfig = _DEFAULTS,
   tokenizer: str | os.PathLike[str] | None = None,
-  vocabulary: int = _DEFAULTS.vocabulary,
-  kind: Kind = _DEFAULTS.kind,
-  seed: int = _DEFAULTS.seed,
-  dev_fraction: float = _DEFAULTS.dev_fraction,
-  test_fraction: float = _DEFAULTS.test_fraction,
-  jobs: int = _DEFAULTS.jobs,
+  fields: corpora.Fields = _DEFAULT_FIELDS,
 ) -> dict[str, Any]:
-  """Prepares manifests for training; returns at once where that was done.
+  """Prepares a corpus for training; returns at once where that was done.
 
   Args:
-    sources: the manifest of each split: `train`, and where they exist already,
-      `dev` and `test`. Those that are missing are held out of `train` by
-      sentence (`hold_out`).
+    source: what `hra.data.corpora.source.read` takes: a manifest, a folder, an
+      archive, `tfds:NAME`, or the manifest of each split.
     out: the folder to make.
+    config: how to divide, what is a problem, the tokenizer's kind.
     tokenizer: a Sentencepiece model to copy instead of training one.
-    vocabulary: the most labels of a trained tokenizer.
-    kind: of a trained tokenizer.
-    seed: decides which sentences are held out.
-    dev_fraction: part of each task's sentences for `dev`.
-    test_fraction: part of each task's sentences for `test`.
-    jobs: threads that decode.
+    fields: names of a manifest's fields.
 
   Returns:
     What `summary.json` holds.
 
   Raises:
-    InputError: an option, a manifest, the tokenizer or recordings can't be
-      used (all bad recordings together), or `out` holds something else.
+    InputError: an option, the corpus, the tokenizer or recordings can't be used
+      (all that is wrong with the corpus together), `out` holds something else, or
+      another process is preparing it.
+    StorageError: the disk or the bucket refuses.
   """
-  fractions = {"dev": dev_fraction, "test": test_fraction}
-  _check_options(sources, fractions=fractions, jobs=jobs)
+  _check_options(config)
+  folder = absolute(out)
   given = None if tokenizer is None else Tokenizer.load(tokenizer)
-  records = {split: manifest.read(path) for split, path in sources.items()}
-  _check_records(records)
-  fingerprint = _fingerprint(
-    records,
-    options={
-      "dev_fraction": dev_fraction,
-      "test_fraction": test_fraction,
-      "seed": seed,
-      "tokenizer": given.hash if given else [kind, vocabulary],
-    },
-  )
-  folder = epath.Path(out)
-  finished = _finished(folder, fingerprint)
-  if finished is not None:
-    return finished
-  absent = {
-    name: part for name, part in fractions.items() if name not in records
+  options = _options(config, tokenizer=given, fields=fields)
+  archives = corpora.identity(source)
+  if archives is not None:
+    # Not to be unpacked again only to see that it was prepared.
+    finished = _finished(folder, _fingerprint([archives, options], ()))
+    if finished is not None:
+      return finished
+  with _workplace(folder) as work:
+    problems = Problems(
+      "the corpus", expected="transcripts and recordings without faults"
+    )
+    records = corpora.read(
+      source,
+      problems=problems,
+      fields=fields,
+      scratch=lambda: _made(work / "scratch"),
+    )
+    facts = [archives or "records", options]
+    fingerprint = _fingerprint(facts, () if archives else records)
+    finished = _finished(folder, fingerprint)
+    if finished is not None:
+      return finished
+    records = _usable(records, problems, tokenizer=given, config=config)
+    _announce(problems, left=len(records))
+    splits = divide(
+      records,
+      by=config.split_by,
+      fractions={"dev": config.dev_fraction, "test": config.test_fraction},
+      seed=config.seed,
+    )
+    if given is None:
+      given = Tokenizer.train(
+        (record.text for record in splits["train"]),
+        vocabulary=config.vocabulary,
+        kind=config.kind,
+      )
+    splits = _counted(splits, given)
+    decoded = shards.decode(
+      _made(work / "parts"),
+      splits,
+      limits=Limits(
+        min_seconds=config.min_seconds,
+        max_seconds=config.max_seconds,
+        labels_per_second=config.labels_per_second,
+      ),
+      jobs=config.jobs,
+    )
+    for shard in itertools.chain.from_iterable(decoded.values()):
+      for error in shard.problems:
+        problems.add(error)
+    if config.bad == "refuse":
+      _refuse(problems, folder)
+    return _finish(
+      folder,
+      work,
+      splits=splits,
+      decoded=decoded,
+      tokenizer=given,
+      left_out=problems,
+      fingerprint=fingerprint,
+    )
+
+
+def _finish(
+  folder: epath.Path,
+  work: pathlib.Path,
+  *,
+  splits: Splits,
+  decoded: Mapping[str, Sequence[shards.Shard]],
+  tokenizer: Tokenizer,
+  left_out: Problems,
+  fingerprint: str,
+) -> dict[str, Any]:
+  """Puts the decoded parts together and gives the folder its name."""
+  aside = work / "done"
+  shutil.rmtree(aside, ignore_errors=True)
+  _made(aside)
+  if not any(shard.places for shard in decoded["train"]):
+    _refuse(left_out, folder)
+  tokenizer.save(aside / TOKENIZER_FILE)
+  dataset.assemble(aside, decoded, splits)
+  opened = {
+    name: dataset.open_split(aside, name) for name in dataset.split_names(aside)
   }
-  held_out = hold_out(records.pop("train"), fractions=absent, seed=seed)
-  splits = {
-    name: sorted(part, key=lambda record: (record.task, record.id))
-    for name, part in (held_out | records).items()
-    if part
+  rates: Counter[int] = Counter()
+  for shard in itertools.chain.from_iterable(decoded.values()):
+    rates.update(shard.rates)
+  summary = {
+    "format": _FORMAT,
+    "fingerprint": fingerprint,
+    **summarize(
+      opened,
+      tokenizer=tokenizer,
+      rates=rates,
+      overlaps=list(overlaps(splits)),
+      left_out=left_out,
+    ),
   }
-  if given:
-    _check_spelling(splits["train"], given)
-  else:
-    texts = (record.text for record in splits["train"])
-    given = Tokenizer.train(texts, vocabulary=vocabulary, kind=kind)
-  with _staged(folder) as aside:
-    given.save(aside / TOKENIZER_FILE)
-    rates = dataset.write(aside, splits, jobs=jobs)
-    summary = {
-      "format": _FORMAT,
-      "fingerprint": fingerprint,
-      **_summarize(aside, splits, given),
-      "source_rates": {str(rate): rates[rate] for rate in sorted(rates)},
-    }
-    text = json.dumps(summary, indent=2, ensure_ascii=False)
-    write_aside(aside / SUMMARY_FILE, text.encode())
+  if left_out:
+    _list(left_out, aside / LEFT_OUT_FILE)
+  text = json.dumps(summary, indent=2, ensure_ascii=False)
+  write_aside(aside / place.LAST, text.encode())
+  place.publish(aside, folder)
+  _problems_file(folder).unlink(missing_ok=True)
+  shutil.rmtree(work)
   return summary
 
 
-def hold_out(
-  records: Sequence[Record], *, fractions: Mapping[str, float], seed: int
-) -> _Splits:
-  """Divides records by sentence: no transcript stands in two splits.
-
-  Of each task's n distinct (normalised) sentences, each split gets
-  max(1, round(fraction * n)), the first in the order of a hash of the sentence;
-  the rest trains. A sentence that several tasks speak is in one split for all of
-  them: the smallest task decides, so that it gets its share. Thus, where tasks
-  share no sentences, a task is divided as if it were alone.
-
-  Args:
-    records: of any number of tasks.
-    fractions: part of the sentences for each split that is held out; 0 is none.
-    seed: changes the order.
-
-  Returns:
-    The records of `train` and of each name in `fractions`.
-  """
-  sentences_of: dict[str, set[str]] = collections.defaultdict(set)
-  for record in records:
-    sentences_of[record.task].add(normalize_transcript(record.text))
-  split_of: dict[str, str] = {}
-  for task in sorted(sentences_of, key=lambda t: (len(sentences_of[t]), t)):
-    sentences = sorted(
-      sentences_of[task], key=lambda s: (keys.stable_hash(f"{seed}/{s}"), s)
-    )
-    for name, fraction in fractions.items():
-      if not fraction or len(sentences) < _ENOUGH:
-        continue
-      share = max(1, round(fraction * len(sentences)))
-      share -= sum(split_of.get(sentence) == name for sentence in sentences)
-      free = [sentence for sentence in sentences if sentence not in split_of]
-      # One at least is left to train on.
-      taken = free[: max(min(share, len(free) - 1), 0)]
-      split_of |= dict.fromkeys(taken, name)
-    for sentence in sentences:
-      split_of.setdefault(sentence, "train")
-  splits: _Splits = {name: [] for name in ("train", *fractions)}
-  for record in records:
-    splits[split_of[normalize_transcript(record.text)]].append(record)
-  return splits
-
-
-def _check_options(
-  sources: Mapping[str, object], *, fractions: Mapping[str, float], jobs: int
-) -> None:
-  if "train" not in sources:
-    raise InputError(
-      "sources", expected="a manifest for 'train'", got=", ".join(sources)
-    )
+def _check_options(config: PrepareConfig) -> None:
+  fractions = {"dev": config.dev_fraction, "test": config.test_fraction}
   for name, fraction in fractions.items():
     if not 0 <= fraction < 1:
       raise InputError(
@@ -182,72 +201,54 @@ def _check_options(
       expected="less than 1, so that something is left to train on",
       got=f"{sum(fractions.values()):g}",
     )
-  if jobs < 1:
-    raise InputError("jobs", expected="at least 1", got=str(jobs))
+  if not 0 <= config.min_seconds < config.max_seconds:
+    raise InputError(
+      "min_seconds and max_seconds",
+      expected="0 or more, and more than that",
+      got=f"{config.min_seconds:g} and {config.max_seconds:g}",
+    )
+  if config.jobs < 0:
+    raise InputError("jobs", expected="at least 0", got=str(config.jobs))
 
 
-def _check_records(records: Mapping[str, Sequence[Record]]) -> None:
-  problems = Problems("manifests", expected="usable transcripts and recordings")
-  seen: dict[tuple[str, float | None], Record] = {}
-  for record in itertools.chain.from_iterable(records.values()):
-    if not normalize_transcript(record.text):
-      problems.add(
-        InputError(record.where, expected="words", got=repr(record.text))
-      )
-    first = seen.setdefault((record.path, record.offset), record)
-    if first is not record:
-      problems.add(
-        InputError(
-          record.where,
-          expected="a recording of no other split",
-          got=record.path,
-          fix=f"see {first.where}",
-        )
-      )
-  problems.raise_any()
+def _options(
+  config: PrepareConfig,
+  *,
+  tokenizer: Tokenizer | None,
+  fields: corpora.Fields,
+) -> dict[str, Any]:
+  """What the result depends on beside the corpus."""
+  options = dataclasses.asdict(config) | dataclasses.asdict(fields)
+  for name in ("jobs", "bad"):
+    del options[name]
+  if tokenizer is not None:
+    options |= {"kind": tokenizer.hash, "vocabulary": 0}
+  return options
 
 
-def _check_spelling(records: Iterable[Record], tokenizer: Tokenizer) -> None:
-  problems = Problems("tokenizer", expected="a label for every transcript")
-  for record in records:
-    if not tokenizer.encode(record.text):
-      problems.add(
-        InputError(
-          record.where,
-          expected="characters that the tokenizer can spell",
-          got=repr(record.text),
-        )
-      )
-  problems.raise_any()
-
-
-def _fingerprint(
-  records: Mapping[str, Sequence[Record]], *, options: Mapping[str, Any]
-) -> str:
-  """Of what the result depends on; of recordings, their names and sizes."""
+def _fingerprint(facts: Sequence[Any], records: Iterable[Record]) -> str:
+  """Of what the result depends on; of local recordings, names and sizes."""
   digest = hashlib.blake2b(digest_size=16)
 
   def add(*values: Any) -> None:
-    digest.update(json.dumps(values).encode())
+    digest.update(json.dumps(values, sort_keys=True).encode())
 
-  add(_FORMAT, dims.SAMPLE_RATE, sorted(options.items()))
-  for split in sorted(records):
-    add(split)
-    for record in records[split]:
-      audio = epath.Path(record.path)
-      size = audio.stat().length if audio.exists() else None
-      add(record.id, record.text, record.task, record.offset, record.duration)
-      add(size)
+  add(_FORMAT, dims.SAMPLE_RATE, *facts)
+  for record in records:
+    add(record.id, record.text, record.task, record.session, record.split)
+    add(record.offset, record.duration, shards.file_size(record.path))
   return digest.hexdigest()
 
 
 def _finished(folder: epath.Path, fingerprint: str) -> dict[str, Any] | None:
-  if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+  if place.is_vacant(folder):
     return None
+  file = folder / place.LAST
+  with storage(file, expected="a summary"):
+    text = file.read_text() if file.exists() else None
   got = "something else in it"
-  file = folder / SUMMARY_FILE
-  if file.exists():
-    summary = json.loads(file.read_text())
+  if text is not None:
+    summary = json.loads(text)
     if summary.get("fingerprint") == fingerprint:
       return summary
     got = "data that were prepared from other recordings or options"
@@ -260,87 +261,141 @@ def _finished(folder: epath.Path, fingerprint: str) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def _staged(folder: epath.Path) -> Iterator[epath.Path]:
-  """A folder aside that gets its name at the end, or else vanishes."""
-  aside = folder.parent / f".{folder.name}.{os.getpid()}"
+def _workplace(folder: epath.Path) -> Iterator[pathlib.Path]:
+  """A local folder of this preparation alone, kept until it is complete."""
+  work = place.workplace(folder)
+  new = not work.exists()
+  with storage(folder, expected="a folder that can be made"):
+    _made(work)
   try:
-    aside.mkdir(parents=True)
-  except OSError as error:
-    raise InputError(
-      folder,
-      expected="a folder that can be made",
-      got=error.strerror or str(error),
-    ) from error
-  try:
-    yield aside
-    if folder.exists():
-      folder.rmdir()  # An empty one, or this is refused.
-    aside.rename(folder)
+    with shards.locked(work):
+      yield work
   finally:
-    if aside.exists():
-      aside.rmtree()
+    if new and not any((work / name).exists() for name in ("parts", "scratch")):
+      shutil.rmtree(work, ignore_errors=True)
 
 
-def _summarize(
-  folder: epath.Path,
-  splits: Mapping[str, Sequence[Record]],
-  tokenizer: Tokenizer,
-) -> dict[str, Any]:
-  opened = {name: dataset.open_split(folder, name) for name in splits}
-  counts: dict[str, dict[str, int]] = {}
-  for name, split in opened.items():
-    for task in split.tasks:
-      of_task = counts.setdefault(task, dict.fromkeys(splits, 0))
-      of_task[name] += 1
-  sentences = {
-    name: {normalize_transcript(text) for text in split.texts}
-    for name, split in opened.items()
-  }
-  letters = set().union(*itertools.chain.from_iterable(sentences.values()))
-  characters = "".join(sorted(letters))
-  return {
-    **_extent(list(opened.values())),
-    "splits": {name: _extent([split]) for name, split in opened.items()},
-    "task_utterances": dict(sorted(counts.items())),
-    "characters": characters,
-    "tokenizer": {
-      "labels": tokenizer.vocabulary,
-      "hash": tokenizer.hash,
-      "unknown_characters": "".join(tokenizer.unknown(characters)),
-    },
-    "warnings": [*_missing(counts), *_shared(sentences)],
-  }
+def _made(folder: pathlib.Path) -> pathlib.Path:
+  folder.mkdir(parents=True, exist_ok=True)
+  return folder
 
 
-def _extent(splits: Sequence[dataset.Split]) -> dict[str, Any]:
-  seconds = np.concatenate([split.samples for split in splits])
-  seconds = seconds / dims.SAMPLE_RATE
-  return {
-    "hours": round(float(seconds.sum()) / 3600, 4),
-    "tasks": len(set().union(*(split.tasks for split in splits))),
-    "utterances": len(seconds),
-    "seconds": {
-      "min": round(float(seconds.min()), 3),
-      "median": round(float(np.median(seconds)), 3),
-      "max": round(float(seconds.max()), 3),
-    },
-  }
-
-
-def _missing(counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
-  splits = next(iter(counts.values()))
-  for split in splits:
-    tasks = sorted(task for task, of in counts.items() if not of[split])
-    if tasks:
-      more = ", ..." if len(tasks) > 5 else ""
-      yield (
-        f"{len(tasks)} of {len(counts)} tasks have no recording in {split}: "
-        f"{', '.join(tasks[:5])}{more}"
+def _usable(
+  records: Iterable[Record],
+  problems: Problems,
+  *,
+  tokenizer: Tokenizer | None,
+  config: PrepareConfig,
+) -> list[Record]:
+  """The records whose transcripts can be used, and that stand there once."""
+  usable = []
+  anew = config.split_by in ("sentence", "session")
+  ids: dict[tuple[str | None, str], Record] = {}
+  segments: dict[tuple[str, float | None], Record] = {}
+  for record in records:
+    error = (
+      _spelling(record, tokenizer, unknown=config.unknown)
+      or _again(
+        record,
+        ids.setdefault((None if anew else record.split, record.id), record),
+        "id",
+        record.id,
       )
+      or _again(
+        record,
+        segments.setdefault((record.path, record.offset), record),
+        "recording",
+        record.path,
+      )
+    )
+    if error is None:
+      usable.append(record)
+    else:
+      problems.add(error)
+  return usable
 
 
-def _shared(sentences: Mapping[str, set[str]]) -> Iterator[str]:
-  for one, other in itertools.combinations(sentences, 2):
-    shared = len(sentences[one] & sentences[other])
-    if shared:
-      yield f"{shared} sentences of {one} stand in {other} too"
+def _spelling(
+  record: Record, tokenizer: Tokenizer | None, *, unknown: str
+) -> InputError | None:
+  if not normalize_transcript(record.text):
+    return InputError(record.where, expected="words", got=repr(record.text))
+  if tokenizer is None:
+    return None
+  missing = "".join(tokenizer.unknown(record.text))
+  if (missing and unknown == "problem") or not tokenizer.encode(record.text):
+    return InputError(
+      record.where,
+      expected="characters that the tokenizer can spell",
+      got=f"{missing!r} in {record.text!r}",
+      fix="spell it otherwise, or give --unknown=drop",
+    )
+  return None
+
+
+def _again(
+  record: Record, first: Record, what: str, shown: str
+) -> InputError | None:
+  if first is record:
+    return None
+  return InputError(
+    record.where,
+    expected=f"a new {what}",
+    got=f"{shown!r} again",
+    fix=f"see {first.where}",
+  )
+
+
+def _counted(splits: Splits, tokenizer: Tokenizer) -> Splits:
+  """The records with the frames that CTC needs for their labels."""
+  return {
+    name: [
+      dataclasses.replace(
+        record, labels=least_frames(tokenizer.encode(record.text))
+      )
+      for record in part
+    ]
+    for name, part in splits.items()
+  }
+
+
+def _announce(problems: Problems, *, left: int) -> None:
+  """Says what is known before recordings are decoded, which takes long."""
+  if not left:
+    problems.raise_any()
+  if problems:
+    first = next(iter(problems))
+    tqdm.write(
+      f"{len(problems)} problems with transcripts so far, such as\n  {first}\n"
+      f"now decoding the other {left} recordings",
+      file=sys.stderr,
+    )
+
+
+def _refuse(problems: Problems, folder: epath.Path) -> None:
+  """Raises what is wrong, if anything is; a list of all of it stands in a file."""
+  if not problems:
+    return
+  file = _problems_file(folder)
+  _list(problems, file)
+  problems.raise_any(fix=f"all of them: {file}; {_SKIP}")
+
+
+def _problems_file(folder: epath.Path) -> epath.Path:
+  return folder.parent / f"{folder.name}.problems.jsonl"
+
+
+def _list(problems: Problems, file: epath.PathLike) -> None:
+  lines = (
+    json.dumps(
+      {
+        "where": error.where,
+        "expected": error.expected,
+        "got": error.got,
+        "fix": error.fix,
+      },
+      ensure_ascii=False,
+    )
+    for error in problems
+  )
+  write_aside(file, "".join(f"{line}\n" for line in lines).encode())

@@ -10,6 +10,7 @@ not a padding piece, piece i is label i + 1.
 
 import hashlib
 import io
+import operator
 import os
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -168,3 +169,8 @@ class Tokenizer:
       ids = self._processor.encode(character)
       self._known[character] = self._processor.unk_id() not in ids
     return self._known[character]
+
+
+def least_frames(ids: Sequence[int]) -> int:
+  """Frames that CTC needs: one a label and one, for a blank, between equals."""
+  return len(ids) + sum(map(operator.eq, ids, ids[1:]))

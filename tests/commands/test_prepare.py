@@ -17,7 +17,7 @@ def _manifest(folder, name):
   lines = []
   for n in range(5):
     file = f"{name}{n}.wav"
-    soundfile.write(folder / file, np.zeros(800), 8_000)
+    soundfile.write(folder / file, np.full(8000, 0.1), 8_000)
     text = f"say {len(name)}{n}"  # other sentences, the same characters
     line = {"audio_filepath": file, "text": text, "task": "ann"}
     lines.append(json.dumps(line))
@@ -56,11 +56,31 @@ def test_a_folder_of_manifests(tmp_path, capsys):
   assert "warning" not in capsys.readouterr().out
 
 
+def test_what_is_bad_is_left_out_when_asked(tmp_path, capsys):
+  _manifest(tmp_path / "in", "mine")
+  (tmp_path / "in/mine3.wav").write_bytes(b"")
+  source = tmp_path / "in/mine.jsonl"
+  with pytest.raises(InputError, match=r"mine\.jsonl:4: .*--skip_bad"):
+    _run(source=source, out=tmp_path / "out")
+  _run(source=source, out=tmp_path / "out", skip_bad=True)
+  printed = capsys.readouterr().out
+  assert "left out 1 recordings:" in printed
+  assert f"{source}:4: expected" in printed
+
+
+def test_tasks_can_be_another_field(tmp_path):
+  _manifest(tmp_path / "in", "mine")
+  source = tmp_path / "in/mine.jsonl"
+  source.write_text(source.read_text().replace('"task"', '"accent"'))
+  _run(source=source, out=tmp_path / "out", task_field="accent")
+  assert set(dataset.open_split(tmp_path / "out", "train").tasks) == {"ann"}
+
+
 def test_what_is_missing_is_said(tmp_path):
   with pytest.raises(InputError, match="--out: expected a value"):
     _run(source=tmp_path)
   with pytest.raises(InputError, match="--source: expected a value"):
     _run(out=tmp_path / "out")
-  _manifest(tmp_path / "in", "mine")
-  with pytest.raises(InputError, match=r"a train\.jsonl, got mine\.jsonl"):
+  (tmp_path / "in").mkdir()
+  with pytest.raises(InputError, match="tfds:NAME, got an empty folder"):
     _run(source=tmp_path / "in", out=tmp_path / "out")
