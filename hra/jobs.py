@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
+import io
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,9 +19,10 @@ from hra.backbone import store
 from hra.backbone.conformer import Conformer
 from hra.config import SpecAugmentConfig
 from hra.data.audio import encode_int16
+from hra.data.balance import read_weights
 from hra.data.batching import BUCKET_MULTIPLE
 from hra.data.dataset import Split, open_split, split_names
-from hra.data.loader import EvaluationLoader, Loader
+from hra.data.loader import EvaluationBatch, EvaluationLoader, Loader
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
 from hra.evaluate import metrics
@@ -28,11 +30,13 @@ from hra.evaluate.normalize import normalizer
 from hra.evaluate.transcribe import hypotheses
 from hra.features import specaugment
 from hra.features.frontend import num_frames
-from hra.files import write_aside, write_json
+from hra.files import storage, write_aside, write_json
 from hra.nn.convolution import subsampled
-from hra.run import Parts, initial_state
+from hra.run import Parts, initial_state, trained_state
 from hra.sharding import BATCH
 from hra.train import loop
+from hra.train.log import DEV_WER
+from hra.train.optimizer import updates_done
 from hra.train.placement import batch_placement, jit_step, place_batch
 from hra.train.state import TrainState
 from hra.train.step import make_step
@@ -44,18 +48,36 @@ CLIPS = 12
 def train(parts: Parts, *, quiet: bool = False) -> TrainState:
   """Trains to the end, from the newest checkpoint if there is one.
 
+  Returns:
+    The state that `config.train.select` names.
+
   Raises:
     hra.errors.Interrupted: after a signal, when the state is saved.
   """
-  config = parts.config
-  loader = _loader(parts)
-  _check_divides(parts, loader)
-  if loader.unalignable and not quiet:
-    print(
-      f"left out {len(loader.unalignable)} utterances whose transcripts are too "
-      f"long for their audio, such as {loader.unalignable[0]}"
-    )
+  loader = make_loader(parts)
+  if not quiet:
+    print("".join(f"{line}\n" for line in loader.roster.describe()), end="")
   initial = initial_state(parts)
+  last = loop.run(
+    initial,
+    make_job(parts, loader, initial=initial),
+    parts.config.train,
+    workdir=parts.workdir,
+    quiet=quiet,
+  )
+  best = parts.config.train.select == "best"
+  return trained_state(parts) if best else last
+
+
+def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
+  """What the loop runs: the step compiled for the mesh, its batches, the dev split.
+
+  Raises:
+    InputError: devices don't divide a batch, or `select` is "best" and there is
+      no dev split.
+  """
+  config = parts.config
+  _check_divides(parts, loader)
   step = make_step(
     parts.model,
     parts.optimizers,
@@ -69,7 +91,13 @@ def train(parts: Parts, *, quiet: bool = False) -> TrainState:
   if _has_dev(parts):
     dev = open_split(config.data.path, config.data.dev_split)
     evaluate_dev = functools.partial(dev_figures, parts, dev)
-  job = loop.Job(
+  elif config.train.select == "best":
+    raise InputError(
+      "config.train.select",
+      expected=f"'last', as the data have no {config.data.dev_split!r} split",
+      got="'best'",
+    )
+  return loop.Job(
     step=jit_step(step, initial, parts.mesh),
     frozen=parts.frozen,
     batches=lambda start: (
@@ -77,9 +105,6 @@ def train(parts: Parts, *, quiet: bool = False) -> TrainState:
     ),
     steps=len(loader),
     evaluate=evaluate_dev,
-  )
-  return loop.run(
-    initial, job, config.train, workdir=parts.workdir, quiet=quiet
   )
 
 
@@ -95,16 +120,20 @@ def finish(parts: Parts, trained: TrainState) -> epath.Path:
 
 
 def dev_figures(
-  parts: Parts, split: Split, trained: TrainState
+  parts: Parts, split: Split, trained: TrainState, heed: Callable[[], None]
 ) -> dict[str, float]:
-  """WER of a split, adapted, for the log."""
-  texts = _texts(parts, trained, split, adapted=True)
+  """WER of a split, adapted, for the log.
+
+  Args:
+    heed: called before each batch; what it raises ends the evaluation.
+  """
+  texts = _texts(parts, trained, split, adapted=True, heed=heed)
   normalize = normalizer(parts.config.evaluate.normalizer)
   edits = metrics.count_edits(
     [normalize(text) for text in split.texts],
     [normalize(texts[index]) for index in range(len(split))],
   )
-  return {"dev_wer": float(edits.errors.sum() / max(edits.length.sum(), 1))}
+  return {DEV_WER: float(edits.errors.sum() / max(edits.length.sum(), 1))}
 
 
 def evaluate(
@@ -158,8 +187,11 @@ def export(
     dev: figures by task (as in results.json) to record in each file.
   """
   folder = parts.workdir / "submodels"
+  with storage(folder, expected="a folder that can be made"):
+    folder.mkdir(parents=True, exist_ok=True)
   shared = jax.device_get(trained.shared["adapter"])
   rows = jax.device_get(trained.rows)
+  own_steps_N = jax.device_get(updates_done(trained.rows_optimizer))
   fingerprint = submodels.save_shared(folder, shared)
   for place, task in enumerate(parts.tasks):
     submodels.save(
@@ -173,7 +205,7 @@ def export(
         shared_fingerprint=fingerprint,
         summary={
           "run": parts.config.name,
-          "own_steps": parts.config.train.steps,
+          "own_steps": int(own_steps_N[place]),
           "skipped_steps": int(trained.skipped_N[place]),
           "dev": (dev or {}).get(task),
         },
@@ -187,6 +219,8 @@ def export_backbone(
 ) -> epath.Path:
   """Writes the backbone that was pretrained as a folder of its own."""
   folder = parts.workdir / "backbone"
+  with storage(folder, expected="a folder that can be made"):
+    folder.mkdir(parents=True, exist_ok=True)
   store.save(
     folder,
     jax.device_get(_backbone(parts, trained)),
@@ -212,7 +246,12 @@ def _has_dev(parts: Parts) -> bool:
 
 
 def _texts(
-  parts: Parts, trained: TrainState, split: Split, *, adapted: bool
+  parts: Parts,
+  trained: TrainState,
+  split: Split,
+  *,
+  adapted: bool,
+  heed: Callable[[], None] = lambda: None,
 ) -> dict[int, str]:
   longest = -(-int(split.samples.max()) // BUCKET_MULTIPLE) * BUCKET_MULTIPLE
   bounds = parts.bounds
@@ -230,18 +269,31 @@ def _texts(
     _backbone(parts, trained),
     trained.shared["adapter"],
     trained.rows,
-    batches,
+    _heeding(batches, heed),
     tokenizer=parts.backbone.tokenizer,
     adapted=adapted,
   )
+
+
+def _heeding(
+  batches: Iterator[EvaluationBatch], heed: Callable[[], None]
+) -> Iterator[EvaluationBatch]:
+  for batch in batches:
+    heed()
+    yield batch
 
 
 def _backbone(parts: Parts, trained: TrainState) -> Conformer:
   return trained.shared.get("backbone", parts.backbone.module)
 
 
-def _loader(parts: Parts) -> Loader:
+def make_loader(parts: Parts) -> Loader:
+  """The training batches of a run, in the order of its plan."""
   frontend = parts.backbone.frontend
+  path = parts.config.data.task_weights
+  weights = read_weights(path, tasks=parts.tasks)
+  if weights:
+    _keep_weights(parts.workdir / "task_weights.json", weights, path=path)
   return Loader(
     parts.train_split,
     tokenizer=parts.backbone.tokenizer,
@@ -251,7 +303,23 @@ def _loader(parts: Parts) -> Loader:
     steps_per_task=parts.config.train.steps,
     seed=parts.config.seed,
     frames=lambda samples: subsampled(num_frames(samples, frontend)),
+    weights=weights,
   )
+
+
+def _keep_weights(
+  kept: epath.Path, weights: Mapping[str, float], *, path: str
+) -> None:
+  """Keeps a copy beside the run, which goes on with the same weights only."""
+  if not kept.exists():
+    write_json(kept, weights)
+  elif json.loads(kept.read_text()) != weights:
+    raise InputError(
+      path,
+      expected=f"the weights that the run began with ({kept})",
+      got="others",
+      fix="give a fresh --workdir, or that file's weights",
+    )
 
 
 def _policy(config: SpecAugmentConfig) -> specaugment.Policy | None:
@@ -285,7 +353,8 @@ def _keep_clips(
 ) -> list[metrics.Transcript]:
   """Keeps the worst utterances' audio; says on their lines where."""
   folder = parts.workdir / "audio"
-  folder.mkdir(parents=True, exist_ok=True)
+  with storage(folder, expected="a folder that can be made"):
+    folder.mkdir(parents=True, exist_ok=True)
   worst = metrics.worst(transcripts, parts.config.evaluate, count=CLIPS)
   place = {(each.task, each.id): i for i, each in enumerate(worst)}
   kept = []
@@ -294,8 +363,9 @@ def _keep_clips(
     if key in place:
       name = f"audio/{place[key]:02d}.wav"
       wave = encode_int16(split[index].wave_S)
-      with (parts.workdir / name).open("wb") as file:
-        soundfile.write(file, wave, SAMPLE_RATE, format="WAV")
+      encoded = io.BytesIO()
+      soundfile.write(encoded, wave, SAMPLE_RATE, format="WAV")
+      write_aside(parts.workdir / name, encoded.getvalue())
       transcript = dataclasses.replace(transcript, audio=name)
     kept.append(transcript)
   return kept

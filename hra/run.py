@@ -23,13 +23,13 @@ from hra.checkpoint import Checkpoints
 from hra.config import Config
 from hra.data.batching import bucket_bounds
 from hra.data.dataset import Split, open_split
-from hra.data.loader import POOLED
 from hra.data.prepare import prepare
+from hra.data.roster import POOLED
 from hra.data.synthetic.corpus import synthesize
 from hra.data.tokenizer import Tokenizer
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
-from hra.files import absolute, write_json
+from hra.files import absolute, storage, write_json
 from hra.model import Model
 from hra.sharding import make_mesh, shardings
 from hra.train import optimizer, state
@@ -46,7 +46,8 @@ _FREE = (
   "config.train.log_every",
   "config.train.eval_every",
   "config.train.save_seconds",
-  "config.train.keep",
+  "config.train.keep",  # and keep_best
+  "config.train.select",
 )
 """Fields that may change between two calls of one run."""
 
@@ -112,8 +113,8 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
       frontend=backbone.frontend,
     ),
     optimizers=state.Optimizers(
-      shared=optimizer.build(config.train.shared, steps),
-      rows=optimizer.build(config.train.rows, steps),
+      shared=optimizer.build_fixed(config.train.shared, steps=steps),
+      rows=optimizer.build(config.train.rows),
     ),
     mesh=mesh,
   )
@@ -142,10 +143,8 @@ def with_data(config: Config, workdir: epath.Path) -> Config:
   prepare(
     manifests,
     path / "prepared",
+    config=config.prepare,
     tokenizer=None if pretraining else backbone / "tokenizer.model",
-    vocabulary=config.prepare.vocabulary,
-    kind=config.prepare.kind,
-    jobs=config.prepare.jobs,
   )
   return _with_path(config, path / "prepared")
 
@@ -163,11 +162,9 @@ def reopen(workdir: epath.PathLike) -> Parts:
   Raises:
     InputError: when the folder is not a run's.
   """
-  described = _read_claim(epath.Path(workdir))
-  config = config_tree.from_dict(
-    Config, described["config"], path=f"{workdir}/config.json"
-  )
-  return assemble(config, workdir)
+  workdir = epath.Path(workdir)
+  described = _read_claim(workdir)
+  return assemble(_config_of(described, workdir / "config.json"), workdir)
 
 
 def initial_state(parts: Parts) -> state.TrainState:
@@ -183,15 +180,25 @@ def initial_state(parts: Parts) -> state.TrainState:
 
 
 def trained_state(parts: Parts) -> state.TrainState:
-  """The state of the run's newest checkpoint.
+  """The state of the checkpoint that `config.train.select` names.
 
   Raises:
-    InputError: when nothing was trained, or under another configuration.
+    InputError: when nothing was trained, or under another configuration; the
+      best is asked for and none was evaluated.
   """
-  checkpoints = Checkpoints(
-    parts.workdir / "checkpoints", keep=parts.config.train.keep
-  )
-  restored = checkpoints.restore(initial_state(parts))
+  folder = parts.workdir / "checkpoints"
+  checkpoints = Checkpoints(folder, access="read")
+  step = checkpoints.latest
+  if parts.config.train.select == "best":
+    step = checkpoints.best
+    if step is None and checkpoints.latest is not None:
+      raise InputError(
+        folder,
+        expected="a checkpoint with a dev WER (config.train.select: best)",
+        got="none that was evaluated",
+        fix="train with config.train.eval_every > 0, or select the last",
+      )
+  restored = checkpoints.restore(initial_state(parts), step=step)
   checkpoints.close()
   return restored
 
@@ -281,8 +288,12 @@ def _claim(
   path = workdir / "config.json"
   if path.exists():
     _check_same(path, config, tasks, backbone=backbone)
+    described = _read_claim(workdir)
+    if _config_of(described, path) != config:  # in what may change
+      write_json(path, {**described, "config": config_tree.to_dict(config)})
     return
-  workdir.mkdir(parents=True, exist_ok=True)
+  with storage(workdir, expected="a run's folder that can be made"):
+    workdir.mkdir(parents=True, exist_ok=True)
   described = {
     "config": config_tree.to_dict(config),
     "backbone_fingerprint": backbone.fingerprint,
@@ -313,9 +324,7 @@ def _check_same(
   backbone: store.StoredBackbone,
 ) -> None:
   described = _read_claim(path.parent)
-  # Through the dataclasses: a field that is newer than the run has its default.
-  first = config_tree.from_dict(Config, described["config"], path=str(path))
-  before = _flat(config_tree.to_dict(first))
+  before = _flat(config_tree.to_dict(_config_of(described, path)))
   before |= {
     "backbone": described["backbone_fingerprint"],
     "tasks": json.loads((path.parent / "tasks.json").read_text())["tasks"],
@@ -332,6 +341,11 @@ def _check_same(
         got=_short(now.get(field)),
         fix="this folder is another run's: give a fresh --workdir, or its config",
       )
+
+
+def _config_of(described: Mapping[str, Any], path: epath.Path) -> Config:
+  """What a run's config.json says; a field newer than the run has its default."""
+  return config_tree.from_dict(Config, described["config"], path=str(path))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "config") -> dict[str, Any]:

@@ -1,16 +1,24 @@
 """The console script: `hra VERB --flags`.
 
-Bad input is one line on stderr and exit code 2; an interrupted training has
-saved and exits with 75 (EX_TEMPFAIL: run it again).
+What goes wrong is one line on stderr, and an exit code:
+
+  2    bad input, or a disk or bucket that refuses: mend it, then run it again
+  75   a training that was interrupted, and has saved: run it again (EX_TEMPFAIL)
+  130  stopped by Ctrl-C outside of training, or by a second one while it saved
+  143  the same by SIGTERM
 """
 
 import importlib
 import importlib.metadata
 import inspect
+import multiprocessing
+import os
+import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Sequence
-from types import ModuleType
+from types import FrameType, ModuleType, TracebackType
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -29,6 +37,13 @@ VERBS = {
 }
 
 INTERRUPTED = 75
+
+RESUMED = ("quickstart", "prepare", "train")
+"""Verbs that go on from what they did before they were stopped."""
+
+
+class _Terminated(KeyboardInterrupt):
+  """SIGTERM: unwinds like Ctrl-C, so that files and processes are cleared away."""
 
 
 def run() -> None:
@@ -52,6 +67,14 @@ def run() -> None:
 
 def run_verb(verb: str) -> None:
   """Runs one verb's `main` with its flags."""
+  signal.signal(signal.SIGTERM, _terminate)
+  try:
+    _run_verb(verb)
+  except KeyboardInterrupt as error:
+    _leave(verb, error)
+
+
+def _run_verb(verb: str) -> None:
   module = _module(f"hra.commands.{verb}")
 
   def parse(argv: Sequence[str]) -> list[str]:
@@ -67,7 +90,10 @@ def run_verb(verb: str) -> None:
     return rest
 
   def guarded(argv: Sequence[str]) -> None:
-    logging.set_verbosity(logging.WARNING)
+    # Orbax logs what it raises, traces and all, from each of its threads, and
+    # TensorStore prints what its callbacks meet after a save that failed.
+    logging.set_verbosity(logging.FATAL)
+    sys.excepthook = _main_thread_only
     try:
       module.main(argv)
     except InputError as error:
@@ -85,6 +111,35 @@ def _module(name: str) -> ModuleType:
   if spec is not None and spec.name == name:
     return running
   return importlib.import_module(name)
+
+
+def _main_thread_only(
+  kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+  """`sys.excepthook`; Python's own threads have another, so this is C code's."""
+  if threading.current_thread() is threading.main_thread():
+    sys.__excepthook__(kind, error, trace)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+  del number, frame
+  raise _Terminated
+
+
+def _leave(verb: str, error: KeyboardInterrupt) -> NoReturn:
+  """Leaves at once: a thread that still writes leaves no half file behind."""
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+  for child in multiprocessing.active_children():
+    child.kill()
+  again = "; the same command goes on from what is done"
+  print(
+    f"hra {verb}: stopped{again if verb in RESUMED else ''}", file=sys.stderr
+  )
+  sys.stdout.flush()
+  sys.stderr.flush()
+  terminated = isinstance(error, _Terminated)
+  os._exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
 
 
 def _fail(verb: str, message: str, *, code: int = 2) -> NoReturn:

@@ -4,9 +4,6 @@ Restore; then, step by step: wait for the batch, dispatch the step, fetch the
 metrics of the step before, write them, save by the clock, heed signals.
 """
 
-import contextlib
-import json
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +19,8 @@ from hra.config import TrainConfig
 from hra.data.batching import Batch
 from hra.dims import SAMPLE_RATE
 from hra.errors import Interrupted
-from hra.files import write_aside
+from hra.train.interrupt import Signals, Stop
+from hra.train.log import DEV_WER, MetricsLog
 from hra.train.state import TrainState
 from hra.train.step import Metrics
 
@@ -37,8 +35,9 @@ class Job(NamedTuple):
   """The batches from a position in the plan, already on the devices."""
   steps: int
   """Joint steps of the whole job."""
-  evaluate: Callable[[TrainState], Mapping[str, Any]] | None
-  """Dev figures of a state, for metrics.jsonl."""
+  evaluate: Callable[[TrainState, Callable[[], None]], Mapping[str, Any]] | None
+  """Dev figures of a state; calls its second argument between batches, and lets
+  what that raises pass."""
 
 
 def run(
@@ -53,16 +52,17 @@ def run(
 
   Raises:
     Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
+    hra.errors.StorageError: a checkpoint or a line of metrics can't be written.
   """
   workdir = epath.Path(workdir)
-  checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep)
+  checkpoints = Checkpoints(
+    workdir / "checkpoints", keep=config.keep, keep_best=config.keep_best
+  )
   if checkpoints.latest is not None:
     state = checkpoints.restore(state)
-  position = int(state.step)
-  log = MetricsLog(workdir, position)
   bar = tqdm(
     total=job.steps,
-    initial=position,
+    initial=int(state.step),
     unit="step",
     desc="training",
     disable=quiet,
@@ -70,69 +70,93 @@ def run(
     mininterval=1.0,
     smoothing=0.05,
   )
-  saved = time.monotonic()
-  shapes: set[tuple[int, ...]] = set()
-  window = _Window()
-  with _signals() as asked, bar, contextlib.closing(log):
-    for batch in job.batches(position):
+  log = MetricsLog(workdir, int(state.step))
+  training = _Training(state, job, config, checkpoints=checkpoints, log=log)
+  with Signals() as signals, bar:
+    try:
+      training.run(signals, bar)
+    except Stop:
+      training.save()
+      checkpoints.wait()
+      assert signals.first is not None
+      raise Interrupted(
+        f"stopped by {signals.first.name} at step {training.position} of "
+        f"{job.steps}; saved in {workdir}: the same command goes on from there"
+      ) from None
+  checkpoints.close()
+  return training.state
+
+
+class _Training:
+  """A state on its way: wherever Stop is raised, it may be saved as it is."""
+
+  def __init__(
+    self,
+    state: TrainState,
+    job: Job,
+    config: TrainConfig,
+    *,
+    checkpoints: Checkpoints,
+    log: MetricsLog,
+  ):
+    self.state = state
+    self.position = int(state.step)
+    self._job = job
+    self._config = config
+    self._checkpoints = checkpoints
+    self._log = log
+    self._saved = time.monotonic()
+
+  def run(self, signals: Signals, bar: tqdm) -> None:
+    """Trains to the end, evaluates where that is due, and saves."""
+    job, config = self._job, self._config
+    batches = job.batches(self.position)
+    shapes: set[tuple[int, ...]] = set()
+    window = _Window()
+    self._evaluate(signals)  # what a stopped job left out
+    while True:
+      with signals.interruptible():
+        batch = next(batches, None)
+      if batch is None:
+        break
       _announce(batch, shapes, bar)
-      state, metrics = job.step(state, job.frozen, batch)
+      self.state, metrics = job.step(self.state, job.frozen, batch)
+      self.position += 1
       window.add(metrics, batch)
-      position += 1
       bar.update()
-      if position % config.log_every == 0 or position == job.steps:
-        line = {"step": position, **window.summary()}
-        log.write(line)
+      if self.position % config.log_every == 0 or self.position == job.steps:
+        line = {"step": self.position, **window.summary()}
+        self._log.write(line)
         bar.set_postfix_str(
           f"loss {line['loss']:.3f}, {line['utterances_per_second']:.0f} utt/s"
         )
         window = _Window()
-      if _due(position, config.eval_every) and job.evaluate is not None:
-        log.write({"step": position, **job.evaluate(state)})
-      if asked or time.monotonic() - saved > config.save_seconds:
-        checkpoints.save(position, state)
-        saved = time.monotonic()
-      if asked:
-        checkpoints.wait()
-        raise Interrupted(
-          f"stopped by {asked[0].name} at step {position} of {job.steps}; saved "
-          f"in {workdir}: the same command goes on from there"
-        )
-    if job.evaluate is not None and not _due(position, config.eval_every):
-      log.write({"step": position, **job.evaluate(state)})
-  checkpoints.save(position, state)
-  checkpoints.wait()
-  checkpoints.close()
-  return state
+      self._evaluate(signals)
+      if time.monotonic() - self._saved > config.save_seconds:
+        self.save()
+      self._checkpoints.check()
+      signals.heed()
+    self.save()
+    self._checkpoints.wait()
+    signals.heed()
 
+  def save(self, *, dev_wer: float | None = None) -> None:
+    self._checkpoints.save(self.position, self.state, dev_wer=dev_wer)
+    self._saved = time.monotonic()
 
-class MetricsLog:
-  """metrics.jsonl and TensorBoard events; lines after `position` are dropped.
-
-  What a killed job wrote after its last checkpoint is written again.
-  """
-
-  def __init__(self, workdir: epath.Path, position: int):
-    from tensorboardX import SummaryWriter  # a leaf: 0.3 s of imports
-
-    self._path = workdir / "metrics.jsonl"
-    lines = self._path.read_text().splitlines() if self._path.exists() else []
-    self._lines = [line for line in lines if _step_of(line) <= position]
-    kept = "".join(f"{line}\n" for line in self._lines)
-    write_aside(self._path, kept.encode())
-    self._board = SummaryWriter(
-      str(workdir / "tensorboard"), purge_step=position + 1, flush_secs=30
+  def _evaluate(self, signals: Signals) -> None:
+    """Dev figures where they are due: first in a checkpoint, then in the log."""
+    every = self._config.eval_every
+    due = self.position == self._job.steps or (
+      every > 0 and self.position > 0 and self.position % every == 0
     )
-
-  def write(self, line: Mapping[str, Any]) -> None:
-    with self._path.open("a") as file:
-      file.write(json.dumps(dict(line)) + "\n")
-    for name, value in line.items():
-      if name != "step" and isinstance(value, int | float):
-        self._board.add_scalar(name, value, line["step"])
-
-  def close(self) -> None:
-    self._board.close()
+    evaluate = self._job.evaluate
+    if evaluate is None or not due or self._log.scored(self.position):
+      return
+    figures = evaluate(self.state, signals.heed)
+    if every > 0:
+      self.save(dev_wer=figures[DEV_WER])
+    self._log.write({"step": self.position, **figures})
 
 
 class _Window:
@@ -165,27 +189,6 @@ class _Window:
     }
 
 
-@contextlib.contextmanager
-def _signals() -> Iterator[list[signal.Signals]]:
-  """Collects SIGTERM and SIGINT; a second one acts as if it were not caught."""
-  asked: list[signal.Signals] = []
-  watched = (signal.SIGTERM, signal.SIGINT)
-  previous = {number: signal.getsignal(number) for number in watched}
-
-  def note(number: int, frame: Any) -> None:
-    del frame
-    asked.append(signal.Signals(number))
-    signal.signal(number, previous[signal.Signals(number)])
-
-  for number in watched:
-    signal.signal(number, note)
-  try:
-    yield asked
-  finally:
-    for number, handler in previous.items():
-      signal.signal(number, handler)
-
-
 def _announce(batch: Batch, shapes: set[tuple[int, ...]], bar: tqdm) -> None:
   shape = batch.wave_KBS.shape
   if shape not in shapes:
@@ -197,14 +200,3 @@ def _announce(batch: Batch, shapes: set[tuple[int, ...]], bar: tqdm) -> None:
         f"{seconds:.1f} s (kept in the compilation cache)",
         file=sys.stdout,
       )
-
-
-def _due(position: int, every: int) -> bool:
-  return every > 0 and position % every == 0
-
-
-def _step_of(line: str) -> float:
-  try:
-    return json.loads(line)["step"]
-  except json.JSONDecodeError:  # the last line of a killed job
-    return float("inf")

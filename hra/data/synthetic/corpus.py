@@ -229,12 +229,15 @@ def _run_workers(
           stdout=subprocess.PIPE,
           text=True,
           env=environment,
+          process_group=0,  # Ctrl-C is for the parent, which ends it
         )
       )
-      stack.callback(worker.terminate)
-      threading.Thread(
+      forwarder = threading.Thread(
         target=_forward, args=(worker, lines), daemon=True
-      ).start()
+      )
+      forwarder.start()
+      stack.callback(forwarder.join)  # before its pipe is closed
+      stack.callback(worker.terminate)
       workers.append(worker)
     running = jobs
     while running:

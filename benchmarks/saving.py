@@ -1,0 +1,246 @@
+"""What a checkpoint costs: the time that one save adds to the steps beside it.
+
+    python benchmarks/saving.py --json=saving.json
+
+Blocks of steps with one save and without take turns; the medians of the wall and
+CPU seconds that the saves add, until all is on the disk, are divided by the minute
+that `config.train.save_seconds` leaves between two saves. The quickstart's shape
+(16 speakers), the same with 2,000 speakers, and the pretraining of its backbone;
+random audio of the middle length bucket.
+"""
+
+import datetime
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+
+from hra.adapters import families
+from hra.backbone import store
+from hra.checkpoint import Checkpoints
+from hra.commands import configs, process
+from hra.config import Config
+from hra.data.batching import Batch
+from hra.dims import SAMPLE_RATE
+from hra.features import specaugment
+from hra.files import write_json
+from hra.keys import hash_words
+from hra.model import Model
+from hra.sharding import make_mesh
+from hra.train import optimizer, state
+from hra.train.placement import jit_step, place_state
+from hra.train.step import make_step
+
+_FOLDER = flags.DEFINE_string(
+  "folder", "", "Where checkpoints go; empty is a temporary folder."
+)
+_JSON = flags.DEFINE_string("json", "", "Also write the figures to this file.")
+_BLOCKS = flags.DEFINE_integer("blocks", 9, "Pairs of blocks for each row.")
+_STEPS = flags.DEFINE_integer("steps", 4, "Steps of a block.")
+
+SECONDS = 3.36
+"""The end of the quickstart's middle length bucket."""
+
+
+class Case(NamedTuple):
+  """A state that trains, and what a step of it is."""
+
+  name: str
+  config: Config
+  tasks: int
+
+
+class Costs(NamedTuple):
+  """Seconds."""
+
+  wall: float
+  cpu: float
+  blocked: float
+  """Wall time that the loop waits for `save` to return."""
+
+
+def main(argv: Sequence[str]) -> None:
+  del argv
+  logging.set_verbosity(logging.FATAL)
+  process.set_up()
+  quickstart = configs.load(configs.experiment("quickstart"))
+  pretraining = configs.load(configs.experiment("tiny_backbone"))
+  cases = (
+    Case("quickstart, 16 tasks", quickstart, 16),
+    Case("2,000 tasks", quickstart, 2000),
+    Case("pretraining", pretraining, 1),
+  )
+  rows = []
+  for case in cases:
+    with tempfile.TemporaryDirectory(dir=_FOLDER.value or None) as folder:
+      rows.append(_measure(case, folder))
+  about = {
+    "command": "python benchmarks/saving.py",
+    "date": datetime.date.today().isoformat(),
+    "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
+    "versions": f"Python {platform.python_version()}, jax {jax.__version__}",
+  }
+  print(_markdown(about, rows))
+  if _JSON.value:
+    write_json(_JSON.value, {**about, "rows": rows})
+
+
+def _measure(case: Case, folder: str) -> dict[str, Any]:
+  """One row of the table: medians over pairs of blocks."""
+  trained, advance = _training(case)
+  checkpoints = Checkpoints(folder, keep=case.config.train.keep)
+  position = 0
+
+  def block(*, saves: bool) -> Costs:
+    nonlocal trained, position
+    wall, cpu, blocked = time.perf_counter(), time.process_time(), 0.0
+    if saves:
+      position += 1
+      checkpoints.save(position, trained)
+      blocked = time.perf_counter() - wall
+    for _ in range(_STEPS.value):
+      trained = advance(trained)
+      checkpoints.check()
+    jax.block_until_ready(trained)
+    checkpoints.wait()
+    return Costs(
+      wall=time.perf_counter() - wall,
+      cpu=time.process_time() - cpu,
+      blocked=blocked,
+    )
+
+  for saves in (False, True, True):  # compiles, and opens what opens once
+    block(saves=saves)
+  without, with_save = [], []
+  for index in range(_BLOCKS.value):
+    order = (False, True) if index % 2 else (True, False)
+    for saves in order:
+      (with_save if saves else without).append(block(saves=saves))
+  checkpoints.close()
+  added = {
+    field: statistics.median(
+      getattr(one, field) - getattr(other, field)
+      for one, other in zip(with_save, without, strict=True)
+    )
+    for field in Costs._fields
+  }
+  minute = 60.0
+  return {
+    "case": case.name,
+    "leaves": len(jax.tree.leaves(trained)),
+    "mebibytes": sum(x.nbytes for x in jax.tree.leaves(trained)) / 2**20,
+    "step_seconds": statistics.median(each.wall for each in without)
+    / _STEPS.value,
+    **{f"{field}_seconds": value for field, value in added.items()},
+    "wall_ratio": added["wall"] / minute,
+    "cpu_ratio": added["cpu"]
+    / (minute * statistics.median(each.cpu / each.wall for each in without)),
+  }
+
+
+def _training(
+  case: Case,
+) -> tuple[state.TrainState, Callable[[state.TrainState], state.TrainState]]:
+  """A fresh state on the devices, and its compiled step on one random batch."""
+  config = case.config
+  mesh = make_mesh(config.mesh)
+  backbone = store.load("tiny", computed=config.backbone, mesh=mesh)
+  pretraining = config.train.mode == "pretrain"
+  model = Model(
+    adapter=families.build(config.adapter, backbone.config),
+    frontend=backbone.frontend,
+  )
+  optimizers = state.Optimizers(
+    shared=optimizer.build_fixed(config.train.shared, steps=config.train.steps),
+    rows=optimizer.build(config.train.rows),
+  )
+  names = [f"task-{index}" for index in range(case.tasks)]
+  fresh = state.init(
+    model.adapter,
+    optimizers,
+    names,
+    key=jax.random.key(0),
+    pretrained=backbone.module if pretraining else None,
+  )
+  fresh = place_state(_dense(fresh), mesh)
+  step = jit_step(
+    make_step(
+      model,
+      optimizers,
+      policy=specaugment.make_policy(config.augment),
+      key=jax.random.key(1),
+    ),
+    fresh,
+    mesh,
+  )
+  batch = _batch(
+    config,
+    names[: config.data.tasks_per_batch],
+    labels=backbone.config.vocabulary,
+  )
+  frozen = None if pretraining else backbone.module
+  return fresh, lambda now: step(now, frozen, batch)[0]
+
+
+def _dense(fresh: state.TrainState) -> state.TrainState:
+  """With rows and moments as training leaves them: zeros are cheap to store."""
+  rng = np.random.default_rng(0)
+
+  def fill(leaf: jax.Array) -> Any:
+    if leaf.dtype != np.float32:
+      return leaf
+    return np.abs(1e-3 * rng.standard_normal(leaf.shape, np.float32))
+
+  return fresh._replace(
+    rows=jax.tree.map(fill, fresh.rows),
+    rows_optimizer=jax.tree.map(fill, fresh.rows_optimizer),
+  )
+
+
+def _batch(config: Config, names: Sequence[str], *, labels: int) -> Batch:
+  """Noise of the whole bucket's length, ten labels a second."""
+  rng = np.random.default_rng(0)
+  size = (len(names), config.data.utterances_per_task)
+  samples, spoken = round(SECONDS * SAMPLE_RATE), round(10 * SECONDS)
+  return Batch(
+    wave_KBS=0.1 * rng.standard_normal((*size, samples), np.float32),
+    lengths_KB=np.full(size, samples, np.int32),
+    labels_KBU=rng.integers(1, labels, (*size, spoken), np.int32),
+    label_lengths_KB=np.full(size, spoken, np.int32),
+    task_K=np.arange(len(names), dtype=np.int32),
+    name_hash_K2=np.stack([hash_words(name) for name in names]),
+    own_step_K=np.zeros(len(names), np.int32),
+    own_steps_K=np.full(len(names), config.train.steps, np.int32),
+    shared_weight_K=np.ones(len(names), np.float32),
+  )
+
+
+def _markdown(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+  lines = [
+    f"`{about['command']}`, {about['date']}, {about['hardware']}, "
+    f"{about['versions']}; medians of {_BLOCKS.value} pairs of blocks of "
+    f"{_STEPS.value} steps.",
+    "",
+    "| state | MiB | leaves | step, s | a save adds: wall, s | CPU, s | of which "
+    "the loop waits, s | one a minute: wall | CPU |",
+    "|---|---|---|---|---|---|---|---|---|",
+  ]
+  lines += [
+    f"| {row['case']} | {row['mebibytes']:.1f} | {row['leaves']} | "
+    f"{row['step_seconds']:.3f} | {row['wall_seconds']:.3f} | "
+    f"{row['cpu_seconds']:.3f} | {row['blocked_seconds']:.3f} | "
+    f"{row['wall_ratio']:.2%} | {row['cpu_ratio']:.2%} |"
+    for row in rows
+  ]
+  return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+  app.run(main)
