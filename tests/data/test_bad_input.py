@@ -310,20 +310,45 @@ def test_a_full_disk(tmp_path):
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_bucket_that_cannot_be_reached(tmp_path, monkeypatch):
-  import s3fs
-
-  monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-  monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-  monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-  monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-  monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
-  s3fs.S3FileSystem.clear_instance_cache()
+@pytest.mark.parametrize("which", ["source", "recording", "out"])
+def test_a_bucket_that_cannot_be_reached(tmp_path, which):
   source = _corpus(tmp_path / "in", _recording("bad.wav"))
-  for arguments in (
-    (source, "s3://nowhere/out"),
-    ("s3://nowhere/m.jsonl", tmp_path / "out"),
-  ):
-    with pytest.raises(StorageError, match=r"s3://nowhere.*connect") as caught:
-      prepare(*arguments, config=CONFIG)
-    assert "check the address, your credentials" in str(caught.value)
+  out = str(tmp_path / "out")
+  if which == "recording":
+    remote = "s3://nowhere/bad.wav"
+    source.write_text(source.read_text().replace("bad.wav", remote))
+  arguments = {
+    "source": ("s3://nowhere/m.jsonl", out),
+    "recording": (source, out),
+    "out": (source, "s3://nowhere/out"),
+  }[which]
+  script = """
+    import dataclasses, sys, s3fs
+    from hra.config import PrepareConfig
+    from hra.data.prepare import prepare
+    from hra.errors import StorageError
+    s3fs.S3FileSystem.retries = 1
+    config = PrepareConfig(dev_fraction=0, test_fraction=0, jobs=1)
+    try:
+      prepare(sys.argv[1], sys.argv[2], config=config)
+    except StorageError as error:
+      print(error)
+  """
+  # Another process: file systems of buckets are made once in each.
+  said = subprocess.run(
+    [sys.executable, "-c", textwrap.dedent(script), *arguments],
+    env={
+      **os.environ,
+      "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+      "AWS_MAX_ATTEMPTS": "1",
+      "AWS_ACCESS_KEY_ID": "nobody",
+      "AWS_SECRET_ACCESS_KEY": "nothing",
+      "HRA_CACHE": str(tmp_path / "cache"),
+    },
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout
+  assert "s3://nowhere" in said
+  assert "Could not connect" in said
+  assert "check the address, your credentials" in said

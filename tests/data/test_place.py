@@ -99,6 +99,17 @@ def test_an_upload_that_is_interrupted_is_no_data_and_goes_on(
   assert _content(bucket / "out") == _content(tmp_path / "out")
 
 
+def test_a_recording_that_a_bucket_lacks_is_listed(bucket, tmp_path):
+  source = _corpus(bucket / "in")
+  (bucket / "in/3.flac").unlink()
+  (bucket / "in/5.flac").write_bytes(b"")
+  with pytest.raises(InputError, match="2 problems") as caught:
+    prepare(source, tmp_path / "out", config=CONFIG)
+  for line, name in ((4, "3.flac"), (6, "5.flac")):
+    assert f"{source}:{line}: expected" in str(caught.value)
+    assert name in str(caught.value)
+
+
 def test_strangers_in_a_bucket_are_left_alone(bucket, tmp_path):
   (bucket / "out/thesis.txt").write_text("words")
   with pytest.raises(InputError, match="a new folder, got something else"):

@@ -1,0 +1,249 @@
+"""Whatever bytes a file holds: a finite waveform, or one InputError.
+
+Run as a script, it is the process in which the cases run, so that a crash or a
+hang of libsndfile would be a test's failure and not its end:
+
+    python tests/data/test_audio_fuzz.py FOLDER FIRST END
+"""
+
+import contextlib
+import io
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from hra.data import audio
+from hra.errors import InputError
+
+_FORMATS = {
+  "wav": (16_000, 1, {"format": "WAV"}),
+  "wav24": (8_000, 2, {"format": "WAV", "subtype": "PCM_24"}),
+  "float": (16_000, 1, {"format": "WAV", "subtype": "FLOAT"}),
+  "ulaw": (8_000, 1, {"format": "WAV", "subtype": "ULAW"}),
+  "ima": (16_000, 1, {"format": "WAV", "subtype": "IMA_ADPCM"}),
+  "ms": (16_000, 2, {"format": "WAV", "subtype": "MS_ADPCM"}),
+  "gsm": (8_000, 1, {"format": "WAV", "subtype": "GSM610"}),
+  "flac": (16_000, 1, {"format": "FLAC"}),
+  "flac24": (44_100, 2, {"format": "FLAC", "subtype": "PCM_24"}),
+  "vorbis": (16_000, 1, {"format": "OGG"}),
+  "vorbis2": (44_100, 2, {"format": "OGG"}),
+  "opus": (16_000, 1, {"format": "OGG", "subtype": "OPUS"}),
+  "mp3": (16_000, 1, {"format": "MP3"}),
+  "mp32": (44_100, 2, {"format": "MP3"}),
+  "aiff": (16_000, 1, {"format": "AIFF"}),
+  "au": (16_000, 1, {"format": "AU"}),
+  "g721": (8_000, 1, {"format": "AU", "subtype": "G721_32"}),
+  "nist": (16_000, 1, {"format": "NIST"}),
+  "caf": (16_000, 1, {"format": "CAF"}),
+  "alac": (16_000, 1, {"format": "CAF", "subtype": "ALAC_16"}),
+  "w64": (16_000, 1, {"format": "W64"}),
+  "rf64": (16_000, 1, {"format": "RF64"}),
+  "sds": (16_000, 1, {"format": "SDS", "subtype": "PCM_16"}),
+}
+_EDGES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 2**63, -1)
+_LIMITS = audio.Limits(min_seconds=0.01, max_seconds=30.0)
+_SECONDS = 5.0
+"""Bound of one case's time; the slowest took 0.1 s of CPU time."""
+_GROWTH = 64 << 20
+"""Bytes by which the process may grow over all cases."""
+
+
+def _files(folder: pathlib.Path) -> dict[str, bytes]:
+  files = {}
+  for name, (rate, channels, options) in _FORMATS.items():
+    time_S = np.arange(round(0.4 * rate)) / rate
+    noise_S = np.random.default_rng(0).standard_normal(len(time_S))
+    wave_S = 0.3 * np.sin(2 * np.pi * 300 * time_S) + 0.05 * noise_S
+    path = folder / name  # by name: some encoders write to no BytesIO
+    soundfile.write(path, np.stack([wave_S] * channels, 1), rate, **options)
+    files[name] = path.read_bytes()
+  return files
+
+
+def _overwrite(data: bytearray, rng: np.random.Generator) -> None:
+  """A field of the header becomes an edge of its range."""
+  width = int(rng.choice([1, 2, 4, 8]))
+  place = int(rng.integers(min(200, len(data))))
+  value = int(rng.choice(np.array(_EDGES, dtype=object))) % 256**width
+  order = "little" if rng.integers(2) else "big"
+  data[place : place + width] = value.to_bytes(width, order)
+
+
+def _mutate(
+  data: bytes, rng: np.random.Generator, others: list[bytes]
+) -> bytes:
+  """One to three things that happen to files."""
+  out = bytearray(data)
+  for _ in range(rng.integers(1, 4)):
+    if not out:
+      break
+    place, origin = (int(p) for p in rng.integers(len(out), size=2))
+    run = slice(place, min(len(out), place + int(2 ** rng.uniform(0, 11))))
+    length = run.stop - run.start
+    other = others[rng.integers(len(others))]
+    match rng.integers(10):
+      case 0:
+        for bit in rng.integers(8 * len(out), size=rng.integers(1, 9)):
+          out[bit // 8] ^= 1 << int(bit % 8)
+      case 1:
+        out[run] = bytes(length)
+      case 2:
+        out[run] = b"\xff" * length
+      case 3:
+        out[place:place] = rng.bytes(length)
+      case 4:
+        del out[run]
+      case 5:
+        del out[place:]
+      case 6:
+        _overwrite(out, rng)
+      case 7:
+        moved = bytes(out[run])
+        out[run] = out[origin : origin + length]
+        out[origin : origin + length] = moved
+      case 8:
+        out += other
+      case 9:
+        out[place:] = other[int(rng.integers(len(other))) :]
+  return bytes(out)
+
+
+def _check(path: pathlib.Path, rng: np.random.Generator) -> str:
+  """Reads a file, or a segment of it; says how it ended."""
+  segment = {}
+  if rng.integers(3) == 0:
+    segment["offset"] = float(rng.uniform(0, 0.4))
+  if rng.integers(3) == 0:
+    segment["duration"] = float(rng.uniform(0.01, 0.4))
+  try:
+    wave_S, rate = audio.read(path, limits=_LIMITS, **segment)
+  except InputError as error:
+    problem = error
+  else:
+    _check_recording(wave_S, rate, segment.get("duration"))
+    return "read"
+  assert str(problem).isprintable()
+  assert problem.where == str(path)
+  assert problem.expected
+  assert problem.got
+  return "refused"
+
+
+def _check_recording(
+  wave_S: np.ndarray, rate: int, duration: float | None
+) -> None:
+  assert wave_S.dtype == np.float32
+  assert wave_S.ndim == 1
+  assert _LIMITS.min_seconds <= len(wave_S) / 16_000 <= _LIMITS.max_seconds
+  if duration is not None:
+    assert len(wave_S) <= duration * 16_000 + 20
+  assert np.isfinite(wave_S).all()
+  assert 0 < np.abs(wave_S).max() <= 1
+  assert 1_000 <= rate <= 768_000
+
+
+def _resident() -> int:
+  return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def _run(folder: pathlib.Path, first: int, end: int) -> dict[str, float]:
+  files = _files(folder)
+  path = folder / "case"
+  totals = {"read": 0, "refused": 0, "slowest": 0.0}
+  resident = 0
+  for case in range(first, end):
+    rng = np.random.default_rng(case)
+    name = list(files)[case % len(files)]
+    (folder / "last").write_text(f"case {case}, {name}")
+    path.write_bytes(_mutate(files[name], rng, list(files.values())))
+    began = time.process_time()
+    totals[_check(path, rng)] += 1
+    totals["slowest"] = max(totals["slowest"], time.process_time() - began)
+    if case == first + (end - first) // 5:
+      resident = _resident()  # what is loaded once is loaded
+  totals["growth"] = _resident() - resident
+  return totals
+
+
+def _fuzz(folder: pathlib.Path, first: int, end: int) -> None:
+  # Decoders print: mpg123 to the standard error, SDS to the standard output.
+  with (folder / "said").open("w") as said:
+    process = subprocess.Popen(
+      [sys.executable, __file__, str(folder), str(first), str(end)],
+      stdout=said,
+      stderr=said,
+    )
+    try:
+      code = process.wait(timeout=60 + (end - first) * 0.1)
+    except subprocess.TimeoutExpired:
+      process.kill()
+      code = process.wait()
+  last = (folder / "last").read_text()
+  end_of_output = (folder / "said").read_text(errors="replace")[-2_000:]
+  assert code == 0, f"{last}: exit code {code}\n{end_of_output}"
+  totals = json.loads((folder / "totals").read_text())
+  assert totals["read"] + totals["refused"] == end - first
+  assert totals["read"] > 0.1 * (end - first)
+  assert totals["refused"] > 0.3 * (end - first)
+  assert totals["slowest"] < _SECONDS
+  assert totals["growth"] < _GROWTH
+
+
+def test_damaged_bytes(tmp_path):
+  _fuzz(tmp_path, 0, 1_500)
+
+
+@pytest.mark.slow
+def test_more_damaged_bytes(tmp_path):
+  _fuzz(tmp_path, 1_500, 11_500)
+
+
+def test_mutations_are_what_their_seed_says():
+  data, others = bytes(range(256)) * 8, [b"other" * 50]
+  made = [
+    _mutate(data, np.random.default_rng(seed), others) for seed in range(200)
+  ]
+  assert made == [
+    _mutate(data, np.random.default_rng(seed), others) for seed in range(200)
+  ]
+  assert len(set(made)) > 180
+  assert made.count(data) < 10
+
+
+@pytest.mark.parametrize("size", [1, 3, 12, 43, 44, 100, 4_000])
+def test_noise(tmp_path, size):
+  path = tmp_path / "a.wav"
+  rng = np.random.default_rng(size)
+  for magic in (b"", b"RIFF", b"fLaC", b"OggS", b"ID3\4\0\0", b"\xff\xfb\x90"):
+    path.write_bytes(magic + rng.bytes(size))
+    with contextlib.suppress(InputError):
+      assert np.isfinite(audio.decode(path)).all()
+
+
+def test_every_header_byte_at_its_edges(tmp_path):
+  """WAV's and FLAC's first bytes, one at a time."""
+  path = tmp_path / "a"
+  for options in ({"format": "WAV"}, {"format": "FLAC"}):
+    file = io.BytesIO()
+    wave_S = np.sin(np.arange(800) / 9)
+    soundfile.write(file, wave_S, 16_000, **options)
+    whole = file.getvalue()
+    for place in range(44):
+      for value in (0x00, 0x01, 0x7F, 0x80, 0xFF):
+        data = bytearray(whole)
+        data[place] = value
+        path.write_bytes(data)
+        with contextlib.suppress(InputError):
+          assert np.isfinite(audio.read(path, limits=_LIMITS).wave_S).all()
+
+
+if __name__ == "__main__":
+  _folder = pathlib.Path(sys.argv[1])
+  _totals = _run(_folder, int(sys.argv[2]), int(sys.argv[3]))
+  (_folder / "totals").write_text(json.dumps(_totals))
