@@ -48,7 +48,8 @@ class Problems:
     return len(self._errors)
 
   def __iter__(self) -> Iterator[InputError]:
-    return iter(self._errors)
+    """In the order of files and lines."""
+    return iter(sorted(self._errors, key=_place))
 
   def add(self, error: InputError) -> None:
     self._errors.append(error)
@@ -76,10 +77,15 @@ class Problems:
       raise only
     count = len(self._errors)
     first = f"the first {_SHOWN}" if count > _SHOWN else "correct these"
-    lines = "".join(f"\n  {error}" for error in self._errors[:_SHOWN])
+    lines = "".join(f"\n  {error}" for error in [*self][:_SHOWN])
     raise InputError(
       self._where,
       expected=self._expected,
       got=f"{count} problems",
       fix=f"{first}:{lines}" + (f"\n{fix}" if fix else ""),
     )
+
+
+def _place(error: InputError) -> tuple[str, int]:
+  file, _, line = error.where.rpartition(":")
+  return (file, int(line)) if line.isdecimal() else (error.where, 0)

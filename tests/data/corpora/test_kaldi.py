@@ -169,8 +169,8 @@ def test_malformed_lines_and_other_encodings(tmp_path):
   folder = _folder(tmp_path, text=b"u1 \nu2 \xe9t\xe9\n")
   records, problems = _read(folder)
   assert records == []
-  assert problems[0].startswith(f"{folder}/text:2: expected UTF-8 text")
-  assert problems[1].startswith(f"{folder}/text:1: expected UTTERANCE WORDS")
+  assert problems[0].startswith(f"{folder}/text:1: expected UTTERANCE WORDS")
+  assert problems[1].startswith(f"{folder}/text:2: expected UTF-8 text")
 
 
 @pytest.mark.parametrize(

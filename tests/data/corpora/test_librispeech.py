@@ -158,7 +158,8 @@ def test_another_encoding(tmp_path):
   )
   records, problems = _read(folder)
   assert [record.id for record in records] == ["11-111-0001"]
-  assert "trans.txt:1: expected UTF-8 text, got byte 0xE9" in problems[0]
+  assert "got a recording without transcript" in problems[0]
+  assert "trans.txt:1: expected UTF-8 text, got byte 0xE9" in problems[1]
 
 
 def test_messages_name_what_was_unpacked(tmp_path):
