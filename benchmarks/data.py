@@ -13,11 +13,8 @@ and prepared already stays. Writes docs/data.json and docs/data.md.
 
 import contextlib
 import dataclasses
-import datetime
 import itertools
-import os
 import pathlib
-import platform
 import resource
 import subprocess
 import sys
@@ -27,22 +24,20 @@ from concurrent import futures
 from typing import Any
 
 import numpy as np
+import results
 import soundfile
 import tqdm
 from absl import app, flags, logging
-from etils import epath
 
 from hra import jobs, run
 from hra.commands import configs, process
 from hra.data.dataset import open_split
 from hra.dims import SAMPLE_RATE
-from hra.files import write_aside, write_json
 from hra.keys import host_rng
 
 _WORKDIR = flags.DEFINE_string(
   "workdir", "runs/data_benchmark", "Where corpus, data and runs go."
 )
-_OUT = flags.DEFINE_string("out", "docs", "Where the table goes.")
 _HOURS = flags.DEFINE_float("hours", 100.0, "Of the corpus.")
 _STEPS = flags.DEFINE_integer("steps", 40, "Of training, to see who waits.")
 _BUCKETS = flags.DEFINE_integer("buckets", 8, "Length buckets.")
@@ -66,17 +61,12 @@ def main(argv: Sequence[str]) -> None:
     "prepare": prepare(corpus, data),
     **stream_and_train(data, workdir / "run"),
   }
-  out = epath.Path(_OUT.value)
-  out.mkdir(parents=True, exist_ok=True)
-  about = {
-    "command": "python benchmarks/data.py",
-    "date": datetime.date.today().isoformat(),
-    "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
-    "hours": _HOURS.value,
-  }
-  write_json(out / "data.json", {**about, **figures})
-  write_aside(out / "data.md", markdown(about, figures).encode())
-  print(markdown(about, figures))
+  about = results.about("data")
+  results.write(
+    "data",
+    figures={**about, "hours": _HOURS.value, **figures},
+    markdown=markdown(about, figures),
+  )
 
 
 def lengths(hours: float) -> np.ndarray:
@@ -262,8 +252,9 @@ def markdown(about: dict[str, Any], figures: dict[str, Any]) -> str:
   made, plan = figures["prepare"], figures["plan"]
   stream, train = figures["stream"], figures["train"]
   lines = [
-    f"`{about['command']}`, {about['date']}, {about['hardware']}; "
-    f"{about['hours']:g} hours in LibriSpeech's layout.",
+    results.title(
+      about, note=f"{_HOURS.value:g} hours in LibriSpeech's layout."
+    ),
     "",
     "| | |",
     "|---|---|",

@@ -9,24 +9,19 @@ test is scored once. What is done is not done again. Writes docs/quickstart.json
 docs/quickstart.md.
 """
 
-import datetime
-import os
-import platform
 from collections.abc import Sequence
 from typing import Any
 
-import jax
+import results
 from absl import app, flags, logging
 from etils import epath
 
 from hra import jobs, run
 from hra.commands import configs, process
-from hra.files import write_aside, write_json
 
 _WORKDIR = flags.DEFINE_string(
   "workdir", "runs/quickstart_table", "Where the runs go."
 )
-_OUT = flags.DEFINE_string("out", "docs", "Where the table goes.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "How many.")
 
 ARMS = {"HRA": "both", "shared-only": "shared"}
@@ -41,17 +36,12 @@ def main(argv: Sequence[str]) -> None:
     for seed in range(_SEEDS.value)
     for arm, heads in ARMS.items()
   ]
-  out = epath.Path(_OUT.value)
-  out.mkdir(parents=True, exist_ok=True)
-  about = {
-    "command": "python benchmarks/quickstart.py",
-    "date": datetime.date.today().isoformat(),
-    "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
-    "versions": f"Python {platform.python_version()}, jax {jax.__version__}",
-  }
-  write_json(out / "quickstart.json", {**about, "runs": rows})
-  write_aside(out / "quickstart.md", _markdown(about, rows).encode())
-  print(_markdown(about, rows))
+  about = results.about("quickstart")
+  results.write(
+    "quickstart",
+    figures={**about, "runs": rows},
+    markdown=_markdown(about, rows),
+  )
 
 
 def _run(
@@ -64,29 +54,31 @@ def _run(
   parts = run.assemble(config, folder / f"seed-{seed}" / arm)
   trained = jobs.train(parts)
   dev = jobs.evaluate(parts, trained, split=config.data.dev_split)["overall"]
-  results = jobs.evaluate(parts, trained, split=config.data.test_split)
-  overall = results["overall"]
+  scored = jobs.evaluate(parts, trained, split=config.data.test_split)
+  overall = scored["overall"]
   return {
     "arm": arm,
     "seed": seed,
     "speakers": len(parts.tasks),
-    "parameters": results["parameters"],
+    "parameters": scored["parameters"],
     "backbone_wer": overall["backbone_wer"],
     "wer": overall["wer"],
     "wer_low": overall["wer_low"],
     "wer_high": overall["wer_high"],
     "dev_wer": dev["wer"],
     "worse_tasks": sum(
-      task["wer"] > task["backbone_wer"] for task in results["tasks"].values()
+      task["wer"] > task["backbone_wer"] for task in scored["tasks"].values()
     ),
   }
 
 
 def _markdown(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
   lines = [
-    f"`{about['command']}`, {about['date']}, {about['hardware']}, "
-    f"{about['versions']}; {rows[0]['speakers']} speakers a seed, "
-    "held-out sentences, WER in per cent with 95% intervals.",
+    results.title(
+      about,
+      note=f"{rows[0]['speakers']} speakers a seed, held-out sentences, WER in per "
+      "cent with 95% intervals.",
+    ),
     "",
     "| seed | frozen | shared-only | HRA | HRA / frozen | HRA / shared-only |",
     "|---|---|---|---|---|---|",

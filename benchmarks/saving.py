@@ -1,17 +1,14 @@
 """What a checkpoint costs: the time that one save adds to the steps beside it.
 
-    python benchmarks/saving.py --json=saving.json
+    python benchmarks/saving.py
 
 Blocks of steps with one save and without take turns; the medians of the wall and
 CPU seconds that the saves add, until all is on the disk, are divided by the minute
 that `config.train.save_seconds` leaves between two saves. The quickstart's shape
 (16 speakers), the same with 2,000 speakers, and the pretraining of its backbone;
-random audio of the middle length bucket.
+random audio of the middle length bucket. Writes docs/saving.json and docs/saving.md.
 """
 
-import datetime
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -20,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import results
 from absl import app, flags, logging
 
 from hra.adapters import families
@@ -30,7 +28,6 @@ from hra.config import Config
 from hra.data.batching import Batch
 from hra.dims import SAMPLE_RATE
 from hra.features import specaugment
-from hra.files import write_json
 from hra.keys import hash_words
 from hra.model import Model
 from hra.sharding import make_mesh
@@ -41,7 +38,6 @@ from hra.train.step import make_step
 _FOLDER = flags.DEFINE_string(
   "folder", "", "Where checkpoints go; empty is a temporary folder."
 )
-_JSON = flags.DEFINE_string("json", "", "Also write the figures to this file.")
 _BLOCKS = flags.DEFINE_integer("blocks", 9, "Pairs of blocks for each row.")
 _STEPS = flags.DEFINE_integer("steps", 4, "Steps of a block.")
 
@@ -81,15 +77,12 @@ def main(argv: Sequence[str]) -> None:
   for case in cases:
     with tempfile.TemporaryDirectory(dir=_FOLDER.value or None) as folder:
       rows.append(_measure(case, folder))
-  about = {
-    "command": "python benchmarks/saving.py",
-    "date": datetime.date.today().isoformat(),
-    "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
-    "versions": f"Python {platform.python_version()}, jax {jax.__version__}",
-  }
-  print(_markdown(about, rows))
-  if _JSON.value:
-    write_json(_JSON.value, {**about, "rows": rows})
+  about = results.about("saving")
+  results.write(
+    "saving",
+    figures={**about, "rows": rows},
+    markdown=_markdown(about, rows),
+  )
 
 
 def _measure(case: Case, folder: str) -> dict[str, Any]:
@@ -224,9 +217,10 @@ def _batch(config: Config, names: Sequence[str], *, labels: int) -> Batch:
 
 def _markdown(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
   lines = [
-    f"`{about['command']}`, {about['date']}, {about['hardware']}, "
-    f"{about['versions']}; medians of {_BLOCKS.value} pairs of blocks of "
-    f"{_STEPS.value} steps.",
+    results.title(
+      about,
+      note=f"medians of {_BLOCKS.value} pairs of blocks of {_STEPS.value} steps.",
+    ),
     "",
     "| state | MiB | leaves | step, s | a save adds: wall, s | CPU, s | of which "
     "the loop waits, s | one a minute: wall | CPU |",

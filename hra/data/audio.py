@@ -27,6 +27,8 @@ _MAX_LINKS = 1_000
 """Streams in one chained OGG file."""
 _SLACK = 0.02
 """Seconds by which a segment may end after its recording."""
+_ROUNDING = 1e-3
+"""Seconds between two frames at the lowest rate: limits are not finer."""
 _AGREEMENT = (0.25, 0.02)
 """Seconds, or part of the whole, that a stated duration may be wrong by."""
 _COPY = "copy or export it again"
@@ -86,15 +88,11 @@ def read(
     else:
       recording = _read_whole(source, where, limits=limits)
   wave_S = recording.wave_S
-  if not wave_S.size:
+  low, high = float(wave_S.min()), float(wave_S.max())
+  if not (math.isfinite(low) and math.isfinite(high)):
     raise InputError(
-      where,
-      expected="some samples",
-      got="none",
-      fix="export it again, or repair a header that was never finished",
+      where, expected="finite samples", got="NaN or infinite ones"
     )
-  _check_seconds(where, len(wave_S) / dims.SAMPLE_RATE, limits)
-  low, high = _check_finite(where, wave_S)
   if max(high, -low) * _INT16_SCALE <= 0.5:
     raise InputError(where, expected="a recording with sound", got="silence")
   if low < -1 or high > 1:
@@ -127,7 +125,7 @@ def read_record(record: Record, *, limits: Limits) -> Recording:
     ) from error
   seconds = len(recording.wave_S) / dims.SAMPLE_RATE
   found = f"{seconds:.2f} s in {sound_files.printable(record.path)}"
-  if not segment and record.duration is not None:
+  if record.duration is not None:
     slack, part = _AGREEMENT
     if not abs(record.duration - seconds) <= max(slack, part * seconds):
       raise InputError(
@@ -172,7 +170,7 @@ def _check_segment(
 
 
 def _check_longest(where: str, seconds: float, limits: Limits) -> None:
-  if seconds > limits.max_seconds:
+  if seconds > limits.max_seconds + _ROUNDING:
     raise InputError(
       where,
       expected=f"a recording of at most {limits.max_seconds:g} s",
@@ -183,7 +181,7 @@ def _check_longest(where: str, seconds: float, limits: Limits) -> None:
 
 def _check_seconds(where: str, seconds: float, limits: Limits) -> None:
   _check_longest(where, seconds, limits)
-  if seconds < limits.min_seconds:
+  if seconds < limits.min_seconds - _ROUNDING:
     raise InputError(
       where,
       expected=f"a recording of at least {limits.min_seconds:g} s",
@@ -203,11 +201,7 @@ def _read_segment(
     rate, total = stream.samplerate, stream.frames
     start = round(offset * rate)
     if start and start >= total:
-      raise InputError(
-        where,
-        expected=f"a segment from {offset:g} s on",
-        got=f"a recording of {total / rate:g} s",
-      )
+      raise _ends_before(where, offset, total / rate)
     count = math.inf if duration is None else round(duration * rate)
     if duration is not None and start + count > total + _SLACK * rate:
       raise _ends_early(where, offset + duration, total / rate)
@@ -215,13 +209,23 @@ def _read_segment(
     stated = min(count, left)
     if stated < math.inf:
       _check_seconds(where, stated / rate, limits)
-    stream.skip(start)
+    reached = stream.skip(start)
     wave_S = _mono(stream, min(stated, _most(rate, limits)))
+  if start and not len(wave_S):
+    raise _ends_before(where, offset, reached / rate)
   if stated < math.inf and len(wave_S) < stated - _SLACK * rate:
     raise _ends_early(
       where, offset + stated / rate, offset + len(wave_S) / rate
     )
-  return _resample(where, wave_S, rate)
+  return _resample(where, wave_S, rate, limits=limits)
+
+
+def _ends_before(where: str, start: float, found: float) -> InputError:
+  return InputError(
+    where,
+    expected=f"a segment from {start:g} s on",
+    got=f"a recording of {found:g} s",
+  )
 
 
 def _ends_early(where: str, end: float, found: float) -> InputError:
@@ -246,15 +250,15 @@ def _read_whole(
     wave_S = _mono(
       stream, min(max(0, stated), _most(rate, limits)), digest=digest
     )
+  _check_longest(where, len(wave_S) / rate, limits)
   if 0 < stated < sound_files.UNKNOWN and len(wave_S) != stated:
     raise _damaged(
       where, f"{len(wave_S) / rate:.3f} s of the {stated / rate:.3f} s stated"
     )
-  if digest is not None and len(wave_S) <= limits.max_seconds * rate:
-    damage = digest.damage()
-    if damage:
-      raise _damaged(where, damage)
-  return _resample(where, wave_S, rate)
+  damage = digest.damage() if digest is not None else ""
+  if damage:
+    raise _damaged(where, damage)
+  return _resample(where, wave_S, rate, limits=limits)
 
 
 def _check_container(
@@ -301,6 +305,7 @@ def _read_links(
       parts.append(_read_whole(link, where, limits=bounded))
     seconds += len(parts[-1].wave_S) / dims.SAMPLE_RATE
     _check_longest(where, seconds, limits)
+  _check_seconds(where, seconds, limits)
   wave_S = np.concatenate([part.wave_S for part in parts])
   return Recording(wave_S, parts[0].source_rate)
 
@@ -309,7 +314,7 @@ def _most(rate: int, limits: Limits) -> float:
   """Frames at which it is plain that a recording is too long."""
   return (
     math.floor(limits.max_seconds * rate) + rate
-    if (limits.max_seconds < math.inf)
+    if limits.max_seconds < math.inf
     else math.inf
   )
 
@@ -343,17 +348,18 @@ def _mean(block_SC: np.ndarray) -> np.ndarray:
   return wave_S
 
 
-def _resample(where: str, wave_S: np.ndarray, rate: int) -> Recording:
+def _resample(
+  where: str, wave_S: np.ndarray, rate: int, *, limits: Limits
+) -> Recording:
+  if wave_S.size:
+    _check_seconds(where, len(wave_S) / rate, limits)
   if rate != dims.SAMPLE_RATE and wave_S.size:
-    _check_finite(where, wave_S)  # a filter may hide or spread what isn't
     wave_S = soxr.resample(wave_S, rate, dims.SAMPLE_RATE)
-  return Recording(wave_S, rate)
-
-
-def _check_finite(where: str, wave_S: np.ndarray) -> tuple[float, float]:
-  low, high = float(wave_S.min()), float(wave_S.max())
-  if not (math.isfinite(low) and math.isfinite(high)):
+  if not wave_S.size:
     raise InputError(
-      where, expected="finite samples", got="NaN or infinite ones"
+      where,
+      expected="some samples",
+      got="none",
+      fix="export it again, or repair a header that was never finished",
     )
-  return low, high
+  return Recording(wave_S, rate)

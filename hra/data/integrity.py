@@ -73,15 +73,19 @@ def _id3_size(head: bytes) -> int:
   size = 0
   for byte in head[6:10]:
     size = size << 7 | byte & 0x7F
-  footer = 10 if head[3] >= 4 and head[5] & 0x10 else 0
-  return 10 + size + footer
+  return 10 + size
 
 
 def _cut_short(source: Source, start: int, stated: int) -> str:
+  """Whether there are `stated` bytes from `start` on; 0 or less states nothing."""
   present = max(0, source.size - start)
   if present >= stated:
     return ""
   return f"a file cut short: {present:,} of {stated:,} bytes of samples"
+
+
+def _known(size: int) -> int:
+  return size if size < _STREAMED else 0
 
 
 def _riff(source: Source, start: int) -> str:
@@ -97,8 +101,7 @@ def _riff(source: Source, start: int) -> str:
     if name == b"data":
       if form == b"RF64" and size == 0xFFFFFFFF:
         return _cut_short(source, position, long_size)
-      streamed = not 0 < size < _STREAMED
-      return "" if streamed else _cut_short(source, position, size)
+      return _cut_short(source, position, _known(size))
     position += size + (size & 1)
     if position >= source.size:
       break
@@ -110,7 +113,7 @@ def _w64(source: Source, start: int) -> str:
   for _ in range(_MAX_CHUNKS):
     name, size = source.unpack("<4s12xQ", position)
     if name == b"data":
-      return _cut_short(source, position + 24, max(0, size - 24))
+      return _cut_short(source, position + 24, size - 24)
     position += max(24, size + 7 & ~7)
     if position >= source.size:
       break
@@ -124,8 +127,7 @@ def _aiff(source: Source, start: int) -> str:
     position += 8
     if name == b"SSND":
       # Offset and block size stand before the samples.
-      streamed = not 8 < size < _STREAMED
-      return "" if streamed else _cut_short(source, position + 8, size - 8)
+      return _cut_short(source, position + 8, _known(size) - 8)
     position += size + (size & 1)
     if position >= source.size:
       break
@@ -139,7 +141,7 @@ def _caf(source: Source, start: int) -> str:
     position += 12
     if name == b"data":
       # An edit count stands before the samples; -1: up to the end.
-      return _cut_short(source, position + 4, size - 4) if size > 4 else ""
+      return _cut_short(source, position + 4, size - 4)
     position += max(0, size)
     if position >= source.size:
       break
@@ -149,8 +151,7 @@ def _caf(source: Source, start: int) -> str:
 def _au(source: Source, start: int) -> str:
   order = ">" if source.read(start, 4) == b".snd" else "<"
   offset, size = source.unpack(f"{order}4xII", start)
-  streamed = not 0 < size < _STREAMED
-  return "" if streamed else _cut_short(source, start + offset, size)
+  return _cut_short(source, start + offset, _known(size))
 
 
 def _nist(source: Source, start: int) -> str:
@@ -296,7 +297,7 @@ _KBPS = {
   (2, 1): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 """By MPEG 1 or 2, and by layer as it is coded: 3 is layer I, 1 layer III."""
-_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"3DI")
+_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 
 
 def _frame(head: bytes) -> _Frame | None:

@@ -145,16 +145,20 @@ class Stream(soundfile.SoundFile):
   def seekable(self) -> bool:
     return False
 
-  def skip(self, start: int) -> None:
-    """Goes to a frame: by a jump where the codec can, else by decoding."""
+  def skip(self, start: int) -> int:
+    """Goes to a frame: by a jump where the codec can, else by decoding.
+
+    Returns:
+      The frame where it stands: an earlier one if the file ends before `start`.
+    """
+    at = 0
     if super().seekable() and self.frames < UNKNOWN:
-      before = 0
-      if self.format in _LOSSY:
-        before = min(start, round(_PRE_ROLL * self.samplerate))
-      self.seek(start - before)
-      start = before
-    for _ in self.blocks_up_to(start):
-      pass
+      lossy = self.format in _LOSSY
+      before = round(_PRE_ROLL * self.samplerate) if lossy else 0
+      at = self.seek(max(0, start - before))
+    for block_SC in self.blocks_up_to(start - at):
+      at += len(block_SC)
+    return at
 
   def blocks_up_to(self, count: float) -> Iterator[np.ndarray]:
     """The next `count` frames, float32, or as many as there are, in blocks."""

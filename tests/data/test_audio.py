@@ -179,15 +179,17 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
   assert not isinstance(_refused(path, "may not be read"), StorageError)
 
 
-def test_a_disk_that_fails_is_no_fault_of_the_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("call", ["stat", "open", "pread"])
+def test_a_disk_that_fails_is_no_fault_of_the_file(tmp_path, monkeypatch, call):
   path = tmp_path / "a.ogg"
   _write(path, 16_000)
 
   def fail(*args, **kwargs):
     raise OSError(errno.EIO, "Input/output error")
 
-  monkeypatch.setattr(os, "pread", fail)
-  assert isinstance(_refused(path, "Input/output error"), StorageError)
+  with monkeypatch.context() as patched:
+    patched.setattr(os, call, fail)
+    assert isinstance(_refused(path, "Input/output error"), StorageError)
 
 
 @pytest.mark.parametrize(
@@ -414,6 +416,8 @@ def test_a_stream_of_no_stated_length_keeps_to_the_limits(
   _refused(
     path, "up to 0.6 s, got a recording of 0.5 s", offset=0.1, duration=0.5
   )
+  _refused(path, "from 0.5 s on, got a recording of 0.5 s", offset=0.5)
+  _refused(path, "from 9 s on, got a recording of 0.5 s", offset=9, duration=1)
 
 
 def test_blocks_change_nothing(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import struct
 
 import numpy as np
@@ -246,6 +247,14 @@ def test_a_cut_wav_tells_how_much_is_there(read):
     read(_WAV[:5_044])
 
 
+@pytest.mark.parametrize("size", [0, 1, 26, 27])
+def test_the_samples_are_found_behind_other_chunks(read, size):
+  whole = _riff(_chunk(b"JUNK", bytes(size)), _FORMAT, _data(len(_BODY)))
+  np.testing.assert_array_equal(read(whole), read(_WAV))
+  with pytest.raises(InputError, match="7,998 of 8,000 bytes"):
+    read(whole[:-2])
+
+
 def test_a_cut_big_endian_wav_is_found_out(read):
   data = _encoded(_wave(), format="WAV", endian="BIG")
   assert data.startswith(b"RIFX")
@@ -279,6 +288,16 @@ def test_any_bit_of_ogg_is_guarded(read, data):
   for damaged in _flips(data, start=0):
     with pytest.raises(InputError):
       read(damaged)
+
+
+def test_a_page_in_the_middle_with_a_wrong_bit(read):
+  pages = _pages(_LONG)
+  before = len(b"".join(pages[:3]))
+  for damaged in _flips(_LONG[:before] + pages[3], start=before + 28, count=9):
+    with pytest.raises(
+      InputError, match=f"wrong checksum of the OGG page at byte {before:,}"
+    ):
+      read(damaged + b"".join(pages[4:]))
 
 
 def test_any_bit_of_flac_is_guarded_that_changes_the_sound(read):
@@ -432,13 +451,21 @@ def test_vbri_header_counts(tmp_path):
       assert bool(integrity.find_damage(source, "MP3")) == damaged
 
 
-def test_walks_end_however_many_chunks_there_are(tmp_path):
+def test_walks_end_however_many_chunks_there_are(tmp_path, monkeypatch):
   path = tmp_path / "a"
   empty = b"none" + bytes(4)
   path.write_bytes(b"RIFF" + bytes(4) + b"WAVE" + empty * 200_000)
+  reads, pread = [0], os.pread
+
+  def count(*args):
+    reads[0] += 1
+    return pread(*args)
+
+  monkeypatch.setattr(os, "pread", count)
   with sound_files.opened(path) as source:
     for container in ("WAV", "AIFF", "CAF", "W64"):
       assert integrity.find_damage(source, container) == ""
+  assert reads[0] < 50_000
 
 
 def test_long_files_are_walked_in_windows(read, monkeypatch):

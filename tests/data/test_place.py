@@ -4,12 +4,16 @@ import io
 import json
 import os
 import pathlib
+import shutil
 
+import corpus
+import jax
 import numpy as np
 import pytest
 import soundfile
 from etils import epath
 
+from hra import jobs, run
 from hra.config import PrepareConfig
 from hra.data import dataset, place
 from hra.data.prepare import prepare
@@ -123,6 +127,22 @@ def test_a_bucket_that_does_not_exist(bucket, tmp_path):
     prepare("s3://no-such-bucket/m.jsonl", tmp_path / "out", config=CONFIG)
   with pytest.raises(StorageError, match="s3://no-such-bucket"):
     prepare(source, "s3://no-such-bucket/out", config=CONFIG)
+
+
+def test_training_reads_a_bucket(bucket, tmp_path):
+  data = corpus.prepared(tmp_path)
+  backbone = corpus.backbone_folder(tmp_path, data)
+  copy = bucket / "data"
+  shutil.copytree(data, tmp_path / "copy")
+  place.publish(tmp_path / "copy", copy)
+  rows = []
+  for name, path in (("near", data), ("far", copy)):
+    config = corpus.config(path, backbone)
+    config.train.steps = 2
+    parts = run.assemble(config, tmp_path / name)
+    assert parts.config.data.path == str(path)
+    rows.append(jobs.train(parts, quiet=True).rows)
+  jax.tree.map(np.testing.assert_array_equal, *rows)
 
 
 def test_local_work_stands_beside_the_result(tmp_path):
