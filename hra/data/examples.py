@@ -12,6 +12,7 @@ import numpy as np
 
 from hra.config import DataConfig
 from hra.data.batching import Batch
+from hra.data.tokenizer import least_frames
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
 
@@ -121,7 +122,7 @@ class Examples:
       index
       for index in self._used.tolist()
       if frames(int(self._split.samples[index] / speed))
-      < _least_frames(self._labels_of(index))
+      < least_frames(self._labels_of(index).tolist())
     )
 
   def empty_batch(
@@ -175,7 +176,3 @@ class Examples:
   def _labels_of(self, index: int) -> np.ndarray:
     start, end = self._span[index]
     return self._labels[start:end]
-
-
-def _least_frames(labels_U: np.ndarray) -> int:
-  return len(labels_U) + int(np.sum(labels_U[1:] == labels_U[:-1]))

@@ -31,10 +31,10 @@ from hra.data import dataset, place, shards
 from hra.data.audio import Limits
 from hra.data.corpora import source as corpora
 from hra.data.records import Problems, Record
-from hra.data.splits import Splits, divide, overlaps
+from hra.data.splits import TRAIN, Splits, divide, overlaps
 from hra.data.summary import summarize
-from hra.data.text import normalize_transcript
-from hra.data.tokenizer import Tokenizer, least_frames
+from hra.data.tokenizer import Tokenizer
+from hra.data.transcripts import counted, usable
 from hra.errors import InputError
 from hra.files import absolute, storage, write_aside
 
@@ -102,34 +102,8 @@ def prepare(
     finished = _finished(folder, fingerprint)
     if finished is not None:
       return finished
-    records = _usable(records, problems, tokenizer=given, config=config)
-    _announce(problems, left=len(records))
-    splits = divide(
-      records,
-      by=config.split_by,
-      fractions={"dev": config.dev_fraction, "test": config.test_fraction},
-      seed=config.seed,
-    )
-    if given is None:
-      given = Tokenizer.train(
-        (record.text for record in splits["train"]),
-        vocabulary=config.vocabulary,
-        kind=config.kind,
-      )
-    splits = _counted(splits, given)
-    decoded = shards.decode(
-      _made(work / "parts"),
-      splits,
-      limits=Limits(
-        min_seconds=config.min_seconds,
-        max_seconds=config.max_seconds,
-        labels_per_second=config.labels_per_second,
-      ),
-      jobs=config.jobs,
-    )
-    for shard in itertools.chain.from_iterable(decoded.values()):
-      for error in shard.problems:
-        problems.add(error)
+    splits, used = _divided(records, problems, tokenizer=given, config=config)
+    decoded = _decoded(splits, problems, work=work, config=config)
     if config.bad == "refuse":
       _refuse(problems, folder)
     return _finish(
@@ -137,10 +111,58 @@ def prepare(
       work,
       splits=splits,
       decoded=decoded,
-      tokenizer=given,
+      tokenizer=used,
       left_out=problems,
       fingerprint=fingerprint,
     )
+
+
+def _divided(
+  records: Sequence[Record],
+  problems: Problems,
+  *,
+  tokenizer: Tokenizer | None,
+  config: PrepareConfig,
+) -> tuple[Splits, Tokenizer]:
+  """The records that can be used, by split, and the tokenizer that counts them."""
+  records = usable(records, problems, tokenizer=tokenizer, config=config)
+  _announce(problems, left=len(records))
+  splits = divide(
+    records,
+    by=config.split_by,
+    fractions={"dev": config.dev_fraction, "test": config.test_fraction},
+    seed=config.seed,
+  )
+  if tokenizer is None:
+    tokenizer = Tokenizer.train(
+      (record.text for record in splits[TRAIN]),
+      vocabulary=config.vocabulary,
+      kind=config.kind,
+    )
+  return counted(splits, tokenizer), tokenizer
+
+
+def _decoded(
+  splits: Splits,
+  problems: Problems,
+  *,
+  work: pathlib.Path,
+  config: PrepareConfig,
+) -> dict[str, list[shards.Shard]]:
+  decoded = shards.decode(
+    _made(work / "parts"),
+    splits,
+    limits=Limits(
+      min_seconds=config.min_seconds,
+      max_seconds=config.max_seconds,
+      labels_per_second=config.labels_per_second,
+    ),
+    jobs=config.jobs,
+  )
+  for shard in itertools.chain.from_iterable(decoded.values()):
+    for error in shard.problems:
+      problems.add(error)
+  return decoded
 
 
 def _finish(
@@ -157,7 +179,7 @@ def _finish(
   aside = work / "done"
   shutil.rmtree(aside, ignore_errors=True)
   _made(aside)
-  if not any(shard.places for shard in decoded["train"]):
+  if not any(shard.places for shard in decoded[TRAIN]):
     _refuse(left_out, folder)
   tokenizer.save(aside / TOKENIZER_FILE)
   dataset.assemble(aside, decoded, splits)
@@ -278,85 +300,6 @@ def _workplace(folder: epath.Path) -> Iterator[pathlib.Path]:
 def _made(folder: pathlib.Path) -> pathlib.Path:
   folder.mkdir(parents=True, exist_ok=True)
   return folder
-
-
-def _usable(
-  records: Iterable[Record],
-  problems: Problems,
-  *,
-  tokenizer: Tokenizer | None,
-  config: PrepareConfig,
-) -> list[Record]:
-  """The records whose transcripts can be used, and that stand there once."""
-  usable = []
-  anew = config.split_by in ("sentence", "session")
-  ids: dict[tuple[str | None, str], Record] = {}
-  segments: dict[tuple[str, float | None], Record] = {}
-  for record in records:
-    error = (
-      _spelling(record, tokenizer, unknown=config.unknown)
-      or _again(
-        record,
-        ids.setdefault((None if anew else record.split, record.id), record),
-        "id",
-        record.id,
-      )
-      or _again(
-        record,
-        segments.setdefault((record.path, record.offset), record),
-        "recording",
-        record.path,
-      )
-    )
-    if error is None:
-      usable.append(record)
-    else:
-      problems.add(error)
-  return usable
-
-
-def _spelling(
-  record: Record, tokenizer: Tokenizer | None, *, unknown: str
-) -> InputError | None:
-  if not normalize_transcript(record.text):
-    return InputError(record.where, expected="words", got=repr(record.text))
-  if tokenizer is None:
-    return None
-  missing = "".join(tokenizer.unknown(record.text))
-  if (missing and unknown == "problem") or not tokenizer.encode(record.text):
-    return InputError(
-      record.where,
-      expected="characters that the tokenizer can spell",
-      got=f"{missing!r} in {record.text!r}",
-      fix="spell it otherwise, or give --unknown=drop",
-    )
-  return None
-
-
-def _again(
-  record: Record, first: Record, what: str, shown: str
-) -> InputError | None:
-  if first is record:
-    return None
-  return InputError(
-    record.where,
-    expected=f"a new {what}",
-    got=f"{shown!r} again",
-    fix=f"see {first.where}",
-  )
-
-
-def _counted(splits: Splits, tokenizer: Tokenizer) -> Splits:
-  """The records with the frames that CTC needs for their labels."""
-  return {
-    name: [
-      dataclasses.replace(
-        record, labels=least_frames(tokenizer.encode(record.text))
-      )
-      for record in part
-    ]
-    for name, part in splits.items()
-  }
 
 
 def _announce(problems: Problems, *, left: int) -> None:

@@ -1,0 +1,95 @@
+"""Which transcripts can be used, before any recording is decoded.
+
+Enters: the records of a corpus. Leaves: those whose transcripts can be spelt and
+that stand there once; the others among the problems; and, once they are divided,
+how much sound each transcript needs.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+
+from hra.config import PrepareConfig
+from hra.data.records import Problems, Record
+from hra.data.splits import Splits
+from hra.data.text import normalize_transcript
+from hra.data.tokenizer import Tokenizer, least_frames
+from hra.errors import InputError
+
+
+def usable(
+  records: Iterable[Record],
+  problems: Problems,
+  *,
+  tokenizer: Tokenizer | None,
+  config: PrepareConfig,
+) -> list[Record]:
+  """The records whose transcripts can be used, and that stand there once."""
+  usable = []
+  anew = config.split_by in ("sentence", "session")
+  ids: dict[tuple[str | None, str], Record] = {}
+  segments: dict[tuple[str, float | None], Record] = {}
+  for record in records:
+    error = (
+      _spelling(record, tokenizer, unknown=config.unknown)
+      or _again(
+        record,
+        ids.setdefault((None if anew else record.split, record.id), record),
+        "id",
+        record.id,
+      )
+      or _again(
+        record,
+        segments.setdefault((record.path, record.offset), record),
+        "recording",
+        record.path,
+      )
+    )
+    if error is None:
+      usable.append(record)
+    else:
+      problems.add(error)
+  return usable
+
+
+def _spelling(
+  record: Record, tokenizer: Tokenizer | None, *, unknown: str
+) -> InputError | None:
+  if not normalize_transcript(record.text):
+    return InputError(record.where, expected="words", got=repr(record.text))
+  if tokenizer is None:
+    return None
+  missing = "".join(tokenizer.unknown(record.text))
+  if (missing and unknown == "problem") or not tokenizer.encode(record.text):
+    return InputError(
+      record.where,
+      expected="characters that the tokenizer can spell",
+      got=f"{missing!r} in {record.text!r}",
+      fix="spell it otherwise, or give --unknown=drop",
+    )
+  return None
+
+
+def _again(
+  record: Record, first: Record, what: str, shown: str
+) -> InputError | None:
+  if first is record:
+    return None
+  return InputError(
+    record.where,
+    expected=f"a new {what}",
+    got=f"{shown!r} again",
+    fix=f"see {first.where}",
+  )
+
+
+def counted(splits: Splits, tokenizer: Tokenizer) -> Splits:
+  """The records with the frames that CTC needs for their labels."""
+  return {
+    name: [
+      dataclasses.replace(
+        record, labels=least_frames(tokenizer.encode(record.text))
+      )
+      for record in part
+    ]
+    for name, part in splits.items()
+  }
