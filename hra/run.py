@@ -143,7 +143,8 @@ def with_data(config: Config, workdir: epath.Path) -> Config:
   prepare(
     manifests,
     path / "prepared",
-    config=config.prepare,
+    # Speakers who swallow sounds may say more labels than fit; the loader knows.
+    config=dataclasses.replace(config.prepare, labels_per_second=0.0),
     tokenizer=None if pretraining else backbone / "tokenizer.model",
   )
   return _with_path(config, path / "prepared")
