@@ -49,8 +49,8 @@ def write_json(path: epath.PathLike, values: Mapping[str, Any]) -> None:
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
-  """The path from the root, or the URL as it is."""
-  path = epath.Path(path)
+  """The path from the root (~ being one's home), or the URL as it is."""
+  path = epath.Path(path).expanduser()
   return path if path.is_absolute() else path.absolute()
 
 

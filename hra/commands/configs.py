@@ -84,6 +84,11 @@ def required(flag: flags.FlagHolder[Value], example: str) -> Value:
   return flag.value
 
 
+def required_path(flag: flags.FlagHolder[str | None], example: str) -> str:
+  """`required`; ~ is one's home, which shells don't expand after `=`."""
+  return os.path.expanduser(required(flag, example) or "")
+
+
 def from_flags() -> Config:
   """The configuration that the flags describe, overridden and checked.
 

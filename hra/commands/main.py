@@ -11,6 +11,7 @@ What goes wrong is one line on stderr, and an exit code:
 import importlib
 import importlib.metadata
 import inspect
+import io
 import multiprocessing
 import os
 import signal
@@ -68,10 +69,17 @@ def run() -> None:
 def run_verb(verb: str) -> None:
   """Runs one verb's `main` with its flags."""
   signal.signal(signal.SIGTERM, _terminate)
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    # A terminal that can't show a transcript must not end hours of work.
+    sys.stdout.reconfigure(errors="backslashreplace")
   try:
     _run_verb(verb)
+    sys.stdout.flush()
   except KeyboardInterrupt as error:
     _leave(verb, error)
+  except BrokenPipeError:  # `hra ... | head` has read enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + signal.SIGPIPE)
 
 
 def _run_verb(verb: str) -> None:

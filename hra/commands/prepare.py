@@ -34,6 +34,7 @@ from hra.config import PrepareConfig
 from hra.data import prepare
 from hra.data.corpora.source import Fields
 from hra.data.summary import describe
+from hra.files import absolute
 
 _DEFAULTS = PrepareConfig()
 _TYPES = get_type_hints(PrepareConfig)
@@ -134,9 +135,9 @@ def main(argv: Sequence[str]) -> None:
     InputError: flags, a corpus or recordings that can't be used.
   """
   del argv
-  out = configs.required(_OUT, "data/mine")
+  out = absolute(configs.required_path(_OUT, "data/mine"))
   summary = prepare.prepare(
-    configs.required(_SOURCE, "recordings.jsonl"),
+    configs.required_path(_SOURCE, "recordings.jsonl"),
     out,
     config=_config(),
     tokenizer=_TOKENIZER.value or None,
@@ -146,8 +147,8 @@ def main(argv: Sequence[str]) -> None:
   )
   lines = [describe(summary)]
   if summary["left_out"]:
-    lines += _left_out(epath.Path(out) / prepare.LEFT_OUT_FILE)
-  sys.stdout.write("\n".join([*lines, "", f"prepared: {out}", ""]))
+    lines += _left_out(out / prepare.LEFT_OUT_FILE)
+  sys.stdout.write("\n".join([*lines, "", f"prepared: {_OUT.value}", ""]))
 
 
 def _config() -> PrepareConfig:
@@ -176,7 +177,7 @@ def _left_out(file: epath.Path) -> list[str]:
     for each in problems[:_SHOWN]
   ]
   more = [f"  ... all in {file}"] if len(problems) > _SHOWN else []
-  return [f"left out {len(problems)} recordings:", *shown, *more]
+  return [f"left out for {len(problems)} problem(s):", *shown, *more]
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ go first and `summary.json` last, and what has no index is no prepared data.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -41,12 +43,31 @@ def publish(made: pathlib.Path, folder: epath.Path) -> None:
     StorageError: it can't be written; the same call goes on later.
   """
   with storage(folder, expected="a place for the prepared data"):
-    if not is_remote(folder):
-      if folder.exists():
-        folder.rmdir()  # An empty one, or this is refused.
+    if is_remote(folder):
+      _upload(made, folder)
+    elif not folder.exists() or _removed(folder):
       os.replace(made, folder)
-      return
-  _upload(made, folder)
+    else:
+      for path in _in_order(made):
+        shutil.move(path, pathlib.Path(folder) / path.name)
+
+
+def _removed(folder: epath.Path) -> bool:
+  """Removes an empty folder, but for one that something is mounted on."""
+  try:
+    os.rmdir(folder)
+  except OSError as error:
+    if error.errno != errno.EBUSY:
+      raise
+    return False
+  return True
+
+
+def _in_order(folder: pathlib.Path) -> list[pathlib.Path]:
+  """What a folder holds: recordings, then the indexes that speak of them."""
+  return sorted(
+    folder.iterdir(), key=lambda path: (path.name == LAST, path.is_file(), path)
+  )
 
 
 def is_vacant(folder: epath.Path) -> bool:
@@ -98,9 +119,12 @@ def _upload(made: pathlib.Path, folder: epath.Path) -> None:
   with storage(folder, expected="a bucket that can be written"):
     for stale in folder.glob("index-*.json"):
       stale.unlink()  # Of an attempt that was interrupted.
-  files = [path for path in made.rglob("*") if path.is_file()]
-  # Recordings lie deeper than the indexes that speak of them.
-  files.sort(key=lambda path: (path.name == LAST, -len(path.parts), path))
+  files = [
+    path
+    for entry in _in_order(made)
+    for path in ([entry] if entry.is_file() else sorted(entry.rglob("*")))
+    if path.is_file()
+  ]
   with _bar(sum(path.stat().st_size for path in files), "sending") as bar:
     for path in files:
       target = folder / path.relative_to(made).as_posix()

@@ -11,6 +11,7 @@ stands in `.NAME.partial` beside it, from where the same command goes on.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -36,7 +37,7 @@ from hra.data.summary import summarize
 from hra.data.tokenizer import Tokenizer
 from hra.data.transcripts import counted, usable
 from hra.errors import InputError
-from hra.files import absolute, storage, write_aside
+from hra.files import absolute, is_remote, storage, write_aside
 
 TOKENIZER_FILE = "tokenizer.model"
 LEFT_OUT_FILE = "left_out.jsonl"
@@ -77,31 +78,31 @@ def prepare(
       another process is preparing it.
     StorageError: the disk or the bucket refuses.
   """
-  _check_options(config)
-  folder = absolute(out)
+  _check_options(config, fields)
+  folder = _folder(out)
   given = None if tokenizer is None else Tokenizer.load(tokenizer)
-  options = _options(config, tokenizer=given, fields=fields)
+  problems = Problems(
+    "the corpus", expected="transcripts and recordings without faults"
+  )
+  read = functools.partial(
+    corpora.read,
+    source,
+    problems=problems,
+    fields=fields,
+    scratch=lambda: _made(place.workplace(folder) / "scratch"),
+  )
+  # Archives are not unpacked only to see that they were prepared.
   archives = corpora.identity(source)
-  if archives is not None:
-    # Not to be unpacked again only to see that it was prepared.
-    finished = _finished(folder, _fingerprint([archives, options], ()))
-    if finished is not None:
-      return finished
+  records = read() if archives is None else []
+  faults = [[each.expected, each.got] for each in problems]
+  options = _options(config, tokenizer=given, fields=fields)
+  fingerprint = _fingerprint([archives, faults, options], records)
+  finished = _finished(folder, fingerprint, bad=config.bad)
+  if finished is not None:
+    return finished
   with _workplace(folder) as work:
-    problems = Problems(
-      "the corpus", expected="transcripts and recordings without faults"
-    )
-    records = corpora.read(
-      source,
-      problems=problems,
-      fields=fields,
-      scratch=lambda: _made(work / "scratch"),
-    )
-    facts = [archives or "records", options]
-    fingerprint = _fingerprint(facts, () if archives else records)
-    finished = _finished(folder, fingerprint)
-    if finished is not None:
-      return finished
+    if archives is not None:
+      records = read()
     splits, used = _divided(records, problems, tokenizer=given, config=config)
     decoded = _decoded(splits, problems, work=work, config=config)
     if config.bad == "refuse":
@@ -113,6 +114,7 @@ def prepare(
       decoded=decoded,
       tokenizer=used,
       left_out=problems,
+      wanted=_wanted(config),
       fingerprint=fingerprint,
     )
 
@@ -139,7 +141,7 @@ def _divided(
       vocabulary=config.vocabulary,
       kind=config.kind,
     )
-  return counted(splits, tokenizer), tokenizer
+  return counted(splits, problems, tokenizer=tokenizer), tokenizer
 
 
 def _decoded(
@@ -173,6 +175,7 @@ def _finish(
   decoded: Mapping[str, Sequence[shards.Shard]],
   tokenizer: Tokenizer,
   left_out: Problems,
+  wanted: Sequence[str],
   fingerprint: str,
 ) -> dict[str, Any]:
   """Puts the decoded parts together and gives the folder its name."""
@@ -198,6 +201,7 @@ def _finish(
       rates=rates,
       overlaps=list(overlaps(splits)),
       left_out=left_out,
+      wanted=[*wanted, *splits],
     ),
   }
   if left_out:
@@ -210,7 +214,33 @@ def _finish(
   return summary
 
 
-def _check_options(config: PrepareConfig) -> None:
+def _folder(out: str | os.PathLike[str]) -> epath.Path:
+  """The place itself, behind links."""
+  folder = absolute(out)
+  try:
+    os.fspath(folder).encode()
+  except UnicodeEncodeError as error:
+    raise InputError(
+      repr(os.fspath(folder)),
+      expected="a folder whose name is UTF-8",
+      got="other bytes",
+      fix="choose another --out",
+    ) from error
+  if is_remote(folder):
+    return folder
+  with storage(folder, expected="a place for the prepared data"):
+    return epath.Path(os.path.realpath(folder))  # epath follows no links
+
+
+def _wanted(config: PrepareConfig) -> list[str]:
+  """The splits that something should be held out for."""
+  if config.split_by == "given":
+    return []
+  fractions = {"dev": config.dev_fraction, "test": config.test_fraction}
+  return [name for name, fraction in fractions.items() if fraction]
+
+
+def _check_options(config: PrepareConfig, fields: corpora.Fields) -> None:
   fractions = {"dev": config.dev_fraction, "test": config.test_fraction}
   for name, fraction in fractions.items():
     if not 0 <= fraction < 1:
@@ -229,8 +259,12 @@ def _check_options(config: PrepareConfig) -> None:
       expected="0 or more, and more than that",
       got=f"{config.min_seconds:g} and {config.max_seconds:g}",
     )
-  if config.jobs < 0:
-    raise InputError("jobs", expected="at least 0", got=str(config.jobs))
+  for name in ("jobs", "labels_per_second"):
+    value = getattr(config, name)
+    if not value >= 0:
+      raise InputError(name, expected="at least 0", got=f"{value:g}")
+  if not fields.text:
+    raise InputError("text_field", expected="a field's name", got="nothing")
 
 
 def _options(
@@ -249,7 +283,7 @@ def _options(
 
 
 def _fingerprint(facts: Sequence[Any], records: Iterable[Record]) -> str:
-  """Of what the result depends on; of local recordings, names and sizes."""
+  """Of what the result depends on; of local recordings, sizes and times."""
   digest = hashlib.blake2b(digest_size=16)
 
   def add(*values: Any) -> None:
@@ -258,42 +292,58 @@ def _fingerprint(facts: Sequence[Any], records: Iterable[Record]) -> str:
   add(_FORMAT, dims.SAMPLE_RATE, *facts)
   for record in records:
     add(record.id, record.text, record.task, record.session, record.split)
-    add(record.offset, record.duration, shards.file_size(record.path))
+    add(record.offset, record.duration, shards.file_stamp(record.path))
   return digest.hexdigest()
 
 
-def _finished(folder: epath.Path, fingerprint: str) -> dict[str, Any] | None:
+def _finished(
+  folder: epath.Path, fingerprint: str, *, bad: str
+) -> dict[str, Any] | None:
+  """The summary of the same data, if they stand there already."""
   if place.is_vacant(folder):
     return None
-  file = folder / place.LAST
+  summary = _summary(folder / place.LAST)
+  if summary.get("fingerprint") != fingerprint:
+    ours = "fingerprint" in summary
+    raise InputError(
+      folder,
+      expected="a new folder",
+      got="data that were prepared from other recordings or options"
+      if ours
+      else "something else in it",
+      fix="delete it, or give another",
+    )
+  if summary["left_out"] and bad == "refuse":
+    raise InputError(
+      folder,
+      expected="data of which nothing was left out",
+      got=f"{summary['left_out']} problems in {LEFT_OUT_FILE}",
+      fix="correct them and prepare another folder, or give --skip_bad",
+    )
+  return summary
+
+
+def _summary(file: epath.Path) -> dict[str, Any]:
   with storage(file, expected="a summary"):
-    text = file.read_text() if file.exists() else None
-  got = "something else in it"
-  if text is not None:
-    summary = json.loads(text)
-    if summary.get("fingerprint") == fingerprint:
-      return summary
-    got = "data that were prepared from other recordings or options"
-  raise InputError(
-    folder,
-    expected="a new folder",
-    got=got,
-    fix="delete it, or give another",
-  )
+    data = file.read_bytes() if file.exists() else b"{}"
+  try:
+    summary = json.loads(data)
+  except ValueError:  # no JSON, or no text at all
+    return {}
+  return summary if isinstance(summary, dict) else {}
 
 
 @contextlib.contextmanager
 def _workplace(folder: epath.Path) -> Iterator[pathlib.Path]:
   """A local folder of this preparation alone, kept until it is complete."""
   work = place.workplace(folder)
-  new = not work.exists()
   with storage(folder, expected="a folder that can be made"):
     _made(work)
   try:
     with shards.locked(work):
       yield work
   finally:
-    if new and not any((work / name).exists() for name in ("parts", "scratch")):
+    if not any(path.is_file() for path in work.glob("*/**/*")):
       shutil.rmtree(work, ignore_errors=True)
 
 
@@ -309,8 +359,8 @@ def _announce(problems: Problems, *, left: int) -> None:
   if problems:
     first = next(iter(problems))
     tqdm.write(
-      f"{len(problems)} problems with transcripts so far, such as\n  {first}\n"
-      f"now decoding the other {left} recordings",
+      f"problems so far: {len(problems)}, such as\n  {first}\n"
+      f"recordings that are now decoded: {left}",
       file=sys.stderr,
     )
 
@@ -325,7 +375,7 @@ def _refuse(problems: Problems, folder: epath.Path) -> None:
 
 
 def _problems_file(folder: epath.Path) -> epath.Path:
-  return folder.parent / f"{folder.name}.problems.jsonl"
+  return folder.parent / f"{folder.name}.problems.ndjson"
 
 
 def _list(problems: Problems, file: epath.PathLike) -> None:
@@ -336,8 +386,7 @@ def _list(problems: Problems, file: epath.PathLike) -> None:
         "expected": error.expected,
         "got": error.got,
         "fix": error.fix,
-      },
-      ensure_ascii=False,
+      }
     )
     for error in problems
   )

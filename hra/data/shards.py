@@ -136,10 +136,11 @@ def decode(
   }
 
 
-def file_size(path: str) -> int | None:
-  """Bytes of a local file; None where there is none, and of URLs."""
+def file_stamp(path: str) -> tuple[int, int] | None:
+  """Bytes and time of change of a local file; None where there is none, and of
+  URLs."""
   status = _status(path)
-  return None if status is None else status.st_size
+  return None if status is None else (status.st_size, status.st_mtime_ns)
 
 
 @contextlib.contextmanager
@@ -215,9 +216,8 @@ def _file(
   add([_FORMAT, dims.SAMPLE_RATE, limits])
   for record in records:
     fields = vars(record)
-    status = _status(record.path)
-    stamp = None if status is None else [status.st_size, status.st_mtime_ns]
-    add({name: fields[name] for name in fields.keys() - _INERT} | {"": stamp})
+    told = {name: fields[name] for name in fields.keys() - _INERT}
+    add(told | {"": file_stamp(record.path)})
   return folder / f"{digest.hexdigest()}.array_record"
 
 
@@ -245,7 +245,8 @@ def _recalled(file: pathlib.Path, records: Sequence[Record]) -> Chunk:
     facts = json.loads(file.with_suffix(".json").read_text())
   except (FileNotFoundError, json.JSONDecodeError):
     return Chunk(file, records)
-  whole = file_size(os.fspath(file)) == facts["size"]
+  stamp = file_stamp(os.fspath(file))
+  whole = (None if stamp is None else stamp[0]) == facts["size"]
   return Chunk(file, records, facts if whole else None)
 
 

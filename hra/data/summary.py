@@ -13,7 +13,7 @@ import numpy as np
 from hra import dims
 from hra.data.dataset import Split
 from hra.data.records import Problems
-from hra.data.splits import Overlap
+from hra.data.splits import TRAIN, Overlap
 from hra.data.text import normalize_transcript
 from hra.data.tokenizer import Tokenizer
 
@@ -29,6 +29,7 @@ def summarize(
   rates: Mapping[int, int],
   overlaps: Sequence[Overlap],
   left_out: Problems,
+  wanted: Sequence[str],
 ) -> dict[str, Any]:
   """Hours, tasks, lengths, rates, characters, warnings and what was left out."""
   counts: dict[str, dict[str, int]] = {}
@@ -50,7 +51,11 @@ def summarize(
       "unknown_characters": "".join(tokenizer.unknown("".join(characters))),
     },
     "left_out": len(left_out),
-    "warnings": [*_missing(counts), *map(_shared, overlaps)],
+    "warnings": [
+      *_empty(splits, wanted),
+      *_missing(counts),
+      *map(_shared, overlaps),
+    ],
   }
 
 
@@ -97,14 +102,30 @@ def _extent(splits: Sequence[Split]) -> dict[str, Any]:
   }
 
 
+def _empty(splits: Mapping[str, Split], wanted: Sequence[str]) -> Iterator[str]:
+  for split in dict.fromkeys(wanted):
+    if split not in splits:
+      yield (
+        f"there is no {split}: none of its recordings can be used, or no task has "
+        "enough sentences (4) or sessions (3) to hold some out"
+      )
+
+
 def _missing(counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+  trained = {task for task, of in counts.items() if of[TRAIN]}
   for split in next(iter(counts.values())):
-    tasks = sorted(task for task, of in counts.items() if not of[split])
-    if tasks:
+    held = {task for task, of in counts.items() if of[split]}
+    if not held & trained:
+      yield (
+        f"no task of {split} is in {TRAIN}: a run that adapts can't be scored on "
+        "it; --split_by=sentence would divide anew"
+      )
+    elif len(held) < len(trained | held):
+      tasks = sorted((trained | held) - held)
       more = ", ..." if len(tasks) > _NAMED else ""
       yield (
-        f"{len(tasks)} of {len(counts)} tasks have no recording in {split}: "
-        f"{', '.join(map(_short, tasks[:_NAMED]))}{more}"
+        f"{len(tasks)} of {len(trained | held)} tasks have no recording in "
+        f"{split}: {', '.join(map(_short, tasks[:_NAMED]))}{more}"
       )
 
 

@@ -16,11 +16,10 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import sentencepiece
-from etils import epath
 
 from hra.data.text import normalize_transcript
 from hra.errors import InputError
-from hra.files import write_aside
+from hra.files import absolute, write_aside
 
 BLANK = 0
 BLANK_LABEL = "<blank>"
@@ -65,7 +64,7 @@ class Tokenizer:
     """
     expected = "a Sentencepiece model"
     try:
-      return cls(epath.Path(path).read_bytes())
+      return cls(absolute(path).read_bytes())
     except FileNotFoundError:
       raise InputError(path, expected=expected, got="no such file") from None
     except OSError as error:

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from hra.config import PrepareConfig
+from hra.data.corpora import segments
 from hra.data.records import Problems, Record
 from hra.data.splits import Splits
 from hra.data.text import normalize_transcript
@@ -27,7 +28,7 @@ def usable(
   usable = []
   anew = config.split_by in ("sentence", "session")
   ids: dict[tuple[str | None, str], Record] = {}
-  segments: dict[tuple[str, float | None], Record] = {}
+  recordings: dict[segments.Key, Record] = {}
   for record in records:
     error = (
       _spelling(record, tokenizer, unknown=config.unknown)
@@ -35,13 +36,13 @@ def usable(
         record,
         ids.setdefault((None if anew else record.split, record.id), record),
         "id",
-        record.id,
+        repr(record.id),
       )
       or _again(
         record,
-        segments.setdefault((record.path, record.offset), record),
+        recordings.setdefault(segments.key(record), record),
         "recording",
-        record.path,
+        segments.shown(record),
       )
     )
     if error is None:
@@ -58,15 +59,24 @@ def _spelling(
     return InputError(record.where, expected="words", got=repr(record.text))
   if tokenizer is None:
     return None
+  missing = tokenizer.unknown(record.text)
+  if missing and unknown == "problem":
+    return _unspelled(record, tokenizer, fix=" or give --unknown=drop")
+  return (
+    None if tokenizer.encode(record.text) else _unspelled(record, tokenizer)
+  )
+
+
+def _unspelled(
+  record: Record, tokenizer: Tokenizer, *, fix: str = ""
+) -> InputError:
   missing = "".join(tokenizer.unknown(record.text))
-  if (missing and unknown == "problem") or not tokenizer.encode(record.text):
-    return InputError(
-      record.where,
-      expected="characters that the tokenizer can spell",
-      got=f"{missing!r} in {record.text!r}",
-      fix="spell it otherwise, or give --unknown=drop",
-    )
-  return None
+  return InputError(
+    record.where,
+    expected="characters that the tokenizer can spell",
+    got=f"{missing!r} in {record.text!r}",
+    fix=f"spell it otherwise{fix}",
+  )
 
 
 def _again(
@@ -77,19 +87,23 @@ def _again(
   return InputError(
     record.where,
     expected=f"a new {what}",
-    got=f"{shown!r} again",
+    got=f"{shown} again",
     fix=f"see {first.where}",
   )
 
 
-def counted(splits: Splits, tokenizer: Tokenizer) -> Splits:
-  """The records with the frames that CTC needs for their labels."""
-  return {
-    name: [
-      dataclasses.replace(
-        record, labels=least_frames(tokenizer.encode(record.text))
-      )
-      for record in part
-    ]
-    for name, part in splits.items()
-  }
+def counted(
+  splits: Splits, problems: Problems, *, tokenizer: Tokenizer
+) -> Splits:
+  """The records with the frames that CTC needs for their labels, if any."""
+  result: Splits = {name: [] for name in splits}
+  for name, part in splits.items():
+    for record in part:
+      labels = tokenizer.encode(record.text)
+      if labels:
+        result[name].append(
+          dataclasses.replace(record, labels=least_frames(labels))
+        )
+      else:
+        problems.add(_unspelled(record, tokenizer))
+  return result

@@ -203,3 +203,35 @@ def test_a_full_disk_is_one_line(experiment, tmp_path):
   assert done.stderr.count("\n") == 1, done.stderr
   assert done.stderr.startswith(f"hra train: {small / 'run'}")
   assert "No space left on device; free some space and" in done.stderr
+
+
+def test_what_a_terminal_cannot_show_is_escaped():
+  script = """
+from hra.commands import main, report as command
+command.main = lambda argv: print("caf\\u00e9")
+main.run_verb("report")
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", script],
+    env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert done.stdout == "caf\\xe9\n"
+
+
+def test_who_stops_reading_gets_no_traceback():
+  script = """
+from hra.commands import main, report as command
+command.main = lambda argv: print("x" * 100_000)
+main.run_verb("report")
+"""
+  with subprocess.Popen(
+    [sys.executable, "-c", script],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  ) as process:
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 128 + signal.SIGPIPE

@@ -64,7 +64,7 @@ def test_what_is_bad_is_left_out_when_asked(tmp_path, capsys):
     _run(source=source, out=tmp_path / "out")
   _run(source=source, out=tmp_path / "out", skip_bad=True)
   printed = capsys.readouterr().out
-  assert "left out 1 recordings:" in printed
+  assert "left out for 1 problem(s):" in printed
   assert f"{source}:4: expected" in printed
 
 

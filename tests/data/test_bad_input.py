@@ -168,7 +168,7 @@ def test_it_is_listed_with_its_line_and_can_be_left_out(kind, tmp_path):
     prepare(source, tmp_path / "out", config=CONFIG)
   assert "--skip_bad" in str(caught.value)
   assert not (tmp_path / "out").exists()
-  (told,) = (tmp_path / "out.problems.jsonl").read_text().splitlines()
+  (told,) = (tmp_path / "out.problems.ndjson").read_text().splitlines()
   assert json.loads(told)["where"] == f"{source}:4"
 
   summary = prepare(source, tmp_path / "out", config=_with(bad="skip"))
@@ -218,7 +218,7 @@ def test_everything_wrong_is_listed_at_once(tmp_path):
   (folder / "m.jsonl").write_text("\n".join(lines))
   with pytest.raises(InputError, match="problems"):
     prepare(folder / "m.jsonl", tmp_path / "out", config=CONFIG)
-  told = (tmp_path / "out.problems.jsonl").read_text().splitlines()
+  told = (tmp_path / "out.problems.ndjson").read_text().splitlines()
   numbers = [int(json.loads(x)["where"].rsplit(":", 1)[1]) for x in told]
   assert sorted(numbers) == list(range(2, len(lines) + 1))
 

@@ -114,6 +114,110 @@ def test_other_input_does_not_pass_for_the_same(tmp_path, change):
     _prepare(source, tmp_path / "out", **options)
 
 
+def test_a_recording_of_the_same_size_is_another_one(tmp_path):
+  source = _manifest(tmp_path / "in")
+  _prepare(source, tmp_path / "out")
+  time_S = np.arange(16_000) / 16_000
+  soundfile.write(tmp_path / "in/m-ann-0.wav", np.sin(999 * time_S), 16_000)
+  with pytest.raises(InputError, match="prepared from other recordings"):
+    _prepare(source, tmp_path / "out")
+
+
+def test_what_left_something_out_is_not_what_is_asked_for_without(tmp_path):
+  source = _manifest(tmp_path / "in")
+  (tmp_path / "in/m-ann-3.wav").write_bytes(b"")
+  _prepare(source, tmp_path / "out", bad="skip")
+  with pytest.raises(InputError, match=r"1 problems in left_out\.jsonl"):
+    _prepare(source, tmp_path / "out")
+  assert _prepare(source, tmp_path / "out", bad="skip")["left_out"] == 1
+
+
+def test_a_line_that_went_bad_is_noticed(tmp_path):
+  source = _manifest(tmp_path / "in")
+  _prepare(source, tmp_path / "out")
+  source.write_text(source.read_text() + "\ngarbage")
+  with pytest.raises(InputError, match="prepared from other recordings"):
+    _prepare(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("data", [b"words", b"[1]", b"\xff\xfe", b"{}"])
+def test_a_summary_that_is_not_ours(tmp_path, data):
+  (tmp_path / "out").mkdir()
+  (tmp_path / "out/summary.json").write_bytes(data)
+  with pytest.raises(InputError, match="a new folder, got something else"):
+    _prepare(_manifest(tmp_path / "in"), tmp_path / "out")
+
+
+def test_the_list_of_problems_is_no_part_of_the_corpus(tmp_path):
+  folder = _manifest(tmp_path / "in", "train.jsonl").parent
+  recording = folder / "train-ann-3.wav"
+  whole = recording.read_bytes()
+  recording.write_bytes(b"")
+  with pytest.raises(InputError, match="an empty file"):
+    _prepare(folder, folder / "data")
+  recording.write_bytes(whole)
+  assert _prepare(folder, folder / "data")["utterances"] == 20
+
+
+@pytest.mark.parametrize("target", ["there", "not there"])
+def test_the_place_may_be_a_link(tmp_path, target):
+  if target == "there":
+    (tmp_path / target).mkdir()
+  (tmp_path / "out").symlink_to(tmp_path / target)
+  _prepare(_manifest(tmp_path / "in"), tmp_path / "out")
+  assert (tmp_path / "out").is_symlink()
+  assert len(dataset.open_split(tmp_path / target, "test")) == 4
+  assert sorted(os.listdir(tmp_path)) == sorted(["in", "out", target])
+
+
+def test_the_place_may_be_a_mount(tmp_path):
+  out = tmp_path / "out"
+  out.mkdir()
+  mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "none", str(out)]
+  if subprocess.run(mount, capture_output=True, check=False).returncode:
+    pytest.skip("only root may mount")
+  try:
+    _prepare(_manifest(tmp_path / "in"), out)
+    assert len(dataset.open_split(out, "test")) == 4
+    assert sorted(os.listdir(tmp_path)) == ["in", "out"]
+  finally:
+    subprocess.run(["umount", str(out)], check=True)
+
+
+def test_home_is_known(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  _manifest(tmp_path / "in")
+  _prepare("~/in/m.jsonl", "~/out")
+  assert len(dataset.open_split(tmp_path / "out", "test")) == 4
+
+
+def test_what_is_empty_or_foreign_is_warned_of(tmp_path):
+  few = _prepare(_manifest(tmp_path / "few", sentences=3), tmp_path / "one")
+  assert [warning[:17] for warning in few["warnings"]] == [
+    "there is no dev: ",
+    "there is no test:",
+  ]
+  sources = {
+    "train": _manifest(tmp_path / "in", "train.jsonl", tasks=["ann"]),
+    "test": _manifest(tmp_path / "in", "test.jsonl", tasks=["bob"]),
+  }
+  foreign = _prepare(sources, tmp_path / "two", dev_fraction=0.0)
+  (warning,) = foreign["warnings"]
+  assert warning.startswith("no task of test is in train: ")
+
+
+def test_a_transcript_that_a_trained_tokenizer_cannot_spell(tmp_path):
+  sources = {
+    "train": _manifest(tmp_path / "in", "train.jsonl"),
+    "test": _manifest(tmp_path / "in", "test.jsonl", sentences=2),
+  }
+  text = sources["test"].read_text().replace("Say b, test!", "ωψ")
+  sources["test"].write_text(text)
+  with pytest.raises(InputError, match="2 problems") as caught:
+    _prepare(sources, tmp_path / "out")
+  assert "test.jsonl:2: expected characters that the" in str(caught.value)
+
+
 def test_moving_everything_keeps_it_the_same(tmp_path):
   _prepare(_manifest(tmp_path / "a/in"), tmp_path / "a/out")
   (tmp_path / "a").rename(tmp_path / "b")
@@ -198,7 +302,7 @@ def test_what_is_wrong_is_listed_and_what_is_done_is_kept(tmp_path):
   assert sorted(os.listdir(tmp_path)) == [
     ".out.partial",
     "in",
-    "out.problems.jsonl",
+    "out.problems.ndjson",
   ]
   # The lines are taken out of the manifest: nothing else has to be done.
   lines = source.read_text().splitlines()
@@ -253,6 +357,7 @@ def test_a_tokenizer_that_spells_nothing_is_refused(tmp_path, unknown):
     ({"dev_fraction": 0.5, "test_fraction": 0.5}, "less than 1"),
     ({"min_seconds": 2.0, "max_seconds": 1.0}, "min_seconds and max_seconds"),
     ({"jobs": -1}, "jobs: expected at least 0"),
+    ({"labels_per_second": -4.0}, "labels_per_second: expected at least 0"),
   ],
 )
 def test_bad_options(tmp_path, options, match):
