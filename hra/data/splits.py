@@ -8,6 +8,7 @@ divided here; and, where they were given, the transcripts that two splits share.
 import collections
 import itertools
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -20,8 +21,55 @@ By = Literal["auto", "given", "sentence", "session"]
 Splits = dict[str, list[Record]]
 
 TRAIN = "train"
+_NAMES = {
+  "training": TRAIN,
+  "validation": "dev",
+  "valid": "dev",
+  "val": "dev",
+  "dev_clean": "dev",
+  "test_clean": "test",
+}
+"""Of the splits that corpora call otherwise."""
+_TRAINED = re.compile(r"train[_\d](?!(.*_)?(dev|val|valid|validation|test)$).*")
+"""As train_clean_100; but Kaldi's train_dev is held out."""
+_ALL = "all"
+"""TFDS's name for every split together."""
 _ENOUGH = {"sentence": 4, "session": 3}
 """A task with fewer distinct sentences (sessions) keeps them all for training."""
+
+
+def known_as(name: str) -> str:
+  """The split that a corpus means: `Validation` is dev, `train-clean-100` train.
+
+  Others keep their names, in lower case and with `_` for `-`, as TFDS's names of
+  splits are words.
+  """
+  name = name.lower().replace("-", "_")
+  return TRAIN if _TRAINED.fullmatch(name) else _NAMES.get(name, name)
+
+
+def checked(name: str, *, where: str) -> str:
+  """`known_as`, where that can be a split of prepared data.
+
+  Raises:
+    InputError: it is `all`, or has other characters than letters, digits, `_`
+      and `-`.
+  """
+  known = known_as(name)
+  if known == _ALL:
+    raise InputError(
+      where,
+      expected="a split with a name of its own",
+      got=f"{name!r}, which stands for all splits together",
+      fix="rename it, as to train",
+    )
+  if not re.fullmatch(r"[a-z]\w{0,63}", known, re.ASCII):
+    raise InputError(
+      where,
+      expected="a split such as train, dev or test (letters, digits, - and _)",
+      got=reprlib.repr(name),
+    )
+  return known
 
 
 class Overlap(NamedTuple):
@@ -178,14 +226,7 @@ def overlaps(splits: Mapping[str, Sequence[Record]]) -> Iterator[Overlap]:
 def _given(records: Iterable[Record]) -> Splits:
   splits: Splits = {}
   for record in records:
-    # TFDS's names of splits are words.
-    name = (record.split or TRAIN).replace("-", "_")
-    if not re.fullmatch(r"[A-Za-z]\w{0,63}", name, re.ASCII):
-      raise InputError(
-        record.where,
-        expected="a split named as train, dev, test, test_other",
-        got=repr(record.split),
-      )
+    name = checked(record.split or TRAIN, where=record.where)
     splits.setdefault(name, []).append(record)
   return splits
 

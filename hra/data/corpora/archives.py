@@ -76,7 +76,7 @@ def unpack(
     The archive's folder.
 
   Raises:
-    InputError: the archive is truncated or damaged.
+    InputError: the archive is truncated or damaged; nothing of it is left.
     StorageError: it can't be read, or the disk refuses.
   """
   with storage(archive, expected="an archive"):
@@ -94,10 +94,14 @@ def unpack(
       for old in (folder, aside):
         shutil.rmtree(old, ignore_errors=True)
       aside.mkdir(parents=True)
-      errors = _extract(archive, aside, size=stat.length)
-      marker = {"archive": source, "problems": [_saved(e) for e in errors]}
-      write_json(aside / _MARKER, marker)
-      aside.rename(folder)
+      try:
+        errors = _extract(archive, aside, size=stat.length)
+        marker = {"archive": source, "problems": [_saved(e) for e in errors]}
+        write_json(aside / _MARKER, marker)
+        aside.rename(folder)
+      except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
   for error in errors:
     problems.add(error)
   return folder
@@ -147,10 +151,20 @@ def _extract(
     raise InputError(
       archive,
       expected="a whole .tar or .tar.gz archive",
-      got=f"a truncated or damaged one ({error})",
+      got=_fault(archive, error, size=size),
       fix="fetch it again",
     ) from error
   return problems
+
+
+def _fault(archive: epath.Path, error: Exception, *, size: int) -> str:
+  if not size:
+    return "an empty file"
+  with archive.open("rb") as file:
+    packed = file.read(len(_GZIP)) == _GZIP
+  if archive.name.lower().endswith("gz") and not packed:
+    return f"neither gzip nor a whole .tar ({error})"
+  return f"a truncated or damaged one ({error})"
 
 
 @contextlib.contextmanager
@@ -197,7 +211,11 @@ def _place(
       expected="a file or a folder",
       got="a link or a device",
     )
-  if path.is_absolute() or ".." in path.parts or not member.name.isprintable():
+  if (
+    path.is_absolute()
+    or ".." in path.parts
+    or not fields.is_nameable(member.name)
+  ):
     raise InputError(
       ascii(where)[1:-1],
       expected="a path inside of the archive",

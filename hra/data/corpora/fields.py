@@ -9,6 +9,7 @@ import re
 import reprlib
 from typing import Any
 
+from hra.data import splits
 from hra.errors import InputError
 
 SCHEMES = ("gs://", "s3://", "az://", "hf://")
@@ -17,7 +18,11 @@ SCHEMES = ("gs://", "s3://", "az://", "hf://")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f\ud800-\udfff]")
 """Control characters that aren't white space; halves of surrogate pairs, which
 no file can hold."""
-_SPLIT = re.compile(r"\w[\w-]*", re.ASCII)
+_UNNAMEABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, ends of lines and halves of surrogate pairs. Spaces that
+don't break and joiners are part of words in many languages."""
+AUDIO = (".flac", ".wav", ".ogg", ".opus", ".mp3")
+"""Suffixes of recordings, in the order in which they are preferred."""
 _SHOWN = 80
 
 
@@ -45,11 +50,16 @@ def name(value: Any, *, field: str, where: str) -> str:
   if type(value) is int:
     return str(value)
   text = _string(value, field=field, where=where)
-  if not text.strip() or not text.isprintable():
+  if not text.strip() or not is_nameable(text):
     raise InputError(
       where, expected=f"{field!r} with printable text", got=shown(text)
     )
   return text
+
+
+def is_nameable(text: str) -> bool:
+  """Whether a name may hold these characters: they keep to one line."""
+  return _UNNAMEABLE.search(text) is None
 
 
 def transcript(value: Any, *, field: str, where: str) -> str:
@@ -67,19 +77,12 @@ def transcript(value: Any, *, field: str, where: str) -> str:
 
 
 def split_name(value: Any, *, field: str, where: str) -> str:
-  """The name of a split, which becomes part of file names.
+  """The split that a value means (`hra.data.splits.known_as`).
 
   Raises:
-    InputError: it has other characters than letters, digits, `_` and `-`.
+    InputError: it can't be the name of a split.
   """
-  text = name(value, field=field, where=where)
-  if not _SPLIT.fullmatch(text):
-    raise InputError(
-      where,
-      expected=f"{field!r} such as train, dev or test (letters, digits, - and _)",
-      got=shown(text),
-    )
-  return text
+  return splits.checked(name(value, field=field, where=where), where=where)
 
 
 def audio_path(value: Any, *, field: str, where: str) -> str:

@@ -17,11 +17,12 @@ task is the speaker, the session the recording that was cut.
 The format: https://kaldi-asr.org/doc/data_prep.html
 """
 
+import functools
 import math
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 from etils import epath
@@ -50,6 +51,7 @@ class _Entry(NamedTuple):
 
 
 class _Utterance(NamedTuple):
+  where: str
   recording: str
   offset: float | None
   duration: float | None
@@ -63,43 +65,48 @@ def read(
 ) -> list[Record]:
   """The records of one data folder; what can't be used becomes problems.
 
+  A record stands where it is cut, or else where its transcript is.
+
   Raises:
     InputError: the folder has no recordings at all.
     StorageError: a file is missing or can't be read.
   """
   before = len(problems)
-  recordings = _table(folder / MARK, form="RECORDING PATH", problems=problems)
-  texts = _table(folder / "text", form="UTTERANCE WORDS", problems=problems)
-  speakers = _table(
-    folder / "utt2spk", form="UTTERANCE SPEAKER", problems=problems
-  )
+  bad: set[str] = set()
+  table = functools.partial(_table, bad=bad, problems=problems)
+  recordings = table(folder / MARK, form="RECORDING PATH")
+  texts = table(folder / "text", form="UTTERANCE WORDS")
+  speakers = table(folder / "utt2spk", form="UTTERANCE SPEAKER")
   tables = {"text": texts, "utt2spk": speakers}
   segments = folder / "segments"
   with storage(segments, expected="segments, or none"):
     is_cut = segments.exists()
   if is_cut:
     form = "UTTERANCE RECORDING START END"
-    cuts = _table(segments, form=form, problems=problems)
+    cuts = table(segments, form=form)
     tables = {"segments": cuts, **tables}
-    utterances = _cut(cuts, recordings, problems=problems)
+    utterances = _cut(cuts, recordings, bad=bad, problems=problems)
   else:
     tables = {MARK: recordings, **tables}
-    utterances = {name: _Utterance(name, None, None) for name in recordings}
-  _list_missing(tables, problems=problems)
+    utterances = {
+      name: _Utterance(texts[name].where, name, None, None)
+      for name in recordings.keys() & texts.keys()
+    }
+  _list_missing(tables, bad=bad, problems=problems)
   if not any(tables.values()) and len(problems) == before:
     raise InputError(folder, expected="recordings", got="empty files")
   paths = _paths(recordings, folder=folder, problems=problems)
   records = []
   for name in sorted(utterances.keys() & texts.keys() & speakers.keys()):
-    recording, offset, duration = utterances[name]
+    where, recording, offset, duration = utterances[name]
     if recording not in paths:
       continue
-    where, text = texts[name]
+    said, text = texts[name]
     try:
       record = Record(
         id=name,
         path=paths[recording],
-        text=fields.transcript(text, field="text", where=where),
+        text=fields.transcript(text, field="text", where=said),
         task=_speaker(speakers[name]),
         duration=duration,
         offset=offset,
@@ -114,8 +121,10 @@ def read(
   return records
 
 
-def _table(path: epath.Path, *, form: str, problems: Problems) -> _Table:
-  """A file's lines by their first column."""
+def _table(
+  path: epath.Path, *, form: str, bad: set[str], problems: Problems
+) -> _Table:
+  """A file's lines by their first column; adds those of bad lines to `bad`."""
   table: dict[str, _Entry] = {}
   for where, line in lines.read(
     path, expected=f"a file of Kaldi ({form} a line)", problems=problems
@@ -123,6 +132,7 @@ def _table(path: epath.Path, *, form: str, problems: Problems) -> _Table:
     try:
       match = _ENTRY.fullmatch(line)
       if match is None:
+        bad.add(line)
         raise InputError(where, expected=form, got=fields.shown(line))
       name = fields.name(match[1], field="id", where=where)
       first = table.setdefault(name, _Entry(where, match[2]))
@@ -138,9 +148,11 @@ def _table(path: epath.Path, *, form: str, problems: Problems) -> _Table:
   return table
 
 
-def _list_missing(tables: Mapping[str, _Table], *, problems: Problems) -> None:
+def _list_missing(
+  tables: Mapping[str, _Table], *, bad: Set[str], problems: Problems
+) -> None:
   """Adds ids that don't stand in all of the files, each once."""
-  for name in sorted(set().union(*tables.values())):
+  for name in sorted(set().union(*tables.values()) - bad):
     missing = [file for file, table in tables.items() if name not in table]
     if missing:
       where = next(t[name].where for t in tables.values() if name in t)
@@ -154,14 +166,17 @@ def _list_missing(tables: Mapping[str, _Table], *, problems: Problems) -> None:
 
 
 def _cut(
-  cuts: _Table, recordings: _Table, *, problems: Problems
+  cuts: _Table, recordings: _Table, *, bad: Set[str], problems: Problems
 ) -> dict[str, _Utterance]:
+  """The utterances by id; `bad` names have a problem already."""
   utterances: dict[str, _Utterance] = {}
   used = set()
   for name, (where, value) in cuts.items():
+    used.add(_BLANKS.split(value)[0])
     try:
       utterance = _segment(value, where=where)
-      used.add(utterance.recording)
+      if utterance.recording in bad - recordings.keys():
+        continue
       if utterance.recording not in recordings:
         raise InputError(
           where,
@@ -173,7 +188,7 @@ def _cut(
     else:
       utterances[name] = utterance
   for name, (where, _) in recordings.items():
-    if name not in used:
+    if name not in used | bad:
       problems.add(
         InputError(
           where,
@@ -202,7 +217,8 @@ def _segment(value: str, *, where: str) -> _Utterance:
       expected="0 <= START < END in seconds, or an END of -1",
       got=f"{columns[1]} {columns[2]}",
     )
-  return _Utterance(columns[0], start, None if end == -1 else end - start)
+  length = None if end == -1 else end - start
+  return _Utterance(where, columns[0], start, length)
 
 
 def _seconds(column: str, *, where: str) -> float:

@@ -6,9 +6,9 @@ Enters: a folder, local or on a bucket,
     [LibriSpeech/]SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NNNN.flac
 
 or one SUBSET of it. A line of a transcript is `ID WORDS`; recordings may also be
-WAV, OGG or MP3. Leaves: a list of `Record` by id; the task is the speaker, the
+WAV, OGG, Opus or MP3. Leaves: a list of `Record` by id; the task is the speaker, the
 session the chapter, the split follows from the subset (`train-*`: train;
-`dev-clean`: dev; `test-clean`: test; others keep their names).
+`dev-clean`: dev; `test-clean`: test; `dev-other`: dev_other).
 
 The corpus: Panayotov et al. 2015, https://www.openslr.org/12
 """
@@ -19,18 +19,16 @@ import re
 
 from etils import epath
 
+from hra.data import splits
 from hra.data.corpora import fields, lines
 from hra.data.records import Problems, Record
 from hra.errors import InputError
 from hra.files import is_remote, storage
 
 _TRANSCRIPT = ".trans.txt"
-_AUDIO = (".flac", ".wav", ".ogg", ".mp3")
-"""The first that is there is taken."""
 _DEPTHS = (2, 3, 4)
 """Folders between the one given and a transcript: of a SUBSET, of LibriSpeech, of
 the folder that holds it."""
-_SPLITS = {"dev-clean": "dev", "test-clean": "test"}
 _LINE = re.compile(r"([^ \t]+)[ \t]+(.+)", re.DOTALL)
 
 
@@ -52,14 +50,8 @@ class _Chapter:
 
 def is_part(name: str) -> bool:
   """Whether a file of that name is a transcript or a recording."""
-  return name.endswith((_TRANSCRIPT, *_AUDIO)) and not name.startswith(".")
-
-
-def split_of(subset: str) -> str:
-  """The split that a subset of LibriSpeech is."""
-  if subset.startswith("train-"):
-    return "train"
-  return _SPLITS.get(subset, subset)
+  is_audio = name.lower().endswith(fields.AUDIO)
+  return (is_audio or name.endswith(_TRANSCRIPT)) and not name.startswith(".")
 
 
 def depth(folder: epath.Path) -> int | None:
@@ -147,16 +139,19 @@ def _chapters(
       chapters[path.parent] = _Chapter(
         folder=path.parent,
         shown="/".join([shown, *parts[:-1]]),
-        split=split_of(name),
+        split=splits.known_as(name),
       )
     chapter = chapters[path.parent]
     if path.name.endswith(_TRANSCRIPT):
       chapter.transcripts.append(path)
     else:
       other = chapter.audio.setdefault(path.stem, path)
-      if _AUDIO.index(path.suffix) < _AUDIO.index(other.suffix):
-        chapter.audio[path.stem] = path
+      chapter.audio[path.stem] = min(other, path, key=_preference)
   return list(chapters.values())
+
+
+def _preference(path: epath.Path) -> int:
+  return fields.AUDIO.index(path.suffix.lower())
 
 
 def _read(

@@ -6,10 +6,13 @@ Enters: a file with one JSON object a line,
 
 `task` names the task; `speaker` serves where `task` is absent. Paths are
 relative to the manifest. `id` defaults to the path. With `offset`, the
-utterance is `duration` seconds of the file from there on. `session` and `split`
-are taken where they stand. Leaves: a list of `Record`, in the manifest's order.
+utterance is `duration` seconds of the file from there on, and `id` defaults to
+PATH@OFFSET; if that is taken, to PATH@OFFSET+DURATION, or that and /TASK.
+`session` and `split` are taken where they stand. Leaves: a list of `Record`, in
+the manifest's order.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -18,12 +21,15 @@ from typing import Any
 
 from etils import epath
 
+from hra.data import splits
 from hra.data.corpora import fields as values
-from hra.data.corpora import lines
+from hra.data.corpora import lines, segments
 from hra.data.corpora.fields import Fields
 from hra.data.records import Problems, Record
 from hra.errors import InputError
 from hra.files import is_remote
+
+_LINE = 'one JSON object a line, as {"audio_filepath": ..., "text": ...}'
 
 
 def read(
@@ -31,11 +37,18 @@ def read(
   *,
   problems: Problems,
   fields: Fields = values.DEFAULT,
+  split: str | None = None,
 ) -> list[Record]:
   """The records of a manifest; lines that can't be used become problems.
 
+  Args:
+    path: the manifest.
+    problems: where they are listed.
+    fields: what its fields are called.
+    split: the split of all of the file; lines that say another are problems.
+
   Raises:
-    InputError: the file has no line, or is in UTF-16.
+    InputError: the file has no line, is in UTF-16, or is JSON of another kind.
     StorageError: it can't be read.
   """
   file = epath.Path(path)
@@ -43,14 +56,19 @@ def read(
   before = len(problems)
   records: list[Record] = []
   ids: dict[str, str] = {}
-  segments: dict[tuple[str, float | None], str] = {}
-  for where, line in lines.read(file, expected="a manifest", problems=problems):
+  recordings: dict[segments.Key, str] = {}
+  found = lines.read(file, expected="a manifest", problems=problems)
+  if found:
+    _refuse_document(found[0])
+  for where, line in found:
     try:
-      record = _record(line, where=where, folder=folder, fields=fields)
-      _refuse_known(record.id, ids, where=where, what="id")
-      _refuse_known(
-        (record.path, record.offset), segments, where=where, what="recording"
-      )
+      entry = _object(line, where=where)
+      record = _record(entry, where=where, folder=folder, fields=fields)
+      record = _of_split(record, split, field=fields.split)
+      _refuse_known(segments.key(record), recordings, record, what="recording")
+      if entry.get("id") is None:
+        record = _with_new_id(record, ids)
+      _refuse_known(record.id, ids, record, what="id")
     except InputError as error:
       problems.add(error)
     else:
@@ -60,8 +78,43 @@ def read(
   return records
 
 
-def _record(line: str, *, where: str, folder: str, fields: Fields) -> Record:
-  entry = _object(line, where=where)
+def _refuse_document(first: lines.Line) -> None:
+  """Raises, where a file is one JSON value on many lines."""
+  if first.text.startswith("[") or first.text == "{":
+    is_array = first.text[0] == "["
+    raise InputError(
+      first.where,
+      expected=_LINE,
+      got="a JSON array" if is_array else "an object on several lines",
+      fix=f"write one object a line, as `jq -c {'.[]' if is_array else '.'}` does",
+    )
+
+
+def _of_split(record: Record, split: str | None, *, field: str) -> Record:
+  if split is None:
+    return record
+  if record.split not in (None, splits.known_as(split)):
+    raise InputError(
+      record.where,
+      expected=f"{field!r} as the file is named ({values.shown(split)}), or none",
+      got=values.shown(record.split),
+    )
+  return dataclasses.replace(record, split=splits.known_as(split))
+
+
+def _with_new_id(record: Record, ids: Mapping[str, str]) -> Record:
+  """Tells segments apart that start at the same time: by length, or by task."""
+  if record.offset is None or record.id not in ids:
+    return record
+  longer = f"{record.id}+{record.duration:.12g}"
+  if longer in ids:
+    longer = f"{longer}/{record.task}"
+  return dataclasses.replace(record, id=longer)
+
+
+def _record(
+  entry: Mapping[str, Any], *, where: str, folder: str, fields: Fields
+) -> Record:
   audio = _normal(
     values.audio_path(entry.get(fields.audio), field=fields.audio, where=where)
   )
@@ -97,22 +150,21 @@ def _record(line: str, *, where: str, folder: str, fields: Fields) -> Record:
 
 
 def _object(line: str, *, where: str) -> Mapping[str, Any]:
-  expected = 'one JSON object a line, as {"audio_filepath": ..., "text": ...}'
   try:
     entry = json.loads(line)
   except json.JSONDecodeError as error:
     raise InputError(
       where,
-      expected=expected,
+      expected=_LINE,
       got=f"no JSON ({error.msg} at column {error.colno})",
     ) from None
   except RecursionError:
     raise InputError(
-      where, expected=expected, got="lists or objects nested too deeply"
+      where, expected=_LINE, got="lists or objects nested too deeply"
     ) from None
   except ValueError:
     raise InputError(
-      where, expected=expected, got="a number of thousands of digits"
+      where, expected=_LINE, got="a number of thousands of digits"
     ) from None
   if not isinstance(entry, dict):
     raise InputError(
@@ -165,14 +217,14 @@ def _relative(audio: str, folder: str) -> str:
 
 
 def _refuse_known(
-  key: Any, known: dict[Any, str], *, where: str, what: str
+  key: Any, known: dict[Any, str], record: Record, *, what: str
 ) -> None:
-  first = known.setdefault(key, where)
-  if first != where:
-    again = key if isinstance(key, str) else key[0]
+  first = known.setdefault(key, record.where)
+  if first != record.where:
+    again = values.shown(key) if what == "id" else segments.shown(record)
     raise InputError(
-      where,
+      record.where,
       expected=f"a new {what}",
-      got=f"{values.shown(again)} again",
+      got=f"{again} again",
       fix=f"see {first}",
     )

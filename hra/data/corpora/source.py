@@ -8,11 +8,13 @@ of all that is wrong with it. Local or on a bucket alike.
 import dataclasses
 import os
 import pathlib
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
+from hra.data import splits
 from hra.data.corpora import (
   archives,
   kaldi,
@@ -24,7 +26,7 @@ from hra.data.corpora import fields as values
 from hra.data.corpora.fields import Fields
 from hra.data.records import Problems, Record
 from hra.errors import InputError
-from hra.files import storage
+from hra.files import is_remote, storage
 
 Path = str | os.PathLike[str]
 Source = Path | Mapping[str, Path]
@@ -35,6 +37,17 @@ _FORMS = (
   "archives (.tar, .tar.gz, .tgz), or tfds:NAME"
 )
 _PACKED = (".zip", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+_TABLES = (".csv", ".tsv", ".xlsx")
+_SOUND = (
+  *values.AUDIO,
+  ".aac",
+  ".aif",
+  ".aiff",
+  ".m4a",
+  ".mp4",
+  ".sph",
+  ".wma",
+)
 _SHOWN = 8
 
 
@@ -52,7 +65,8 @@ def read(
 
       - `tfds:NAME[/CONFIG][:VERSION][@HERTZ]`: `hra.data.corpora.tfds_source`
       - a file: a manifest, or an archive of LibriSpeech
-      - a folder with `train.jsonl`: each NAME.jsonl is the split NAME
+      - a folder with `train.jsonl`: each NAME.jsonl is the split NAME, as
+        `hra.data.splits.known_as` has it
       - a folder with `wav.scp`, or with folders that have one, each a split
       - a folder in LibriSpeech's layout, or with archives of it; one whose
         subset (by its name) is unpacked beside it isn't read again
@@ -68,7 +82,7 @@ def read(
   """
   if isinstance(source, Mapping):
     return [
-      dataclasses.replace(record, split=split)
+      dataclasses.replace(record, split=splits.known_as(split))
       for split, part in source.items()
       for record in read(
         part, problems=problems, fields=fields, scratch=scratch
@@ -82,11 +96,9 @@ def read(
   path = _path(name)
   if not _is_folder(path):
     if archives.is_archive(path):
+      _refuse_fields(fields, path, got="an archive of LibriSpeech")
       return _unpacked([path], problems=problems, scratch=scratch)
-    if path.name.lower().endswith(_PACKED):
-      raise InputError(
-        path, expected=_FORMS, got="another archive", fix="unpack it"
-      )
+    _refuse_others(path)
     return manifest.read(path, problems=problems, fields=fields)
   return _folder(path, problems=problems, fields=fields, scratch=scratch)
 
@@ -128,13 +140,21 @@ def _folder(
 ) -> list[Record]:
   entries = _entries(path)
   if manifests := _manifests(entries):
-    return read(manifests, problems=problems, fields=fields, scratch=scratch)
+    return [
+      record
+      for split, file in manifests.items()
+      for record in manifest.read(
+        _regular(file), problems=problems, fields=fields, split=split
+      )
+    ]
   if folders := _data_folders(path, entries):
+    _refuse_fields(fields, path, got="a Kaldi data folder")
     return [
       record
       for split, folder in folders.items()
       for record in kaldi.read(folder, problems=problems, split=split)
     ]
+  _refuse_fields(fields, path, got="a folder without manifests")
   found = librispeech.subset_names(path)
   records = librispeech.read(path, problems=problems) if found else []
   packed = [
@@ -148,9 +168,15 @@ def _folder(
 
 
 def _manifests(entries: Sequence[epath.Path]) -> dict[str, epath.Path]:
-  """The manifest of each split, if there is one of `train`."""
-  found = {e.stem: e for e in entries if e.suffix == ".jsonl"}
-  return found if "train" in found else {}
+  """The manifests by split as they are named, if there is one of train; it is
+  first, so that what stands in two is reported for the other one."""
+  found = [entry for entry in entries if entry.suffix == ".jsonl"]
+  found.sort(key=lambda entry: not _trains(entry))
+  return {e.stem: e for e in found} if found and _trains(found[0]) else {}
+
+
+def _trains(entry: epath.Path) -> bool:
+  return splits.known_as(entry.stem) == splits.TRAIN
 
 
 def _data_folders(
@@ -161,7 +187,7 @@ def _data_folders(
     return {None: path}
   with storage(path, expected=_FORMS):
     marks = sorted(path.glob(f"*/{kaldi.MARK}"))
-  return {mark.parent.name: mark.parent for mark in marks}
+  return {splits.known_as(m.parent.name): m.parent for m in marks}
 
 
 def _unpacked(
@@ -195,7 +221,63 @@ def _is_folder(path: epath.Path) -> bool:
     if path.is_dir():
       return True
     path.stat()  # There is such a file, or this says so.
-    return False
+  _regular(path)
+  return False
+
+
+def _regular(path: epath.Path) -> epath.Path:
+  """Refuses what would be waited for without an end, as a FIFO."""
+  if not is_remote(path):
+    with storage(path, expected=_FORMS):
+      mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+      raise InputError(
+        path, expected="an ordinary file", got="a pipe, a device or a folder"
+      )
+  return path
+
+
+def _refuse_others(path: epath.Path) -> None:
+  """Refuses files that are no manifests by their names.
+
+  Raises:
+    InputError: sound, a table, or an archive that can't be unpacked here.
+  """
+  name = path.name.lower()
+  if name.endswith(_PACKED):
+    raise InputError(
+      path, expected=_FORMS, got="another archive", fix="unpack it"
+    )
+  if name.endswith(_SOUND):
+    raise InputError(
+      path,
+      expected=_FORMS,
+      got="a recording",
+      fix="write a manifest that names it and says what is spoken",
+    )
+  if name.endswith(_TABLES):
+    raise InputError(
+      path,
+      expected=_FORMS,
+      got="a table",
+      fix="convert it to JSON lines, one object a row",
+    )
+
+
+def _refuse_fields(fields: Fields, path: epath.Path, *, got: str) -> None:
+  """Refuses names of fields for a corpus that has none."""
+  if fields != values.DEFAULT:
+    named = ", ".join(
+      f"{field.name}={values.shown(getattr(fields, field.name))}"
+      for field in dataclasses.fields(fields)
+      if getattr(fields, field.name) != field.default
+    )
+    raise InputError(
+      path,
+      expected=f"a manifest or tfds:NAME, as its fields were named ({named})",
+      got=got,
+      fix="leave --task_field and --text_field out",
+    )
 
 
 def _entries(path: epath.Path) -> list[epath.Path]:

@@ -28,6 +28,7 @@ from etils import epath
 from tqdm import tqdm
 
 from hra import keys
+from hra.data import splits
 from hra.data.corpora import fields as values
 from hra.data.corpora import tfds_features
 from hra.data.corpora.fields import Fields
@@ -39,13 +40,6 @@ from hra.files import storage, write_aside
 PREFIX = "tfds:"
 
 _SPEC = re.compile(r"(?P<name>[^@]+)(@(?P<hertz>[1-9]\d{2,6}))?")
-_SPLITS = {
-  "validation": "dev",
-  "dev_clean": "dev",
-  "test_clean": "test",
-  "dev_other": "dev-other",
-  "test_other": "test-other",
-}
 _SHOWN = 400
 """Characters of what TFDS says."""
 _LOUDEST = 2.0
@@ -61,11 +55,6 @@ def full_name(source: str) -> str:
   name, hertz = _parse(source)
   builder = _builder(name, source=source)
   return f"{PREFIX}{builder.info.full_name}" + (f"@{hertz}" if hertz else "")
-
-
-def split_of(name: str) -> str:
-  """The split that one of TFDS is: all of train_clean100, ... are `train`."""
-  return "train" if name.startswith("train") else _SPLITS.get(name, name)
 
 
 def read(
@@ -313,7 +302,7 @@ def _record(
       example.get(columns.task), field=columns.task, where=where
     ),
     session=session,
-    split=split_of(split),
+    split=splits.known_as(split),
     where=where,
   )
 
