@@ -36,6 +36,16 @@ _CODE = re.compile(r"os_error_code='(\d+)'")
 """How TensorStore ends what it says about an error of the system."""
 
 
+def abstract(state: Tree) -> Tree:
+  """Shapes, types and shardings of a state: restoring needs no more of it."""
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None)
+    ),
+    state,
+  )
+
+
 class Checkpoints:
   """The checkpoints of one run's folder.
 
@@ -92,6 +102,13 @@ class Checkpoints:
     """The step of the lowest dev WER, of equals the earliest, or None."""
     return next(iter(_by_wer(self._checkpointer.checkpoints)), None)
 
+  def scored(self, step: int) -> bool:
+    """Whether a step is there with its dev WER."""
+    return any(
+      each.step == step and each.metrics
+      for each in self._checkpointer.checkpoints
+    )
+
   def save(
     self, step: int, state: Tree, *, dev_wer: float | None = None
   ) -> None:
@@ -119,11 +136,11 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Returns when everything that was saved is on the disk."""
-    if self._saving is None:
+    saving, self._saving = self._saving, None  # what failed is told once
+    if saving is None:
       return
-    with self._writing(self._saving):
+    with self._writing(saving):
       self._checkpointer.wait()
-    self._saving = None
 
   def restore(self, state: Tree, *, step: int | None = None) -> Tree:
     """The newest (or given) step, in the shapes and shardings of `state`.
@@ -141,9 +158,7 @@ class Checkpoints:
     wanted = dict(named_leaves(state))
     with self._reading(step):
       self._check_shapes(step, wanted)
-      loaded = self._checkpointer.load(
-        step, {path: _abstract(leaf) for path, leaf in wanted.items()}
-      )
+      loaded = self._checkpointer.load(step, abstract(wanted))
     leaves = [loaded[path] for path in wanted]
     return jax.tree.unflatten(jax.tree.structure(state), leaves)
 
@@ -274,9 +289,3 @@ def _touch(folder: epath.Path) -> None:
 
 def _shape(leaf: Any) -> str:
   return "nothing" if leaf is None else f"shape {tuple(leaf.shape)}"
-
-
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(
-    leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None)
-  )

@@ -209,10 +209,13 @@ class DataConfig:
   mean over tasks: what a task does may not depend on the others."""
   task_weights: str = ""
   """A JSON file {task: weight >= 0} of weights in the shared gradients; 1 for who
-  is not named. A task of weight 0 trains its row and is not heard."""
+  is not named. A task of weight 0 trains its row and is not heard. Other weights
+  count relative to those of the tasks in the same batch: with one task a batch
+  they do nothing."""
   balance: float = 0.0
   """In [0, 1]: these weights times (reference_utterances / n) ** balance. At 1
-  tasks, not utterances, have the same say where own steps follow the data."""
+  tasks, not utterances, have the same say where own steps follow the data; as
+  all weights, among the tasks of one batch."""
   speed_low: float = 1.0
   """Speed perturbation ~ U(low, high), by resampling; 1 and 1 is none."""
   speed_high: float = 1.0
@@ -252,8 +255,8 @@ class TrainConfig:
   keep: int = 2
   """Newest checkpoints kept."""
   keep_best: int = 1
-  """Checkpoints of the lowest dev WER kept as well, where `eval_every` makes
-  some: each evaluation of the dev split then saves; of equals, the earliest."""
+  """Checkpoints of the lowest dev WER kept as well: each evaluation of the dev
+  split while training saves; of equals, the earliest."""
   select: Literal["last", "best"] = "last"
   """The checkpoint that is evaluated and exported: the newest, or the one of the
   lowest dev WER. Training always goes on from the newest."""

@@ -32,7 +32,7 @@ from hra.features import specaugment
 from hra.features.frontend import num_frames
 from hra.files import storage, write_aside, write_json
 from hra.nn.convolution import subsampled
-from hra.run import Parts, initial_state, trained_state
+from hra.run import Parts, has_begun, initial_state, trained_state
 from hra.sharding import BATCH
 from hra.train import loop
 from hra.train.log import DEV_WER
@@ -43,6 +43,9 @@ from hra.train.step import make_step
 
 CLIPS = 12
 """Worst utterances whose audio is kept for the report."""
+
+_BALANCE = "balance.json"
+"""What each task of a run got (`hra.data.balance.Balance.by_task`)."""
 
 
 def train(parts: Parts, *, quiet: bool = False) -> TrainState:
@@ -57,10 +60,12 @@ def train(parts: Parts, *, quiet: bool = False) -> TrainState:
   loader = make_loader(parts)
   if not quiet:
     print("".join(f"{line}\n" for line in loader.roster.describe()), end="")
-  initial = initial_state(parts)
+  initial = [initial_state(parts)]
+  job = make_job(parts, loader, initial=initial[0])
+  _begin(parts, loader)
   last = loop.run(
-    initial,
-    make_job(parts, loader, initial=initial),
+    initial.pop(),  # the loop's alone, so that a restored one replaces it
+    job,
     parts.config.train,
     workdir=parts.workdir,
     quiet=quiet,
@@ -73,8 +78,8 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
   """What the loop runs: the step compiled for the mesh, its batches, the dev split.
 
   Raises:
-    InputError: devices don't divide a batch, or `select` is "best" and there is
-      no dev split.
+    InputError: devices don't divide a batch, the dev split can't be evaluated,
+      or `select` is "best" and there is no dev split.
   """
   config = parts.config
   _check_divides(parts, loader)
@@ -90,7 +95,9 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
   evaluate_dev = None
   if _has_dev(parts):
     dev = open_split(config.data.path, config.data.dev_split)
-    evaluate_dev = functools.partial(dev_figures, parts, dev)
+    evaluate_dev = functools.partial(
+      dev_figures, parts, dev, loader=_evaluation_loader(parts, dev)
+    )
   elif config.train.select == "best":
     raise InputError(
       "config.train.select",
@@ -120,14 +127,19 @@ def finish(parts: Parts, trained: TrainState) -> epath.Path:
 
 
 def dev_figures(
-  parts: Parts, split: Split, trained: TrainState, heed: Callable[[], None]
+  parts: Parts,
+  split: Split,
+  trained: TrainState,
+  heed: Callable[[], None],
+  *,
+  loader: EvaluationLoader,
 ) -> dict[str, float]:
   """WER of a split, adapted, for the log.
 
   Args:
     heed: called before each batch; what it raises ends the evaluation.
   """
-  texts = _texts(parts, trained, split, adapted=True, heed=heed)
+  texts = _texts(parts, trained, loader, adapted=True, heed=heed)
   normalize = normalizer(parts.config.evaluate.normalizer)
   edits = metrics.count_edits(
     [normalize(text) for text in split.texts],
@@ -145,9 +157,10 @@ def evaluate(
   """
   config = parts.config
   opened = open_split(config.data.path, split)
-  adapted = _texts(parts, trained, opened, adapted=True)
+  loader = _evaluation_loader(parts, opened)
+  adapted = _texts(parts, trained, loader, adapted=True)
   bare = (
-    {} if parts.pretraining else _texts(parts, trained, opened, adapted=False)
+    {} if parts.pretraining else _texts(parts, trained, loader, adapted=False)
   )
   transcripts = [
     metrics.Transcript(
@@ -166,7 +179,7 @@ def evaluate(
     split=split,
     parameters=parameter_counts(parts, trained),
     adapter=config.adapter.family,
-    train_utterances=Counter(parts.train_split.tasks),
+    train_utterances=_train_utterances(parts),
   )
   transcripts = _keep_clips(parts, opened, transcripts)
   lines = "".join(
@@ -241,35 +254,47 @@ def parameter_counts(parts: Parts, trained: TrainState) -> dict[str, int]:
 
 
 def _has_dev(parts: Parts) -> bool:
-  data = parts.config.data
-  return data.dev_split in split_names(data.path)
+  return parts.config.data.dev_split in split_names(parts.config.data.path)
 
 
-def _texts(
-  parts: Parts,
-  trained: TrainState,
-  split: Split,
-  *,
-  adapted: bool,
-  heed: Callable[[], None] = lambda: None,
-) -> dict[int, str]:
+def _train_utterances(parts: Parts) -> Mapping[str, int]:
+  """What training used of each task; of runs that did not note it, all."""
+  path = parts.workdir / _BALANCE
+  if not path.exists():
+    return Counter(parts.train_split.tasks)
+  with storage(path, expected="a file that can be read"):
+    told = json.loads(path.read_text())
+  return {task: each["utterances"] for task, each in told["tasks"].items()}
+
+
+def _evaluation_loader(parts: Parts, split: Split) -> EvaluationLoader:
   longest = -(-int(split.samples.max()) // BUCKET_MULTIPLE) * BUCKET_MULTIPLE
   bounds = parts.bounds
   if longest > bounds[-1]:
     bounds = (*bounds, longest)
-  batches = EvaluationLoader(
+  return EvaluationLoader(
     split,
     tokenizer=parts.backbone.tokenizer,
     table=parts.tasks,
     bounds=bounds,
     config=parts.config.data,
-  ).batches()
+  )
+
+
+def _texts(
+  parts: Parts,
+  trained: TrainState,
+  loader: EvaluationLoader,
+  *,
+  adapted: bool,
+  heed: Callable[[], None] = lambda: None,
+) -> dict[int, str]:
   return hypotheses(
     parts.model,
     _backbone(parts, trained),
     trained.shared["adapter"],
     trained.rows,
-    _heeding(batches, heed),
+    _heeding(loader.batches(), heed),
     tokenizer=parts.backbone.tokenizer,
     adapted=adapted,
   )
@@ -290,10 +315,6 @@ def _backbone(parts: Parts, trained: TrainState) -> Conformer:
 def make_loader(parts: Parts) -> Loader:
   """The training batches of a run, in the order of its plan."""
   frontend = parts.backbone.frontend
-  path = parts.config.data.task_weights
-  weights = read_weights(path, tasks=parts.tasks)
-  if weights:
-    _keep_weights(parts.workdir / "task_weights.json", weights, path=path)
   return Loader(
     parts.train_split,
     tokenizer=parts.backbone.tokenizer,
@@ -303,19 +324,25 @@ def make_loader(parts: Parts) -> Loader:
     steps_per_task=parts.config.train.steps,
     seed=parts.config.seed,
     frames=lambda samples: subsampled(num_frames(samples, frontend)),
-    weights=weights,
+    weights=read_weights(parts.config.data.task_weights, tasks=parts.tasks),
   )
 
 
-def _keep_weights(
-  kept: epath.Path, weights: Mapping[str, float], *, path: str
-) -> None:
+def _begin(parts: Parts, loader: Loader) -> None:
+  """Notes beside the run what its tasks get, when nothing is left to refuse."""
+  if parts.config.data.task_weights:
+    _keep_weights(parts, loader.roster.given)
+  write_json(parts.workdir / _BALANCE, loader.roster.balance.by_task())
+
+
+def _keep_weights(parts: Parts, weights: Mapping[str, float]) -> None:
   """Keeps a copy beside the run, which goes on with the same weights only."""
-  if not kept.exists():
+  kept = parts.workdir / "task_weights.json"
+  if not kept.exists() or not has_begun(parts.workdir):
     write_json(kept, weights)
   elif json.loads(kept.read_text()) != weights:
     raise InputError(
-      path,
+      parts.config.data.task_weights,
       expected=f"the weights that the run began with ({kept})",
       got="others",
       fix="give a fresh --workdir, or that file's weights",

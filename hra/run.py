@@ -19,7 +19,7 @@ from hra import config_tree
 from hra.adapters import families, table
 from hra.backbone import store
 from hra.backbone.conformer import Conformer
-from hra.checkpoint import Checkpoints
+from hra.checkpoint import Checkpoints, abstract
 from hra.config import Config
 from hra.data.batching import bucket_bounds
 from hra.data.dataset import Split, open_split
@@ -154,6 +154,14 @@ def _with_path(config: Config, path: epath.PathLike) -> Config:
   data = dataclasses.replace(
     config.data, source="prepared", path=str(absolute(path))
   )
+  return _with_weights(dataclasses.replace(config, data=data))
+
+
+def _with_weights(config: Config) -> Config:
+  """The configuration with an absolute `data.task_weights`, if it has one."""
+  given = config.data.task_weights
+  path = str(absolute(given)) if given else ""
+  data = dataclasses.replace(config.data, task_weights=path)
   return dataclasses.replace(config, data=data)
 
 
@@ -197,9 +205,9 @@ def trained_state(parts: Parts) -> state.TrainState:
         folder,
         expected="a checkpoint with a dev WER (config.train.select: best)",
         got="none that was evaluated",
-        fix="train with config.train.eval_every > 0, or select the last",
+        fix="give the command that trained it again, or select the last",
       )
-  restored = checkpoints.restore(initial_state(parts), step=step)
+  restored = checkpoints.restore(abstract(initial_state(parts)), step=step)
   checkpoints.close()
   return restored
 
@@ -225,8 +233,9 @@ def describe(parts: Parts) -> str:
     jax.eval_shape(parts.model.adapter.init_task, jax.random.key(0))
   )
   lines = [
-    f"{config.train.mode}: {len(parts.train_split):,} utterances, "
-    f"{len(parts.tasks):,} task(s), length buckets of {seconds} s",
+    f"{config.train.mode}: {len(parts.tasks):,} task(s), length buckets of "
+    f"{seconds} s; the split {config.data.train_split!r} has "
+    f"{len(parts.train_split):,} utterances",
     f"backbone {size:,} parameters; adapter {config.adapter.family!r}: "
     f"{shared:,} shared, {row:,} per task",
     f"run folder {parts.workdir}",
@@ -287,7 +296,8 @@ def _claim(
 ) -> None:
   """Writes config.json and tasks.json, or sees that they say the same."""
   path = workdir / "config.json"
-  if path.exists():
+  # What was refused before its first step gives way to what mends it.
+  if path.exists() and has_begun(workdir):
     _check_same(path, config, tasks, backbone=backbone)
     described = _read_claim(workdir)
     if _config_of(described, path) != config:  # in what may change
@@ -303,6 +313,16 @@ def _claim(
   }
   write_json(workdir / "tasks.json", {"tasks": list(tasks)})
   write_json(path, described)
+
+
+def has_begun(workdir: epath.Path) -> bool:
+  """Whether a folder holds anything of a job: a checkpoint or a metric."""
+  metrics, checkpoints = workdir / "metrics.jsonl", workdir / "checkpoints"
+  with storage(workdir, expected="a run's folder that can be read"):
+    steps = checkpoints.iterdir() if checkpoints.exists() else ()
+    return any(each.name.isdigit() for each in steps) or (
+      metrics.exists() and bool(metrics.read_bytes())
+    )
 
 
 def _read_claim(workdir: epath.Path) -> dict[str, Any]:
@@ -346,7 +366,8 @@ def _check_same(
 
 def _config_of(described: Mapping[str, Any], path: epath.Path) -> Config:
   """What a run's config.json says; a field newer than the run has its default."""
-  return config_tree.from_dict(Config, described["config"], path=str(path))
+  fields = described["config"]
+  return _with_weights(config_tree.from_dict(Config, fields, path=str(path)))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "config") -> dict[str, Any]:

@@ -10,7 +10,7 @@ that it is the same in every job. Only shares of a pool compare its tasks.
 
 import functools
 import json
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +23,9 @@ from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
 from hra.files import storage
 from hra.keys import stable_hash
+
+_SHOWN = 30
+"""Characters of a bad weight that a message shows."""
 
 
 class Selection(NamedTuple):
@@ -56,6 +59,8 @@ class Balance(NamedTuple):
   """Utterances of each that caps leave out, int64."""
   epoch: int
   """Utterances in an epoch of all tasks, repeats included."""
+  steps: int
+  """Own steps of a task where the data don't say otherwise."""
   own_steps_N: np.ndarray
   """int64."""
   weight_N: np.ndarray
@@ -65,9 +70,10 @@ class Balance(NamedTuple):
     """One line about what is not the same for all; empty where all is."""
     used, capped = int(self.utterances.sum()), int(self.capped.sum())
     told = []
-    if _range(self.own_steps_N) > 0:
+    if (self.own_steps_N != self.steps).any():
       low, high = self.own_steps_N.min(), self.own_steps_N.max()
-      told.append(f"own steps {low:,} to {high:,}")
+      more = f" to {high:,}" if high > low else ""
+      told.append(f"own steps {low:,}{more}")
     if capped:
       told.append(f"caps leave out {capped:,} of {used + capped:,} utterances")
     if self.epoch != used:
@@ -76,6 +82,24 @@ class Balance(NamedTuple):
       low, high = self.weight_N.min(), self.weight_N.max()
       told.append(f"weights {low:.3g} to {high:.3g}")
     return "; ".join(told)
+
+  def by_task(self) -> dict[str, Any]:
+    """For a file: what each of `names` gets; tasks in a pool take no steps."""
+    tasks: dict[str, dict[str, Any]] = {
+      name: {"utterances": count, "seconds": seconds}
+      for name, count, seconds in zip(
+        self.names, self.utterances.tolist(), self.seconds.tolist(), strict=True
+      )
+    }
+    if len(self.own_steps_N) == len(self.names):
+      for told, steps, weight in zip(
+        tasks.values(),
+        self.own_steps_N.tolist(),
+        self.weight_N.tolist(),
+        strict=True,
+      ):
+        told |= {"own_steps": steps, "weight": weight}
+    return {"tasks": tasks}
 
 
 def select(
@@ -182,27 +206,34 @@ def shared_weights(
   given: Mapping[str, float],
   config: DataConfig,
 ) -> np.ndarray:
-  """Weights of tasks in the shared gradients, float32 [N].
+  """Weights of tasks in the shared gradients, float32 [N], the largest 1.
 
-      w_i = given_i (reference_utterances / n_i) ** balance
+      w_i ~ given_i (reference_utterances / n_i) ** balance
 
-  given_i being 1 for a task that is not named. Over a job a task adds gradients
-  of about steps_i B w_i utterances: with T = 1 and balance 1, the same for all.
+  given_i being 1 for a task that is not named. The step divides by the weights
+  of the tasks in its batch: they count relative to each other there, and with
+  one task a batch they do nothing (but for 0, which is not heard). In batches of
+  like company a task adds to the shared gradients of a job in proportion to
+  steps_i w_i: with T = 1 and balance 1, the same for all.
 
   Raises:
-    InputError: a weight that float32 can't hold.
+    InputError: float32 can't hold a weight beside the largest.
   """
-  given_N = np.asarray([given.get(name, 1.0) for name in names])
+  given_N = np.asarray([given.get(name, 1.0) for name in names], np.float64)
+  heard_N = given_N > 0
+  given_N /= given_N.max(initial=0) or 1
   # A task without data has no gradient: its weight only has to be a number.
   data_N = np.maximum(utterances_N, 1) / config.reference_utterances
   weight_N = given_N * data_N**-config.balance
-  if weight_N.max(initial=0) > np.finfo(np.float32).max:
-    task = int(weight_N.argmax())
+  weight_N /= weight_N.max(initial=0) or 1
+  lost_N = heard_N & (weight_N < np.finfo(np.float32).tiny)
+  if lost_N.any():
+    task, largest = int(lost_N.argmax()), int(weight_N.argmax())
     raise InputError(
       f"weight of task {names[task]!r}",
-      expected="a number that float32 can hold",
-      got=f"{weight_N[task]:g}",
-      fix="weights are relative: lower them all",
+      expected="a part of the largest weight that float32 can hold",
+      got=f"{weight_N[task]:.3g} of that of task {names[largest]!r}",
+      fix="bring the weights closer together, or give 0",
     )
   return weight_N.astype(np.float32)
 
@@ -222,7 +253,10 @@ def read_weights(
     data = epath.Path(path).read_bytes()
   try:
     weights = json.loads(data, object_pairs_hook=functools.partial(_once, path))
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+  except InputError:
+    raise
+  # ValueError also says that an integer has too many digits to be read.
+  except (ValueError, RecursionError) as error:
     raise InputError(path, expected=expected, got=str(error)) from error
   if not isinstance(weights, dict):
     raise InputError(path, expected=expected, got=type(weights).__name__)
@@ -236,11 +270,13 @@ def read_weights(
         fix=f"did you mean {nearest(name, tasks)!r}?",
       )
     # `type`, because a bool is an int.
-    if type(weight) not in (int, float) or not 0 <= weight < math.inf:
+    if type(weight) not in (int, float) or not (
+      0 <= weight <= sys.float_info.max
+    ):
       raise InputError(
         f"{path}: {name!r}",
         expected="a finite weight of at least 0",
-        got=repr(weight),
+        got=repr(weight)[:_SHOWN],
         fix="1 is the weight of a task that is not named",
       )
   return {name: float(weight) for name, weight in weights.items()}

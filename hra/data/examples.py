@@ -86,7 +86,7 @@ class Examples:
       raise InputError(
         f"utterance {split.ids[first]!r}",
         expected=f"at most data.max_seconds = {config.max_seconds:g} s",
-        got=f"{seconds:.1f} s ({len(longer)} of {len(used)} are longer)",
+        got=f"{seconds:.2f} s ({len(longer)} of {len(used)} are longer)",
         fix="cut the recordings or raise data.max_seconds",
       )
     labels, end, lost = array("i"), array("q", [0]), 0

@@ -218,7 +218,8 @@ class EvaluationLoader:
         "evaluation split",
         expected=f"the {len(table)} tasks of the table",
         got=f"{len(unknown)} others ({unknown[0]!r} first)",
-        fix="enroll them or choose the tasks to evaluate",
+        fix="prepare with --split_by=sentence, or name another split: "
+        "--config.data.dev_split",
       )
     self._examples = Examples(
       split, tokenizer=tokenizer, used=np.arange(len(split)), config=config

@@ -23,6 +23,9 @@ POOLED = "pooled"
 _SHOWN = 30
 """Characters that a line names at most."""
 
+_TASKS = 5
+"""Tasks that it names at most."""
+
 
 class Roster:
   """The training data of a job, by rows of its table of tasks."""
@@ -47,6 +50,8 @@ class Roster:
     """
     self._pooled = config.grouping == "pooled"
     self._table = tuple(table)
+    self.given = dict(weights)
+    """Weights as they were given, by name."""
     names = tuple(sorted(set(split.tasks))) if self._pooled else self._table
     everything = balance.select(split.ids, split.tasks, names=names)
     capped = everything.where(
@@ -82,6 +87,7 @@ class Roster:
       ),
       capped=everything.counts(names) - capped.counts(names),
       epoch=len(epoch.indices),
+      steps=steps,
       own_steps_N=balance.own_steps(own_N, steps=steps, config=config),
       weight_N=balance.shared_weights(
         self._table, own_N, given=weights, config=config
@@ -125,9 +131,15 @@ class Roster:
     before_N, after_N = self._counts(before), self._counts(after)
     lost = np.flatnonzero((before_N > 0) & (after_N == 0))
     if len(lost):
+      shown = ", ".join(repr(self._table[each]) for each in lost[:_TASKS])
+      more = len(lost) - _TASKS
+      tasks = (
+        f"task {shown}" if len(lost) == 1 else f"{len(lost):,} tasks: {shown}"
+      )
       raise InputError(
-        f"task {self._table[lost[0]]!r}",
+        f"{tasks}{f' and {more:,} others' if more > 0 else ''}",
         expected="transcripts that have at least a frame for each label",
-        got=f"none among its {before_N[lost[0]]}",
+        got=f"none among {'its' if len(lost) == 1 else 'their'} "
+        f"{before_N[lost].sum():,}",
         fix="check that recordings and transcripts belong together",
       )

@@ -6,6 +6,7 @@ instead of a queue that nobody empties.
 """
 
 import json
+import math
 import os
 import socket
 import struct
@@ -44,7 +45,14 @@ class MetricsLog:
     return position in self._scored
 
   def write(self, line: Mapping[str, Any]) -> None:
-    self._lines.append((json.dumps(dict(line)) + "\n").encode())
+    """Adds a line; a number that JSON doesn't have (NaN, infinity) is null."""
+    line = {
+      name: None
+      if isinstance(value, float) and not math.isfinite(value)
+      else value
+      for name, value in line.items()
+    }
+    self._lines.append((json.dumps(line, allow_nan=False) + "\n").encode())
     if DEV_WER in line:
       self._scored.add(line["step"])
     self._events.write(

@@ -4,25 +4,25 @@ Restore; then, step by step: wait for the batch, dispatch the step, fetch the
 metrics of the step before, write them, save by the clock, heed signals.
 """
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from hra.checkpoint import Checkpoints
+from hra.checkpoint import Checkpoints, abstract
 from hra.config import TrainConfig
 from hra.data.batching import Batch
 from hra.dims import SAMPLE_RATE
-from hra.errors import Interrupted
+from hra.errors import InputError, Interrupted
 from hra.train.interrupt import Signals, Stop
 from hra.train.log import DEV_WER, MetricsLog
 from hra.train.state import TrainState
 from hra.train.step import Metrics
+from hra.train.window import Window
 
 
 class Job(NamedTuple):
@@ -52,13 +52,15 @@ def run(
 
   Raises:
     Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
-    hra.errors.StorageError: a checkpoint or a line of metrics can't be written.
+    InputError: data can't be read or (StorageError) something can't be written;
+      what was done is saved first, if it can be.
   """
   workdir = epath.Path(workdir)
   checkpoints = Checkpoints(
     workdir / "checkpoints", keep=config.keep, keep_best=config.keep_best
   )
   if checkpoints.latest is not None:
+    state = abstract(state)  # frees the arrays before others take their place
     state = checkpoints.restore(state)
   bar = tqdm(
     total=job.steps,
@@ -83,6 +85,9 @@ def run(
         f"stopped by {signals.first.name} at step {training.position} of "
         f"{job.steps}; saved in {workdir}: the same command goes on from there"
       ) from None
+    except InputError:
+      training.rescue()
+      raise
   checkpoints.close()
   return training.state
 
@@ -100,7 +105,7 @@ class _Training:
     log: MetricsLog,
   ):
     self.state = state
-    self.position = int(state.step)
+    self.position = self._start = int(state.step)
     self._job = job
     self._config = config
     self._checkpoints = checkpoints
@@ -112,7 +117,7 @@ class _Training:
     job, config = self._job, self._config
     batches = job.batches(self.position)
     shapes: set[tuple[int, ...]] = set()
-    window = _Window()
+    window = Window()
     self._evaluate(signals)  # what a stopped job left out
     while True:
       with signals.interruptible():
@@ -127,10 +132,8 @@ class _Training:
       if self.position % config.log_every == 0 or self.position == job.steps:
         line = {"step": self.position, **window.summary()}
         self._log.write(line)
-        bar.set_postfix_str(
-          f"loss {line['loss']:.3f}, {line['utterances_per_second']:.0f} utt/s"
-        )
-        window = _Window()
+        bar.set_postfix_str(_postfix(line))
+        window = Window()
       self._evaluate(signals)
       if time.monotonic() - self._saved > config.save_seconds:
         self.save()
@@ -144,6 +147,13 @@ class _Training:
     self._checkpoints.save(self.position, self.state, dev_wer=dev_wer)
     self._saved = time.monotonic()
 
+  def rescue(self) -> None:
+    """Saves after an error, which a save that fails as well doesn't replace."""
+    if self.position > self._start:
+      with contextlib.suppress(InputError):
+        self.save()
+        self._checkpoints.wait()
+
   def _evaluate(self, signals: Signals) -> None:
     """Dev figures where they are due: first in a checkpoint, then in the log."""
     every = self._config.eval_every
@@ -151,42 +161,19 @@ class _Training:
       every > 0 and self.position > 0 and self.position % every == 0
     )
     evaluate = self._job.evaluate
-    if evaluate is None or not due or self._log.scored(self.position):
+    logged = self._log.scored(self.position)
+    done = logged and self._checkpoints.scored(self.position)
+    if evaluate is None or not due or done:
       return
     figures = evaluate(self.state, signals.heed)
-    if every > 0:
-      self.save(dev_wer=figures[DEV_WER])
-    self._log.write({"step": self.position, **figures})
+    self.save(dev_wer=figures[DEV_WER])
+    if not logged:
+      self._log.write({"step": self.position, **figures})
 
 
-class _Window:
-  """Metrics of the steps since the last line; fetched only when asked."""
-
-  def __init__(self):
-    self._start = time.perf_counter()
-    self._metrics: list[Metrics] = []
-    self._seconds: list[jax.Array | np.ndarray] = []
-
-  def add(self, metrics: Metrics, batch: Batch) -> None:
-    self._metrics.append(metrics)
-    self._seconds.append(batch.lengths_KB)
-
-  def summary(self) -> dict[str, float]:
-    metrics, lengths = jax.device_get((self._metrics, self._seconds))
-    elapsed = time.perf_counter() - self._start
-    weights = np.array([m.weight_K for m in metrics], np.float64)
-    losses = np.array([m.loss_K for m in metrics], np.float64)
-    utterances = sum(int((length > 0).sum()) for length in lengths)
-    audio = sum(float(length.sum()) for length in lengths) / SAMPLE_RATE
-    return {
-      "seconds": elapsed,
-      "loss": float((losses * weights).sum() / max(weights.sum(), 1.0)),
-      "shared_norm": float(np.mean([m.shared_norm for m in metrics])),
-      "row_norm": float(np.mean([m.row_norm_K.mean() for m in metrics])),
-      "skipped": float(sum(int(m.skipped) for m in metrics)),
-      "utterances_per_second": utterances / elapsed,
-      "audio_seconds_per_second": audio / elapsed,
-    }
+def _postfix(line: Mapping[str, Any]) -> str:
+  loss = "none" if line["loss"] is None else f"{line['loss']:.3f}"
+  return f"loss {loss}, {line['utterances_per_second']:.0f} utt/s"
 
 
 def _announce(batch: Batch, shapes: set[tuple[int, ...]], bar: tqdm) -> None:

@@ -3,7 +3,8 @@
 One function computes the loss and gradients of ONE task with respect to its row
 and to the shared parameters; `vmap` makes it K. Each task's contribution to the
 shared gradient is thereby whole before it is summed, so that a task whose loss or
-gradient is not finite is left out as if it were absent. With g_i the gradient of
+gradient is not finite is left out as if it were absent; where their sum is not
+finite, no task is heard. With g_i the gradient of
 the summed loss of task i, l_i its labels and w_i its weight, the gradients are
 
     shared: sum_i w_i g_i / sum_i w_i l_i        row i: g_i / l_i
@@ -39,6 +40,8 @@ class Metrics(NamedTuple):
   shared_norm: jax.Array
   skipped: jax.Array
   """Tasks left out because something was not finite."""
+  shared_skipped: jax.Array
+  """1 where the shared gradient as a whole was not finite, and not applied."""
 
 
 Step = Callable[
@@ -115,8 +118,10 @@ def make_step(
       ),
       shared_gradients,
     )
+    shared_norm = optax.global_norm(shared_gradient)
+    whole = jnp.isfinite(shared_norm) & jnp.isfinite(heard)
     shared, shared_optimizer = _update_shared(
-      optimizers.shared, state, shared_gradient, any_heard=heard > 0
+      optimizers.shared, state, shared_gradient, heard=(heard > 0) & whole
     )
     row_gradients = jax.tree.map(
       lambda leaf: (_masked(leaf, ok_K).T / own_weight_K).T, row_gradients
@@ -148,8 +153,9 @@ def make_step(
       row_norm_K=jax.vmap(optax.global_norm)(row_gradients)
       if jax.tree.leaves(row_gradients)
       else jnp.zeros_like(weight_K),
-      shared_norm=optax.global_norm(shared_gradient),
+      shared_norm=jnp.where(whole, shared_norm, 0),
       skipped=bad_K.sum(),
+      shared_skipped=(~whole).astype(jnp.int32),
     )
 
   return step
@@ -160,15 +166,15 @@ def _update_shared(
   state: TrainState,
   gradient: Tree,
   *,
-  any_heard: jax.Array,
+  heard: jax.Array,
 ) -> tuple[Tree, Tree]:
-  """A step of the shared parameters; none where no task has a say."""
+  """A step of the shared parameters; none where no task is heard."""
   updates, new_state = optimizer.update(
     gradient, state.shared_optimizer, state.shared
   )
   new_shared = optax.apply_updates(state.shared, updates)
   return jax.tree.map(
-    lambda new, old: jnp.where(any_heard, new, old),
+    lambda new, old: jnp.where(heard, new, old),
     (new_shared, new_state),
     (state.shared, state.shared_optimizer),
   )

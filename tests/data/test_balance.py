@@ -151,13 +151,37 @@ def test_weights_are_the_given_ones_times_the_balance():
   )
   assert weights.dtype == np.float32
   assert weights.tolist() == [0.5, 1, 0]
-  for power, expected in ((1.0, [2, 1, 0.25]), (0.5, [1, 1, 0.5])):
+  for power, expected in ((1.0, [1, 0.5, 0.125]), (0.5, [1, 1, 0.5])):
     weights = balance.shared_weights(
       names, own_n, given={"a": 0.5}, config=DataConfig(balance=power)
     )
     np.testing.assert_allclose(weights, expected)
-  with pytest.raises(InputError, match=r"task 'b'.*float32.*got 1e\+39"):
-    balance.shared_weights(names, own_n, given={"b": 1e39}, config=DataConfig())
+
+
+@pytest.mark.parametrize("factor", [3.0, 1e39, 1e-300])
+def test_a_common_factor_of_weights_changes_nothing(factor):
+  names, own_n = ["a", "b", "c"], np.asarray([25, 100, 400])
+  config = DataConfig(balance=1.0)
+  given = {"a": 0.5, "b": 1.0, "c": 4.0}
+  scaled = {name: factor * weight for name, weight in given.items()}
+  np.testing.assert_allclose(
+    balance.shared_weights(names, own_n, given=scaled, config=config),
+    balance.shared_weights(names, own_n, given=given, config=config),
+    rtol=1e-6,
+  )
+  alike = dict.fromkeys(names, factor)
+  weights = balance.shared_weights(
+    names, own_n, given=alike, config=DataConfig()
+  )
+  assert weights.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("given", [{"b": 1e39}, {"a": 1e-45}, {"b": 1e308}])
+def test_weights_too_far_apart_are_refused(given):
+  names, own_n = ["a", "b"], np.asarray([100, 100])
+  message = "task 'a'.*float32 can hold, got .* of that of task 'b'; bring"
+  with pytest.raises(InputError, match=message):
+    balance.shared_weights(names, own_n, given=given, config=DataConfig())
 
 
 def test_with_steps_by_data_the_balance_gives_tasks_the_same_say():
@@ -167,7 +191,7 @@ def test_with_steps_by_data_the_balance_gives_tasks_the_same_say():
   weights = balance.shared_weights(
     ["a", "b", "c"], own_n, given={}, config=config
   )
-  np.testing.assert_allclose(steps * weights, 200, rtol=1e-6)
+  np.testing.assert_allclose(steps * weights, steps[0], rtol=1e-6)
 
 
 def test_weights_are_read(tmp_path):
@@ -192,6 +216,9 @@ def test_weights_are_read(tmp_path):
     ('{"anna": 1', "expected a JSON object.*got Expecting"),
     ("\udcff", "expected a JSON object.*got 'utf-8'"),
     (None, "expected a JSON object.*got no such file"),
+    (f'{{"anna": 1{"0" * 400}}}', "'anna': expected a finite weight.*got 1000"),
+    (f'{{"anna": {"9" * 5000}}}', "expected a JSON object.*got Exceeds"),
+    ("[" * 100_000, "expected a JSON object.*got maximum recursion depth"),
   ],
 )
 def test_a_bad_file_of_weights_is_one_line(tmp_path, text, message):
@@ -238,6 +265,7 @@ def test_what_is_alike_says_nothing():
     seconds=np.asarray([30.0, 50.0]),
     capped=np.zeros(2, np.int64),
     epoch=30,
+    steps=9,
     own_steps_N=np.asarray([9, 9]),
     weight_N=np.ones(2, np.float32),
   )
@@ -251,6 +279,7 @@ def test_what_is_alike_says_nothing():
     "own steps 20 to 2,600; caps leave out 1,203 of 1,233 utterances; "
     "weights 0.2 to 3"
   )
+  assert same._replace(steps=8).describe() == "own steps 9"
   pool = same._replace(epoch=45)
   assert pool.describe() == "30 utterances stand 45 times in the pool"
 

@@ -358,9 +358,11 @@ def test_batches_carry_own_steps_and_weights():
   assert balance.own_steps_N.tolist() == [3, 6, 12]
   assert balance.utterances.tolist() == [2, 4, 8]
   assert balance.capped.tolist() == [0, 0, 12]
-  np.testing.assert_allclose(balance.weight_N, [2**0.5, 3, 0.5**0.5])
+  np.testing.assert_allclose(
+    balance.weight_N, [2**0.5 / 3, 1, 0.5**0.5 / 3], rtol=1e-6
+  )
   assert own.roster.describe() == [
-    "own steps 3 to 12; caps leave out 12 of 26 utterances; weights 0.707 to 3"
+    "own steps 3 to 12; caps leave out 12 of 26 utterances; weights 0.236 to 1"
   ]
   seen = 0
   for batch in own.batches():
@@ -380,6 +382,15 @@ def test_unalignable_utterances_do_not_count_for_own_steps():
   )
   assert len(own.roster.unalignable) == 5
   assert own.roster.balance.own_steps_N.tolist() == [6]
+
+
+def test_tasks_that_lose_everything_are_named_together():
+  rows = [(f"{t}/{i}", t, "a" * 8, 900) for t in "abcdefg" for i in range(2)]
+  message = (
+    "7 tasks: 'a', 'b', 'c', 'd', 'e' and 2 others: .*got none among their 14;"
+  )
+  with pytest.raises(InputError, match=message):
+    loader(rows, list("abcdefg"), frames=lambda samples: samples // 150)
 
 
 def test_a_tempered_pool_repeats_small_tasks_and_keeps_its_steps():

@@ -816,12 +816,13 @@ def test_removing_a_record_moves_few_bounds(place):
   assert len(after - before) <= 2
 
 
-def test_local_files_have_a_size_and_urls_none(tmp_path, records):
+def test_local_files_have_a_stamp_and_urls_none(tmp_path, records):
   path = tmp_path / "a"
   path.write_bytes(b"abc")
-  assert shards.file_size(str(path)) == 3
-  assert shards.file_size(str(tmp_path / "absent")) is None
-  assert shards.file_size("gs://bucket/a.wav") is None
+  stamp = (3, path.stat().st_mtime_ns)
+  assert shards.file_stamp(str(path)) == stamp
+  assert shards.file_stamp(str(tmp_path / "absent")) is None
+  assert shards.file_stamp("gs://bucket/a.wav") is None
 
 
 def test_workers_start_without_jax_and_tfds():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hra.data.records import Record
-from hra.data.splits import divide, hold_out, overlaps
+from hra.data.splits import checked, divide, hold_out, known_as, overlaps
 from hra.data.text import normalize_transcript
 from hra.errors import InputError
 
@@ -163,6 +163,36 @@ def test_given_splits_stay_as_they_are():
   }
 
 
+@pytest.mark.parametrize(
+  ("names", "split"),
+  [
+    (["train", "Train", "TRAIN", "training"], "train"),
+    (["train-clean-100", "train_clean360", "train_other_500"], "train"),
+    (["dev", "validation", "Validation", "valid", "val"], "dev"),
+    (["dev-clean", "dev_clean"], "dev"),
+    (["test", "test-clean", "test_clean", "TEST"], "test"),
+    (["dev-other", "dev_other"], "dev_other"),
+    (["test-other"], "test_other"),
+    (["train_dev", "train-dev"], "train_dev"),
+    (["trainer"], "trainer"),
+    (["validated"], "validated"),
+  ],
+)
+def test_names_of_splits(names, split):
+  assert {known_as(name) for name in names} == {split}
+  assert checked(split, where="m:1") == split
+  records = _records({"a": ["x", "y"]})
+  records = [
+    dataclasses.replace(record, split=name, id=f"{name} {n}")
+    for name in names
+    for n, record in enumerate(records)
+  ]
+  other = [dataclasses.replace(records[0], split="train", id="o")]
+  splits = _divide([*records, *other], "given")
+  assert set(splits) == {"train", split}
+  assert len(splits[split]) == len(records) + (split == "train")
+
+
 def test_dividing_anew_forgets_what_was_given():
   texts = {"a": [f"a {n}" for n in range(20)]}
   anew = _divide(_records(texts, split="test"), "sentence")
@@ -188,7 +218,10 @@ def test_order_is_by_task_and_id():
     (None, "given", "a corpus that is divided already"),
     ("test", "given", "records of the split 'train', got test"),
     ("test", "auto", "records of the split 'train', got test"),
-    ("../etc", "auto", "m:0: expected a split named as"),
+    ("../etc", "auto", "m:0: expected a split such as train"),
+    ("1st", "auto", "m:0: expected a split such as train"),
+    ("all", "auto", "m:0: .*'all', which stands for all splits together"),
+    ("All", "given", "m:0: .*'All', which stands for all splits together"),
   ],
 )
 def test_what_cannot_be_divided(split, by, match):

@@ -57,7 +57,7 @@ def test_a_signal_saves_and_the_next_call_goes_on(
   material, tmp_path, monkeypatch, number
 ):
   config, whole, folder = material
-  add = loop._Window.add
+  add = loop.Window.add
   seen = []
 
   def add_and_signal(self, metrics, batch):
@@ -66,7 +66,7 @@ def test_a_signal_saves_and_the_next_call_goes_on(
     if len(seen) == 4:
       os.kill(os.getpid(), number)
 
-  monkeypatch.setattr(loop._Window, "add", add_and_signal)
+  monkeypatch.setattr(loop.Window, "add", add_and_signal)
   with pytest.raises(Interrupted, match="step 4 of 9"):
     jobs.train(run.assemble(config, tmp_path / "run"), quiet=True)
   again = jobs.train(run.assemble(config, tmp_path / "run"), quiet=True)

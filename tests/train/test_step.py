@@ -269,6 +269,20 @@ def test_where_nobody_is_heard_the_shared_parameters_wait(trained):
   assert (metrics.weight_K[:2] > 0).all()
 
 
+def test_a_sum_that_is_not_finite_is_not_applied(trained):
+  step, before, backbone = trained
+  names = tiny.NAMES[:4]
+  # Each task's gradient is finite; so many labels times that are not.
+  huge = dict.fromkeys(names, 3e38)
+  after, metrics = step(before, backbone, tiny.batch(names, weights=huge))
+  _assert_same(before.shared, after.shared)
+  _assert_same(before.shared_optimizer, after.shared_optimizer)
+  assert (int(metrics.skipped), int(metrics.shared_skipped)) == (0, 1)
+  assert metrics.shared_norm == 0
+  rows, _ = step(before, backbone, tiny.batch(names))
+  _assert_same(rows.rows, after.rows)
+
+
 def test_weights_only_count_relative_to_each_other(trained):
   step, before, backbone = trained
   names = tiny.NAMES[:4]

@@ -1,5 +1,6 @@
 """A disk that is full or forbidden: one line, and the same bits afterwards."""
 
+import copy
 import errno
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import corpus
 import jax
@@ -16,8 +18,10 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 from hra import jobs, run
+from hra.checkpoint import Checkpoints
 from hra.config_tree import to_dict
-from hra.errors import StorageError
+from hra.data.loader import Loader
+from hra.errors import InputError, StorageError
 from hra.train import log, loop
 
 TESTS = Path(__file__).parent.parent
@@ -71,7 +75,7 @@ def _assert_goes_on(material, workdir: Path) -> None:
 
 def _at_step(monkeypatch, step: int, act) -> None:
   """Acts after a step of the training that follows."""
-  add = loop._Window.add
+  add = loop.Window.add
   seen = []
 
   def add_and_act(self, metrics, batch):
@@ -80,7 +84,7 @@ def _at_step(monkeypatch, step: int, act) -> None:
     if len(seen) == step:
       act()
 
-  monkeypatch.setattr(loop._Window, "add", add_and_act)
+  monkeypatch.setattr(loop.Window, "add", add_and_act)
 
 
 @pytest.mark.parametrize("left", [0, 24_576])
@@ -149,6 +153,38 @@ def test_a_line_of_metrics_that_is_half_written(
   with pytest.raises(StorageError, match=r"metrics\.jsonl"):
     jobs.train(run.assemble(config, tmp_path / "run"), quiet=True)
   monkeypatch.undo()
+  again = jobs.train(run.assemble(config, tmp_path / "run"), quiet=True)
+  _assert_same_bits(material[1], again)
+  whole = _steps(material[2] / "whole")
+  assert _steps(tmp_path / "run") == [step for step in whole if step != 6]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_recording_that_is_damaged_costs_no_step(
+  material, tmp_path, monkeypatch, full
+):
+  """The first error is told, also where the save that follows fails."""
+  config, _, _ = material
+  config = copy.deepcopy(config)
+  config.train.save_seconds = 3600.0
+  batches = Loader.batches
+
+  def damaged(self, start=0):
+    for index, batch in enumerate(batches(self, start)):
+      if index == 5:
+        raise InputError("utterance 'x'", expected="1 samples", got="2")
+      yield batch
+
+  monkeypatch.setattr(Loader, "batches", damaged)
+  if full:
+    refused = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    save = mock.Mock(side_effect=refused)
+    monkeypatch.setattr(ocp.training.Checkpointer, "save_async", save)
+  with pytest.raises(InputError, match="utterance 'x'"):
+    jobs.train(run.assemble(config, tmp_path / "run"), quiet=True)
+  monkeypatch.undo()
+  saved = Checkpoints(tmp_path / "run" / "checkpoints", access="read")
+  assert saved.latest == (None if full else 5)
   _assert_goes_on(material, tmp_path / "run")
 
 

@@ -1,5 +1,6 @@
 """A job of unlike tasks, start to end: own steps, weights, resuming."""
 
+import copy
 import json
 import os
 import signal
@@ -66,7 +67,7 @@ def test_the_terminal_says_what_is_not_alike(material, tmp_path, capsys):
   config, _ = material
   jobs.train(run.assemble(config, tmp_path))
   assert (
-    "own steps 1 to 5; caps leave out 1 of 10 utterances; weights 0.354 to 2.45"
+    "own steps 1 to 5; caps leave out 1 of 10 utterances; weights 0.144 to 1"
     in capsys.readouterr().out
   )
 
@@ -75,7 +76,7 @@ def test_an_unbalanced_job_resumes_bit_for_bit(
   material, whole, tmp_path, monkeypatch
 ):
   config, _ = material
-  add = loop._Window.add
+  add = loop.Window.add
   seen = []
 
   def add_and_signal(self, metrics, batch):
@@ -84,7 +85,7 @@ def test_an_unbalanced_job_resumes_bit_for_bit(
     if len(seen) == 3:
       os.kill(os.getpid(), signal.SIGTERM)
 
-  monkeypatch.setattr(loop._Window, "add", add_and_signal)
+  monkeypatch.setattr(loop.Window, "add", add_and_signal)
   with pytest.raises(Interrupted):
     jobs.train(run.assemble(config, tmp_path), quiet=True)
   again = jobs.train(run.assemble(config, tmp_path), quiet=True)
@@ -105,3 +106,38 @@ def test_a_run_goes_on_with_its_first_weights_only(material, whole):
   with pytest.raises(InputError, match="weights that the run began with"):
     jobs.train(run.assemble(config, folder / "whole"), quiet=True)
   path.write_text(before)
+
+
+def test_results_tell_what_training_used(material, whole):
+  parts, trained = whole
+  told = json.loads((parts.workdir / "balance.json").read_text())["tasks"]
+  assert [each["own_steps"] for each in told.values()] == [5, 1, 3]
+  assert max(each["weight"] for each in told.values()) == 1
+  assert told["bert/b"]["seconds"] == pytest.approx(
+    parts.train_split.samples[parts.train_split.tasks.index("bert/b")] / 16_000
+  )
+  results = jobs.evaluate(parts, trained, split="test")
+  used = {
+    name: task["train_utterances"] for name, task in results["tasks"].items()
+  }
+  assert used == {"anna": 5, "bert/b": 1, "cleo": 3}
+  (parts.workdir / "balance.json").unlink()
+  results = jobs.evaluate(parts, trained, split="test")
+  assert results["tasks"]["anna"]["train_utterances"] == 6
+
+
+@pytest.mark.parametrize(
+  ("first", "then"), [({}, {"cleo": 2}), ({"cleo": 2}, {})]
+)
+def test_weights_that_name_nobody_are_kept_too(material, tmp_path, first, then):
+  config = copy.deepcopy(material[0])
+  path = tmp_path / "weights.json"
+  path.write_text(json.dumps(first))
+  config.data.task_weights = os.path.relpath(path)
+  config.train.steps = 1
+  parts = run.assemble(config, tmp_path / "run")
+  assert parts.config.data.task_weights == str(path)
+  jobs.train(parts, quiet=True)
+  path.write_text(json.dumps(then))
+  with pytest.raises(InputError, match="weights that the run began with"):
+    jobs.train(run.assemble(config, tmp_path / "run"), quiet=True)

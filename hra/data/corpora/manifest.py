@@ -21,7 +21,6 @@ from typing import Any
 
 from etils import epath
 
-from hra.data import splits
 from hra.data.corpora import fields as values
 from hra.data.corpora import lines, segments
 from hra.data.corpora.fields import Fields
@@ -93,13 +92,13 @@ def _refuse_document(first: lines.Line) -> None:
 def _of_split(record: Record, split: str | None, *, field: str) -> Record:
   if split is None:
     return record
-  if record.split not in (None, splits.known_as(split)):
+  if record.split not in (None, split):
     raise InputError(
       record.where,
       expected=f"{field!r} as the file is named ({values.shown(split)}), or none",
       got=values.shown(record.split),
     )
-  return dataclasses.replace(record, split=splits.known_as(split))
+  return dataclasses.replace(record, split=split)
 
 
 def _with_new_id(record: Record, ids: Mapping[str, str]) -> Record:

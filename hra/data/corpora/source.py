@@ -144,7 +144,10 @@ def _folder(
       record
       for split, file in manifests.items()
       for record in manifest.read(
-        _regular(file), problems=problems, fields=fields, split=split
+        _regular(file),
+        problems=problems,
+        fields=fields,
+        split=splits.checked(split, where=os.fspath(file)),
       )
     ]
   if folders := _data_folders(path, entries):
@@ -152,7 +155,9 @@ def _folder(
     return [
       record
       for split, folder in folders.items()
-      for record in kaldi.read(folder, problems=problems, split=split)
+      for record in kaldi.read(
+        folder, problems=problems, split=split and splits.known_as(split)
+      )
     ]
   _refuse_fields(fields, path, got="a folder without manifests")
   found = librispeech.subset_names(path)
@@ -187,7 +192,7 @@ def _data_folders(
     return {None: path}
   with storage(path, expected=_FORMS):
     marks = sorted(path.glob(f"*/{kaldi.MARK}"))
-  return {splits.known_as(m.parent.name): m.parent for m in marks}
+  return {mark.parent.name: mark.parent for mark in marks}
 
 
 def _unpacked(

@@ -78,9 +78,20 @@ def test_another_archive_of_the_same_name_is_unpacked(tmp_path, into):
   assert list(_files(folder)) == ["a/2.flac"]
 
 
-def test_an_interrupted_attempt_is_done_again(tmp_path, into, monkeypatch):
+def test_an_attempt_that_was_killed_is_done_again(tmp_path, into):
   layout = corpus_forms.layout()
   archive = corpus_forms.archive(tmp_path / "a.tar.gz", layout)
+  folder, _ = _unpack(archive, into)
+  (folder / "unpacked.json").unlink()
+  (folder / "stale.flac").write_bytes(b"x")
+  folder.rename(into / f".{folder.name}")
+  assert _unpack(archive, into)[0] == folder
+  assert _files(folder) == layout
+  assert list(into.iterdir()) == [folder]
+
+
+def test_an_interrupted_attempt_leaves_nothing(tmp_path, into, monkeypatch):
+  archive = corpus_forms.archive(tmp_path / "a.tar.gz", corpus_forms.layout())
   place, count = archives._place, 0
 
   def interrupted(*args, **options):
@@ -93,13 +104,7 @@ def test_an_interrupted_attempt_is_done_again(tmp_path, into, monkeypatch):
   monkeypatch.setattr(archives, "_place", interrupted)
   with pytest.raises(KeyboardInterrupt):
     _unpack(archive, into)
-  monkeypatch.undo()
-  (half,) = into.iterdir()
-  assert half.name.startswith(".")
-  (half / "stale.flac").write_bytes(b"x")
-  folder, _ = _unpack(archive, into)
-  assert _files(folder) == layout
-  assert list(into.iterdir()) == [folder]
+  assert list(into.iterdir()) == []
 
 
 def _member(name, **attributes):
@@ -179,7 +184,25 @@ def test_truncated_and_damaged_archives(tmp_path, into, suffix):
       f"{archive}: expected a whole .tar or .tar.gz archive, got "
     )
     assert "\n" not in message
-  assert not any(path.name[0] != "." for path in into.iterdir())
+    assert list(into.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+  ("name", "data", "got"),
+  [
+    ("a.tar", b"", "an empty file"),
+    ("a.tar.gz", b"", "an empty file"),
+    ("a.tar.gz", b"<html>" * 200, "neither gzip nor a whole .tar ("),
+    ("a.TGZ", b"<html>" * 200, "neither gzip nor a whole .tar ("),
+    ("a.tar", b"<html>" * 200, "a truncated or damaged one ("),
+  ],
+)
+def test_what_is_no_archive(tmp_path, into, name, data, got):
+  archive = tmp_path / name
+  archive.write_bytes(data)
+  with pytest.raises(InputError) as caught:
+    _unpack(archive, into)
+  assert caught.value.got.startswith(got)
 
 
 def test_a_damaged_header_is_not_the_end(tmp_path, into):

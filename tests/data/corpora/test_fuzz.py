@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from hra.data.corpora import archives, kaldi, librispeech, manifest
+from hra.data.corpora import archives, fields, kaldi, librispeech, manifest
 from hra.data.records import Problems
 from hra.errors import InputError
 
@@ -84,8 +84,8 @@ def _check(read, path):
     for value in (record.id, record.path, record.text, record.task):
       assert value.strip()
       value.encode()
-    assert record.id.isprintable()
-    assert record.path.isprintable()
+    assert fields.is_nameable(record.id)
+    assert fields.is_nameable(record.path)
     assert record.where
     assert record.duration is None or 0 < record.duration < float("inf")
     assert record.offset is None or 0 <= record.offset < float("inf")

@@ -68,6 +68,8 @@ def test_segments(tmp_path):
   assert (first.offset, first.duration) == (0.25, 1.25)
   assert (second.offset, second.duration) == (1.5, None)
   assert first.session == second.session == "r"
+  wheres = [f"{folder}/segments:{line}" for line in (2, 1)]
+  assert [first.where, second.where] == wheres
 
 
 def test_paths_are_beside_the_folder_or_in_the_working_folder(
@@ -163,6 +165,41 @@ def test_a_bad_line_is_named_and_the_others_kept(tmp_path, files, expected):
   records, (problem,) = _read(folder)
   assert problem.startswith(f"{folder}/{expected}")
   assert "u2" in [record.id for record in records]
+
+
+@pytest.mark.parametrize(
+  ("files", "expected"),
+  [
+    ({"text": "u1\nu2 two\n"}, "text:1: expected UTTERANCE WORDS"),
+    ({"utt2spk": "u1\nu2 b\n"}, "utt2spk:1: expected UTTERANCE SPEAKER"),
+    ({"wav_scp": "u1\nu2 b\n"}, "wav.scp:1: expected RECORDING PATH"),
+    (
+      {"wav_scp": "r\ns b\n", "segments": "u1 r 0 1\nu2 s 0 1\n"},
+      "wav.scp:1: expected RECORDING PATH",
+    ),
+    (
+      {"wav_scp": "r a\ns b\n", "segments": "u1 r 2 1\nu2 s 0 1\n"},
+      "segments:1: expected 0 <= START < END",
+    ),
+    (
+      {"wav_scp": "r a |\ns b\n", "segments": "u1 r 0 1\nu2 s 0 1\n"},
+      "wav.scp:1: expected a path, `flac",
+    ),
+    (
+      {
+        "wav_scp": "s b\n",
+        "text": "u1\nu2 x\n",
+        "segments": "u1 s 0 1\nu2 s 0 1\n",
+      },
+      "text:1: expected UTTERANCE WORDS",
+    ),
+  ],
+)
+def test_a_fault_is_counted_once(tmp_path, files, expected):
+  folder = _folder(tmp_path, **files)
+  records, (problem,) = _read(folder)
+  assert problem.startswith(f"{folder}/{expected}")
+  assert [record.id for record in records] == ["u2"]
 
 
 def test_malformed_lines_and_other_encodings(tmp_path):

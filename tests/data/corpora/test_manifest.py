@@ -72,7 +72,7 @@ def test_fields_and_defaults(tmp_path):
 def test_sessions_and_splits(tmp_path):
   path = _write(tmp_path, _line(session=3, split="dev-other"), _line("b.wav"))
   first, second = _good(path)
-  assert (first.session, first.split) == ("3", "dev-other")
+  assert (first.session, first.split) == ("3", "dev_other")
   assert (second.session, second.split) == (None, None)
 
 
@@ -125,6 +125,66 @@ def test_segments_of_one_file_have_ids_of_their_own(tmp_path):
   ]
 
 
+def test_segments_that_overlap_are_segments(tmp_path):
+  path = _write(
+    tmp_path,
+    _line(offset=0, duration=1),
+    _line(offset=0, duration=2),
+    _line(offset=0, duration=2, speaker="ben"),
+    _line(offset=0, duration=2),
+  )
+  records, (problem,) = _read(path)
+  assert [record.id for record in records] == [
+    "a.wav@0",
+    "a.wav@0+2",
+    "a.wav@0+2/ben",
+  ]
+  assert problem == (
+    f"{path}:4: expected a new recording, got '{tmp_path}/a.wav' from 0 s for "
+    f"2 s again; see {path}:2"
+  )
+
+
+def test_spaces_and_joiners_of_many_languages(tmp_path):
+  names = ["a\u00a0b", "a\u202fb", "\u0645\u06cc\u200c\u0631", "\u0915\u200d"]
+  lines = [
+    _line(f"{name}.wav", speaker=name, session=name, id=name) for name in names
+  ]
+  records = _good(_write(tmp_path, *lines))
+  assert [(r.id, r.task, r.session) for r in records] == [
+    (name,) * 3 for name in names
+  ]
+
+
+def test_a_file_of_one_split(tmp_path):
+  path = _write(
+    tmp_path,
+    _line("1.wav", split="validation"),
+    _line("2.wav", split="test"),
+    _line("3.wav"),
+  )
+  records, (problem,) = _read(path, split="dev")
+  assert [(r.id, r.split) for r in records] == [
+    ("1.wav", "dev"),
+    ("3.wav", "dev"),
+  ]
+  assert problem.startswith(f"{path}:2: expected 'split' as the file is named")
+
+
+@pytest.mark.parametrize(
+  ("indent", "document", "expected"),
+  [
+    (None, [_line()] * 9, r"m\.jsonl:1: .*got a JSON array.*jq -c \.\[\]"),
+    (2, [_line()] * 9, r"m\.jsonl:1: .*got a JSON array.*jq -c \.\[\]"),
+    (2, _line(), r"m\.jsonl:1: .*an object on several lines.*jq -c \.` does"),
+  ],
+)
+def test_json_of_another_kind(tmp_path, indent, document, expected):
+  path = _write(tmp_path, json.dumps(document, indent=indent))
+  with pytest.raises(InputError, match=expected):
+    _read(path)
+
+
 def test_addresses_are_kept(tmp_path):
   (record,) = _good(_write(tmp_path, _line("gs://bucket/a/../b.wav")))
   assert record.path == record.id == "gs://bucket/a/../b.wav"
@@ -162,8 +222,12 @@ def test_byte_order_mark_and_mixed_line_ends(tmp_path):
     (_line(speaker=["a"]), "'speaker' as a string"),
     (_line(speaker=True), "'speaker' as a string, got True (bool)"),
     (_line(task="a\nb"), "'task' with printable text"),
+    (_line(task="a\x85b"), "'task' with printable text"),
+    (_line(task="a\u2028b"), "'task' with printable text"),
     (_line(session=" "), "'session' with printable text"),
-    (_line(split="a/b"), "'split' such as train"),
+    (_line(split="a/b"), "a split such as train"),
+    (_line(split="1st"), "a split such as train"),
+    (_line(split="all"), "'all', which stands for all splits together"),
     (_line(split=["dev"]), "'split' as a string"),
     (_line(duration="1"), "'duration' in seconds, got '1'"),
     (_line(duration=0), "duration above 0"),

@@ -1,6 +1,7 @@
 """A corpus is the same in every form; what is none of them is explained."""
 
 import io
+import os
 import tarfile
 
 import corpus_forms
@@ -10,6 +11,7 @@ import soundfile
 from etils import epath
 
 from hra.data.corpora import source
+from hra.data.corpora.fields import Fields
 from hra.data.records import Problems
 from hra.errors import InputError, StorageError
 
@@ -84,14 +86,14 @@ FORMS = {
 }
 
 
-def _read(corpus, scratch):
+def _read(corpus, scratch, **options):
   problems = Problems(corpus, expected="a corpus without faults")
 
   def made():
     scratch.mkdir(exist_ok=True)
     return scratch
 
-  records = source.read(corpus, problems=problems, scratch=made)
+  records = source.read(corpus, problems=problems, scratch=made, **options)
   return records, [str(problem) for problem in problems]
 
 
@@ -170,6 +172,80 @@ def test_problems_of_all_parts_come_together(tmp_path):
     f"{folder}/test.jsonl:5",
     f"{folder}/train.jsonl:5",
   ]
+
+
+def test_all_of_train_and_other_names_of_splits(tmp_path):
+  folder = _manifests(tmp_path)
+  (folder / "dev.jsonl").rename(folder / "Validation.jsonl")
+  (folder / "train.jsonl").rename(folder / "train-clean-100.jsonl")
+  records, problems = _read(folder, tmp_path / "scratch")
+  assert problems == []
+  _check(records)
+  kaldi = corpus_forms.write_kaldi(tmp_path / "kaldi")
+  (kaldi / "train").rename(kaldi / "train_clean_100")
+  (kaldi / "dev").rename(kaldi / "train_other_500")
+  records, problems = _read(kaldi, tmp_path / "scratch")
+  assert problems == []
+  found = [record.split for record in records]
+  assert sorted(found) == ["test"] * 4 + ["train"] * 8
+
+
+def test_what_the_file_says_of_the_split_counts(tmp_path):
+  folder = _manifests(tmp_path)
+  with (folder / "dev.jsonl").open("a") as file:
+    line = (folder / "train.jsonl").read_text().splitlines()[0]
+    file.write(f"\n{line}")
+  records, (problem,) = _read(folder, tmp_path / "scratch")
+  _check(records)
+  assert problem.startswith(f"{folder}/dev.jsonl:5: expected 'split' as ")
+
+
+def test_train_is_read_first(tmp_path):
+  records, _ = _read(_manifests(tmp_path), tmp_path / "scratch")
+  found = list(dict.fromkeys(record.split for record in records))
+  assert found == ["train", "dev", "test"]
+
+
+def test_a_manifest_of_all_splits_is_none_of_them(tmp_path):
+  folder = _manifests(tmp_path)
+  (folder / "dev.jsonl").rename(folder / "all.jsonl")
+  with pytest.raises(InputError, match=r"all\.jsonl: .*all splits together"):
+    _read(folder, tmp_path / "scratch")
+
+
+@pytest.mark.parametrize(
+  "form", ["LibriSpeech", "tar.gz", "tars", "half unpacked", "Kaldi"]
+)
+def test_fields_of_what_has_none(tmp_path, form):
+  corpus = FORMS[form](tmp_path / "corpus")
+  with pytest.raises(
+    InputError, match=r"named \(text='said'\).* got a"
+  ) as caught:
+    _read(corpus, tmp_path / "scratch", fields=Fields(text="said"))
+  assert caught.value.where == str(corpus)
+
+
+@pytest.mark.parametrize(
+  ("name", "expected"),
+  [
+    ("a.WAV", "got a recording; write a manifest"),
+    ("a.opus", "got a recording; write a manifest"),
+    ("a.m4a", "got a recording; write a manifest"),
+    ("a.csv", "got a table; convert it to JSON lines"),
+    ("a.TSV", "got a table; convert it to JSON lines"),
+  ],
+)
+def test_other_kinds_of_files(tmp_path, name, expected):
+  (tmp_path / name).write_text("a,b\n" * 100)
+  with pytest.raises(InputError, match=expected):
+    _read(tmp_path / name, tmp_path)
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / "train.jsonl")
+  for corpus in (tmp_path / "train.jsonl", tmp_path, "/dev/zero"):
+    with pytest.raises(InputError, match="an ordinary file, got a pipe"):
+      _read(corpus, tmp_path)
 
 
 def test_what_is_no_corpus(tmp_path):

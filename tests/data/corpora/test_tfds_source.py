@@ -116,25 +116,6 @@ def test_the_same_as_the_other_forms(tmp_path, data_dir):
     assert "tensorflow" not in sys.modules
 
 
-@pytest.mark.parametrize(
-  ("name", "split"),
-  [
-    ("train", "train"),
-    ("train_clean360", "train"),
-    ("train_other500", "train"),
-    ("validation", "dev"),
-    ("dev_clean", "dev"),
-    ("dev_other", "dev-other"),
-    ("test_clean", "test"),
-    ("test_other", "test-other"),
-    ("test", "test"),
-    ("validated", "validated"),
-  ],
-)
-def test_splits(name, split):
-  assert tfds_source.split_of(name) == split
-
-
 def test_names_of_labels_and_fields(tmp_path, data_dir):
   features = {
     "audio": tfds.features.Tensor(shape=(None, 2), dtype=np.float32),

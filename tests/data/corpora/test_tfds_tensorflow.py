@@ -19,9 +19,9 @@ SUBSETS = {
   "train-clean-360": "train",
   "train-other-500": "train",
   "dev-clean": "dev",
-  "dev-other": "dev-other",
+  "dev-other": "dev_other",
   "test-clean": "test",
-  "test-other": "test-other",
+  "test-other": "test_other",
 }
 
 

@@ -1,0 +1,99 @@
+"""Input that can't be used is refused before the first step, and can be mended."""
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import corpus
+import numpy as np
+import pytest
+import soundfile
+
+from hra import jobs, run
+from hra.checkpoint import Checkpoints
+from hra.data.dataset import open_split
+from hra.data.prepare import prepare
+from hra.dims import SAMPLE_RATE
+from hra.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+  """`dora` of the dev split has no training data; `test` has the longest."""
+  folder = tmp_path_factory.mktemp("refusals")
+  manifests = corpus.write_manifests(folder / "raw")
+  lines = manifests["dev"].read_text().splitlines()
+  lines[-1] = json.dumps({**json.loads(lines[-1]), "speaker": "dora"})
+  manifests["dev"].write_text("\n".join(lines) + "\n")
+  line = json.loads(manifests["test"].read_text().splitlines()[0])
+  path = manifests["test"].parent / line["audio_filepath"]
+  noise = np.random.default_rng(1).standard_normal(11_500)
+  soundfile.write(path, 0.1 * noise, SAMPLE_RATE)
+  data = folder / "prepared"
+  prepare(manifests, data)
+  config = corpus.config(data, corpus.backbone_folder(folder, data))
+  config.train.steps = 1
+  return config
+
+
+def _train(config, workdir: Path):
+  return jobs.train(run.assemble(config, workdir), quiet=True)
+
+
+def test_a_dev_split_of_unknown_tasks_is_refused_first(material, tmp_path):
+  message = r"'dora'.*--split_by=sentence, or .*--config\.data\.dev_split"
+  with pytest.raises(InputError, match=message):
+    _train(material, tmp_path)
+  assert not (tmp_path / "metrics.jsonl").exists()
+  config = copy.deepcopy(material)
+  config.data.dev_split = "none"
+  assert int(_train(config, tmp_path).step) == 2
+
+
+def test_a_dev_recording_that_is_too_long_is_refused_first(material, tmp_path):
+  config = copy.deepcopy(material)
+  config.data.dev_split = "test"
+  longest = {
+    split: open_split(config.data.path, split).samples.max() / SAMPLE_RATE
+    for split in ("train", "test")
+  }
+  assert longest["train"] < longest["test"]
+  config.data.max_seconds = float(longest["train"])
+  with pytest.raises(InputError, match=r"data\.max_seconds = .*got 0\.\d\d s"):
+    _train(config, tmp_path / "run")
+  assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_refused_configuration_gives_way_until_a_step_is_done(
+  material, tmp_path
+):
+  config = copy.deepcopy(material)
+  config.data.dev_split = "none"
+  config.data.max_seconds = 0.1
+  with pytest.raises(InputError, match=r"raise data\.max_seconds"):
+    _train(config, tmp_path)
+  config.data.max_seconds = 30.0
+  _train(config, tmp_path)
+  assert run.reopen(tmp_path).config.data.max_seconds == 30.0
+  config.data.max_seconds = 31.0
+  with pytest.raises(InputError, match="another run's"):
+    run.assemble(config, tmp_path)
+
+
+def test_the_last_evaluation_is_in_the_checkpoint(material, tmp_path):
+  config = copy.deepcopy(material)
+  config.data.dev_split = "test"
+  _train(config, tmp_path)
+  before = (tmp_path / "metrics.jsonl").read_text()
+
+  def best():
+    return Checkpoints(tmp_path / "checkpoints", access="read").best
+
+  assert best() == 2
+  # A run that is older than this: only the log has the figure.
+  shutil.rmtree(tmp_path / "checkpoints" / "2" / "metrics")
+  assert best() is None
+  config.train.select, config.train.eval_every = "best", 1
+  assert int(_train(config, tmp_path).step) == best() == 2
+  assert (tmp_path / "metrics.jsonl").read_text() == before
