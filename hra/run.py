@@ -160,7 +160,7 @@ def _with_path(config: Config, path: epath.PathLike) -> Config:
 def _with_weights(config: Config) -> Config:
   """The configuration with an absolute `data.task_weights`, if it has one."""
   given = config.data.task_weights
-  path = str(absolute(given)) if given else ""
+  path = given and str(absolute(given))
   data = dataclasses.replace(config.data, task_weights=path)
   return dataclasses.replace(config, data=data)
 
@@ -320,9 +320,8 @@ def has_begun(workdir: epath.Path) -> bool:
   metrics, checkpoints = workdir / "metrics.jsonl", workdir / "checkpoints"
   with storage(workdir, expected="a run's folder that can be read"):
     steps = checkpoints.iterdir() if checkpoints.exists() else ()
-    return any(each.name.isdigit() for each in steps) or (
-      metrics.exists() and bool(metrics.read_bytes())
-    )
+    logged = metrics.exists() and bool(metrics.read_bytes())
+    return logged or any(each.name.isdigit() for each in steps)
 
 
 def _read_claim(workdir: epath.Path) -> dict[str, Any]:

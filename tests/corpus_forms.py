@@ -9,6 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
+from hra.data.corpora import source
+from hra.data.corpora.fields import Fields
+from hra.data.records import Problems
+
 RATE = 16_000
 
 
@@ -131,3 +135,17 @@ def write_kaldi(folder: Path) -> Path:
       files[f"{split}/{name}"] = "".join(lines).encode()
     write(folder, files)
   return folder
+
+
+def read(folder: Path, name: str, fields: Fields | None = None):
+  """The records of the corpus `name`, and its problems as text."""
+  problems = Problems(name, expected="a corpus without faults")
+
+  def scratch():
+    (folder / "scratch").mkdir(exist_ok=True)
+    return folder / "scratch"
+
+  records = source.read(
+    name, problems=problems, fields=fields or Fields(), scratch=scratch
+  )
+  return records, [str(problem) for problem in problems]

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import time
 from pathlib import Path
 
 import corpus
+import disk
 import pytest
 
 from hra.checkpoint import Checkpoints
@@ -172,16 +172,7 @@ def test_what_c_code_prints_in_its_threads_is_left_out(capsys):
 
 
 def test_a_full_disk_is_one_line(experiment, tmp_path):
-  small = tmp_path / "small"
-  small.mkdir()
-  mounted = shutil.which("mount") and subprocess.run(
-    ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", small],
-    capture_output=True,
-    check=False,
-  )
-  if not mounted or mounted.returncode:
-    pytest.skip("only root may mount a file system, where that is allowed")
-  try:
+  with disk.mounted(tmp_path / "small", options="size=400k") as small:
     done = subprocess.run(
       [
         sys.executable,
@@ -197,8 +188,6 @@ def test_a_full_disk_is_one_line(experiment, tmp_path):
       timeout=120,
       env={**os.environ},
     )
-  finally:
-    subprocess.run(["umount", "-l", small], check=True)
   assert done.returncode == 2, done.stderr
   assert done.stderr.count("\n") == 1, done.stderr
   assert done.stderr.startswith(f"hra train: {small / 'run'}")

@@ -9,6 +9,7 @@ import tempfile
 import textwrap
 from pathlib import Path
 
+import disk
 import numpy as np
 import pytest
 import soundfile
@@ -291,23 +292,15 @@ def test_no_write_permission(open_folder):
 
 
 def test_a_full_disk(tmp_path):
-  disk = tmp_path / "disk"
-  disk.mkdir()
-  mount = ["mount", "-t", "tmpfs", "-o", "size=120k", "none", str(disk)]
-  if subprocess.run(mount, capture_output=True, check=False).returncode:
-    pytest.skip("only root may mount a small disk")
-  try:
-    source = _corpus(tmp_path / "in", _recording("bad.wav", 3.0))
+  source = _corpus(tmp_path / "in", _recording("bad.wav", 3.0))
+  with disk.mounted(tmp_path / "small", options="size=120k") as small:
     with pytest.raises(StorageError, match="No space left on device") as caught:
-      prepare(source, disk / "out", config=CONFIG)
+      prepare(source, small / "out", config=CONFIG)
     assert "free some space" in str(caught.value)
-    assert not (disk / "out").exists()
-    subprocess.run(["mount", "-o", "remount,size=10m", str(disk)], check=True)
-    assert (
-      prepare(source, disk / "out", config=CONFIG)["utterances"] == GOOD + 1
-    )
-  finally:
-    subprocess.run(["umount", str(disk)], check=True)
+    assert not (small / "out").exists()
+    disk.resize(small, size="10m")
+    summary = prepare(source, small / "out", config=CONFIG)
+    assert summary["utterances"] == GOOD + 1
 
 
 @pytest.mark.parametrize("which", ["source", "recording", "out"])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import disk
 import numpy as np
 import pytest
 import soundfile
@@ -171,17 +172,10 @@ def test_the_place_may_be_a_link(tmp_path, target):
 
 
 def test_the_place_may_be_a_mount(tmp_path):
-  out = tmp_path / "out"
-  out.mkdir()
-  mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "none", str(out)]
-  if subprocess.run(mount, capture_output=True, check=False).returncode:
-    pytest.skip("only root may mount")
-  try:
+  with disk.mounted(tmp_path / "out", options="size=9m") as out:
     _prepare(_manifest(tmp_path / "in"), out)
     assert len(dataset.open_split(out, "test")) == 4
     assert sorted(os.listdir(tmp_path)) == ["in", "out"]
-  finally:
-    subprocess.run(["umount", str(out)], check=True)
 
 
 def test_home_is_known(tmp_path, monkeypatch):

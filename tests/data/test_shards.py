@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 
+import disk
 import numpy as np
 import pytest
 import soundfile
@@ -683,52 +684,28 @@ def test_a_disk_that_refuses_is_told_and_what_is_finished_stays(
   assert inodes.items() < _inodes(folder).items()
 
 
-@pytest.fixture
-def mounted(tmp_path):
-  """Mounts small file systems, where that is permitted."""
-  mounts = []
-
-  def mount(name, options):
-    folder = tmp_path / name
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    if (
-      shutil.which("mount") is None
-      or subprocess.run(command, capture_output=True).returncode
-    ):
-      pytest.skip("needs the right to mount")
-    mounts.append(folder)
-    return folder
-
-  yield mount
-  for folder in mounts:
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_disk_that_is_really_full(tmp_path, records, undisturbed, mounted):
+def test_a_disk_that_is_really_full(tmp_path, records, undisturbed):
   size = sum(map(len, undisturbed.values()))
-  folder = mounted("full", f"size={size // 2}")
-  with pytest.raises(StorageError, match="No space left on device; free"):
+  with disk.mounted(tmp_path / "full", options=f"size={size // 2}") as folder:
+    with pytest.raises(StorageError, match="No space left on device; free"):
+      _decode(folder, records)
+    left = _files(folder)
+    assert left
+    assert {name: undisturbed[name] for name in left} == left
+    disk.resize(folder, size=f"{2 * size}")
     _decode(folder, records)
-  left = _files(folder)
-  assert left
-  assert {name: undisturbed[name] for name in left} == left
-  subprocess.run(
-    ["mount", "-o", f"remount,size={2 * size}", str(folder)], check=True
-  )
-  _decode(folder, records)
-  assert _files(folder) == undisturbed
+    assert _files(folder) == undisturbed
 
 
-def test_a_folder_that_is_read_only(records, mounted):
-  folder = mounted("fixed", "ro")
-  with pytest.raises(StorageError, match="Read-only file system; choose"):
-    _decode(folder, records)
-  with (
-    pytest.raises(StorageError, match="Read-only file system; choose"),
-    shards.locked(folder),
-  ):
-    pass
+def test_a_folder_that_is_read_only(tmp_path, records):
+  with disk.mounted(tmp_path / "fixed", options="ro") as folder:
+    with pytest.raises(StorageError, match="Read-only file system; choose"):
+      _decode(folder, records)
+    with (
+      pytest.raises(StorageError, match="Read-only file system; choose"),
+      shards.locked(folder),
+    ):
+      pass
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -21,16 +21,6 @@ from hra.train import loop
 TESTS = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def material(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("material")
-  data = corpus.prepared(folder)
-  backbone = corpus.backbone_folder(folder, data)
-  config = corpus.config(data, backbone)
-  whole = jobs.train(run.assemble(config, folder / "whole"), quiet=True)
-  return config, whole, folder
-
-
 def _assert_same_bits(first, second):
   jax.tree.map(
     lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)),

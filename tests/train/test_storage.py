@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from unittest import mock
 
-import corpus
+import disk
 import jax
 import numpy as np
 import pytest
@@ -27,30 +27,11 @@ from hra.train import log, loop
 TESTS = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def material(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("material")
-  data = corpus.prepared(folder)
-  backbone = corpus.backbone_folder(folder, data)
-  config = corpus.config(data, backbone)
-  whole = jobs.train(run.assemble(config, folder / "whole"), quiet=True)
-  return config, whole, folder
-
-
 @pytest.fixture
 def small_disk(tmp_path):
   """An empty file system of 2 MiB."""
-  folder = tmp_path / "small"
-  folder.mkdir()
-  mounted = shutil.which("mount") and subprocess.run(
-    ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder],
-    capture_output=True,
-    check=False,
-  )
-  if not mounted or mounted.returncode:
-    pytest.skip("only root may mount a file system, where that is allowed")
-  yield folder
-  subprocess.run(["umount", "-l", folder], check=True)
+  with disk.mounted(tmp_path / "small", options="size=2m") as folder:
+    yield folder
 
 
 def _assert_same_bits(first, second):

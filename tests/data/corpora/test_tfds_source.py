@@ -10,7 +10,6 @@ import soundfile
 
 from hra.data.corpora import source, tfds_source
 from hra.data.corpora.fields import Fields
-from hra.data.records import Problems
 from hra.errors import InputError, StorageError
 
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -57,6 +56,9 @@ FEATURES = SAMPLES | {
 }
 
 
+NAME = "tfds:my_speech@16000"
+
+
 def _example(**changes):
   return {
     "id": "1-2-3",
@@ -65,19 +67,6 @@ def _example(**changes):
     "chapter_id": 2,
     "speech": np.arange(100, dtype=np.int16),
   } | changes
-
-
-def _read(tmp_path, name="tfds:my_speech@16000", fields=None):
-  problems = Problems(name, expected="a corpus without faults")
-
-  def scratch():
-    (tmp_path / "scratch").mkdir(exist_ok=True)
-    return tmp_path / "scratch"
-
-  records = source.read(
-    name, problems=problems, fields=fields or Fields(), scratch=scratch
-  )
-  return records, [str(problem) for problem in problems]
 
 
 def _only(examples):
@@ -98,8 +87,8 @@ def test_the_same_as_the_other_forms(tmp_path, data_dir):
     splits.setdefault(split, []).append(example)
   _write(data_dir, FEATURES, splits)
   with pytest.raises(InputError, match=r"sampling rate.*append it"):
-    _read(tmp_path, "tfds:my_speech")
-  records, problems = _read(tmp_path)
+    corpus_forms.read(tmp_path, "tfds:my_speech")
+  records, problems = corpus_forms.read(tmp_path, NAME)
   assert problems == []
   expected = {u.id: u for u in corpus_forms.utterances()}
   assert {record.id for record in records} == set(expected)
@@ -132,7 +121,7 @@ def test_names_of_labels_and_fields(tmp_path, data_dir):
     "session": "monday",
   }
   _write(data_dir, features, {"validation": [example, example]})
-  records, problems = _read(tmp_path)
+  records, problems = corpus_forms.read(tmp_path, NAME)
   assert problems == []
   assert [record.id for record in records] == ["validation-0", "validation-1"]
   assert records[0].text == "Grüße"
@@ -143,10 +132,12 @@ def test_names_of_labels_and_fields(tmp_path, data_dir):
   assert (info.channels, info.subtype) == (2, "FLOAT")
   samples_SC, _ = soundfile.read(records[0].path, dtype="float32")
   np.testing.assert_array_equal(samples_SC, example["audio"])
-  records, _ = _read(tmp_path, fields=Fields(task="accent"))
+  records, _ = corpus_forms.read(tmp_path, NAME, fields=Fields(task="accent"))
   assert records[0].task == "Welsh"
   with pytest.raises(InputError, match="expected said and dialect among its"):
-    _read(tmp_path, fields=Fields(text="said", task="dialect"))
+    corpus_forms.read(
+      tmp_path, NAME, fields=Fields(text="said", task="dialect")
+    )
 
 
 def test_what_is_written_is_kept(tmp_path, data_dir, monkeypatch):
@@ -162,13 +153,13 @@ def test_what_is_written_is_kept(tmp_path, data_dir, monkeypatch):
 
   monkeypatch.setattr(tfds_source, "write_aside", counted)
   with pytest.raises(KeyboardInterrupt):
-    _read(tmp_path)
+    corpus_forms.read(tmp_path, NAME)
   monkeypatch.setattr(
     tfds_source,
     "write_aside",
     lambda path, data: (written.append(path), write(path, data)),
   )
-  records, problems = _read(tmp_path)
+  records, problems = corpus_forms.read(tmp_path, NAME)
   assert problems == []
   assert len(written) == len(set(written)) == 3
   assert [r.path for r in records] == [str(path) for path in written]
@@ -189,7 +180,7 @@ def test_bad_examples_are_named_and_the_others_kept(
 ):
   examples = [_example(id="first"), _example(**changes), _example(id="last")]
   _write(data_dir, FEATURES, _only(examples))
-  records, (problem,) = _read(tmp_path)
+  records, (problem,) = corpus_forms.read(tmp_path, NAME)
   assert [record.id for record in records] == ["first", "last"]
   assert problem.startswith(f"tfds:my_speech@16000 train 1: {expected}")
 
@@ -201,7 +192,7 @@ def test_samples_of_another_scale(tmp_path, data_dir, dtype):
   }
   loud = np.array([0, 40_000], dtype)
   _write(data_dir, features, _only([_example(speech=loud)]))
-  records, (problem,) = _read(tmp_path)
+  records, (problem,) = corpus_forms.read(tmp_path, NAME)
   assert records == []
   assert "expected samples as 16-bit integers, or as floats" in problem
 
@@ -213,10 +204,10 @@ def test_a_rate_that_is_stated(tmp_path, data_dir):
     _only([_example()]),
     metadata=tfds.core.MetadataDict(sample_rate=8_000),
   )
-  (record,), _ = _read(tmp_path, "tfds:my_speech")
+  (record,), _ = corpus_forms.read(tmp_path, "tfds:my_speech")
   assert soundfile.info(record.path).samplerate == 8_000
   with pytest.raises(InputError, match="the dataset's 8000 Hz, got 16000 Hz"):
-    _read(tmp_path)
+    corpus_forms.read(tmp_path, NAME)
 
 
 def test_datasets_that_cannot_be_used(tmp_path, data_dir):
@@ -228,13 +219,13 @@ def test_datasets_that_cannot_be_used(tmp_path, data_dir):
     "tfds:librispeech:9.9.9": "expected a dataset of TFDS",
   }.items():
     with pytest.raises(InputError, match=match) as caught:
-      _read(tmp_path, name)
+      corpus_forms.read(tmp_path, name)
     assert "\n" not in str(caught.value)
   _write(data_dir, SAMPLES, _only([{"speech": np.zeros(9, np.int16)}]))
   with pytest.raises(InputError, match="expected text and speaker_id among"):
-    _read(tmp_path)
+    corpus_forms.read(tmp_path, NAME)
   with pytest.raises(InputError, match="expected a dataset of TFDS"):
-    _read(tmp_path, "tfds:my_speech:3.0.0")
+    corpus_forms.read(tmp_path, "tfds:my_speech:3.0.0")
 
 
 @pytest.mark.skipif(
@@ -243,7 +234,7 @@ def test_datasets_that_cannot_be_used(tmp_path, data_dir):
 )
 def test_where_tensorflow_is_missing(tmp_path, capfd):
   with pytest.raises(InputError, match=r"pip install 'hra\[tf\]'") as caught:
-    _read(tmp_path, "tfds:librispeech")
+    corpus_forms.read(tmp_path, "tfds:librispeech")
   assert "the package tensorflow" in str(caught.value)
   assert capfd.readouterr() == ("", "")
 
@@ -263,7 +254,7 @@ def test_a_full_disk(tmp_path, data_dir, monkeypatch):
 
   monkeypatch.setattr(tfds_source, "write_aside", full)
   with pytest.raises(StorageError, match="No space"):
-    _read(tmp_path)
+    corpus_forms.read(tmp_path, NAME)
 
 
 def test_a_damaged_file(tmp_path, data_dir):
@@ -273,5 +264,5 @@ def test_a_damaged_file(tmp_path, data_dir):
   data[len(data) // 3 :] = bytes(len(data) - len(data) // 3)
   file.write_bytes(data)
   with pytest.raises(InputError, match="delete that folder") as caught:
-    _read(tmp_path)
+    corpus_forms.read(tmp_path, NAME)
   assert "\n" not in str(caught.value)

@@ -7,7 +7,6 @@ import soundfile
 
 from hra.data.corpora import source
 from hra.data.corpora.fields import Fields
-from hra.data.records import Problems
 from hra.errors import InputError
 
 pytest.importorskip("tensorflow")
@@ -75,19 +74,6 @@ def _archives(folder):
   return folder
 
 
-def _read(tmp_path, name, fields=None):
-  problems = Problems(name, expected="a corpus without faults")
-
-  def scratch():
-    (tmp_path / "scratch").mkdir(exist_ok=True)
-    return tmp_path / "scratch"
-
-  records = source.read(
-    name, problems=problems, fields=fields or Fields(), scratch=scratch
-  )
-  return records, [str(problem) for problem in problems]
-
-
 def _check(records, expected):
   found = {record.id: record for record in records}
   assert set(found) == {u.id for u in expected}
@@ -109,23 +95,23 @@ def test_librispeech_is_the_same_as_its_archives(
   assert source.identity("tfds:librispeech") == [
     "tfds:librispeech/default/2.1.1"
   ]
-  records, problems = _read(tmp_path, "tfds:librispeech")
+  records, problems = corpus_forms.read(tmp_path, "tfds:librispeech")
   assert problems == []
   _check(records, _utterances())
   # And as the archives themselves; and a second time, from what is prepared.
-  archived, problems = _read(tmp_path, folder)
+  archived, problems = corpus_forms.read(tmp_path, folder)
   assert problems == []
   _check(archived, _utterances())
   for path in folder.iterdir():
     path.unlink()
-  again, _ = _read(tmp_path, "tfds:librispeech:2.1.1@16000")
+  again, _ = corpus_forms.read(tmp_path, "tfds:librispeech:2.1.1@16000")
   assert [r.path for r in again] == [r.path for r in records]
 
 
 def test_other_bytes_than_those_of_openslr(tmp_path, data_dir):
   _archives(data_dir / "downloads/manual")
   with pytest.raises(InputError, match="wrong checksum") as caught:
-    _read(tmp_path, "tfds:librispeech")
+    corpus_forms.read(tmp_path, "tfds:librispeech")
   assert "\n" not in str(caught.value)
 
 
@@ -146,7 +132,7 @@ def test_vctk(tmp_path, data_dir, monkeypatch):
     "download_and_extract",
     lambda *_: root,
   )
-  records, problems = _read(tmp_path, "tfds:vctk/mic1")
+  records, problems = corpus_forms.read(tmp_path, "tfds:vctk/mic1")
   assert problems == []
   records.sort(key=lambda record: record.id)
   assert [record.task for record in records] == ["p225"] * 2 + ["p226"] * 2
@@ -156,7 +142,9 @@ def test_vctk(tmp_path, data_dir, monkeypatch):
     samples_S, rate = soundfile.read(record.path, dtype="int16")
     assert rate == 48_000
     np.testing.assert_array_equal(samples_S, utterance.samples_S)
-  by_accent, _ = _read(tmp_path, "tfds:vctk/mic1", Fields(task="accent"))
+  by_accent, _ = corpus_forms.read(
+    tmp_path, "tfds:vctk/mic1", Fields(task="accent")
+  )
   assert {record.task for record in by_accent} == {"English", "Welsh"}
 
 
@@ -206,9 +194,9 @@ def test_audio_features(tmp_path, data_dir, file_format, lazy):
   name = "tfds:my_speech"
   if not lazy:  # files state it themselves
     with pytest.raises(InputError, match="states its sampling rate"):
-      _read(tmp_path, name)
+      corpus_forms.read(tmp_path, name)
     name = f"{name}@16000"
-  records, problems = _read(tmp_path, name)
+  records, problems = corpus_forms.read(tmp_path, name)
   assert problems == []
   assert [record.id for record in records] == [
     "validation-0",
@@ -224,16 +212,16 @@ def test_audio_features(tmp_path, data_dir, file_format, lazy):
 
 def test_a_damaged_tfrecord(tmp_path, data_dir, no_checksums):
   _archives(data_dir / "downloads/manual")
-  _read(tmp_path, "tfds:librispeech")
+  corpus_forms.read(tmp_path, "tfds:librispeech")
   file = next(data_dir.rglob("*train_other500.tfrecord*"))
   data = bytearray(file.read_bytes())
   data[len(data) // 2] ^= 1
   file.write_bytes(data)
   with pytest.raises(InputError, match="delete that folder") as caught:
-    _read(tmp_path, "tfds:librispeech")
+    corpus_forms.read(tmp_path, "tfds:librispeech")
   assert "\n" not in str(caught.value)
 
 
 def test_a_package_that_is_missing(tmp_path, data_dir):
   with pytest.raises(InputError, match="pip install apache-beam"):
-    _read(tmp_path, "tfds:common_voice/en")
+    corpus_forms.read(tmp_path, "tfds:common_voice/en")
