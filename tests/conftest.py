@@ -1,10 +1,16 @@
 """What all tests share: a compilation cache, and one tiny shape (d16, 2 layers)."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
 import pytest
+
+# Who starts tests in the background of a script may have switched Ctrl-C off, for
+# their processes too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Compiling is what tests wait for, and this halves it; it changes how LLVM emits
 # code, not what XLA computes.

@@ -8,6 +8,7 @@ What goes wrong is one line on stderr, and an exit code:
   143  the same by SIGTERM
 """
 
+import contextlib
 import importlib
 import importlib.metadata
 import inspect
@@ -19,14 +20,14 @@ import sys
 import textwrap
 import threading
 from collections.abc import Sequence
-from types import FrameType, ModuleType, TracebackType
-from typing import NoReturn
+from types import FrameType, ModuleType
+from typing import NoReturn, TextIO
 
 from absl import app, flags, logging
 
 from hra.commands import configs
 from hra.config_tree import nearest
-from hra.errors import InputError, Interrupted
+from hra.errors import InputError, Interrupted, StorageError
 
 VERBS = {
   "quickstart": "adapt synthesised speakers in one job, start to end",
@@ -98,16 +99,18 @@ def _run_verb(verb: str) -> None:
     return rest
 
   def guarded(argv: Sequence[str]) -> None:
-    # Orbax logs what it raises, traces and all, from each of its threads, and
-    # TensorStore prints what its callbacks meet after a save that failed.
+    # Orbax logs what it raises, traces and all, from each of its threads.
     logging.set_verbosity(logging.FATAL)
-    sys.excepthook = _main_thread_only
-    try:
-      module.main(argv)
-    except InputError as error:
-      _fail(verb, str(error))
-    except Interrupted as error:
-      _fail(verb, str(error), code=INTERRUPTED)
+    with contextlib.redirect_stderr(_KnownThreads(sys.stderr)):
+      try:
+        module.main(argv)
+      except StorageError as error:
+        # TensorStore's threads would go on to tell of the save that failed.
+        _quit(verb, str(error), code=2)
+      except InputError as error:
+        _fail(verb, str(error))
+      except Interrupted as error:
+        _fail(verb, str(error), code=INTERRUPTED)
 
   app.run(guarded, flags_parser=parse)
 
@@ -121,12 +124,28 @@ def _module(name: str) -> ModuleType:
   return importlib.import_module(name)
 
 
-def _main_thread_only(
-  kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-  """`sys.excepthook`; Python's own threads have another, so this is C code's."""
-  if threading.current_thread() is threading.main_thread():
-    sys.__excepthook__(kind, error, trace)
+class _KnownThreads(io.TextIOBase):
+  """Standard error of the threads that Python started.
+
+  TensorStore's, in C, print a trace for each callback of a save that failed.
+  """
+
+  def __init__(self, stream: TextIO):
+    self._stream = stream
+
+  def write(self, text: str) -> int:
+    if isinstance(threading.current_thread(), threading._DummyThread):
+      return len(text)
+    return self._stream.write(text)
+
+  def flush(self) -> None:
+    self._stream.flush()
+
+  def fileno(self) -> int:
+    return self._stream.fileno()
+
+  def isatty(self) -> bool:
+    return self._stream.isatty()
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
@@ -141,13 +160,16 @@ def _leave(verb: str, error: KeyboardInterrupt) -> NoReturn:
   for child in multiprocessing.active_children():
     child.kill()
   again = "; the same command goes on from what is done"
-  print(
-    f"hra {verb}: stopped{again if verb in RESUMED else ''}", file=sys.stderr
-  )
+  number = signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT
+  _quit(verb, f"stopped{again if verb in RESUMED else ''}", code=128 + number)
+
+
+def _quit(verb: str, message: str, *, code: int) -> NoReturn:
+  """Ends the process now, and its threads with it."""
+  print(f"hra {verb}: {message}", file=sys.stderr)
   sys.stdout.flush()
   sys.stderr.flush()
-  terminated = isinstance(error, _Terminated)
-  os._exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+  os._exit(code)
 
 
 def _fail(verb: str, message: str, *, code: int = 2) -> NoReturn:
