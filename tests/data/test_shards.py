@@ -78,7 +78,11 @@ def _files(folder):
 
 
 def _inodes(folder):
-  return {path.name: path.stat().st_ino for path in folder.iterdir()}
+  """What changes when a file is made again; a number alone may be given again."""
+  return {
+    path.name: (path.stat().st_ino, path.stat().st_mtime_ns)
+    for path in folder.iterdir()
+  }
 
 
 def _kept(decoded, records):
