@@ -22,7 +22,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -88,29 +88,45 @@ def _known(size: int) -> int:
   return size if size < _STREAMED else 0
 
 
+def _chunks(
+  source: Source, position: int, *, layout: str, multiple: int
+) -> Iterator[tuple[bytes, int, int]]:
+  """Name, stated size and start of the content of each chunk.
+
+  Args:
+    layout: of a chunk's header, name and size, for `struct`.
+    multiple: bytes that contents are padded to.
+  """
+  header = struct.calcsize(layout)
+  for _ in range(_MAX_CHUNKS):
+    name, size = source.unpack(layout, position)
+    position += header
+    yield name, size, position
+    position += max(0, -(-size // multiple) * multiple)
+    if position >= source.size:
+      return
+
+
 def _riff(source: Source, start: int) -> str:
   form = source.read(start, 4)
-  order = ">" if form == b"RIFX" else "<"
+  layout = ">4sI" if form == b"RIFX" else "<4sI"
   long_size = 0
-  position = start + 12
-  for _ in range(_MAX_CHUNKS):
-    name, size = source.unpack(f"{order}4sI", position)
-    position += 8
+  for name, size, content in _chunks(
+    source, start + 12, layout=layout, multiple=2
+  ):
     if name == b"ds64":
-      _, long_size = source.unpack("<QQ", position)
+      _, long_size = source.unpack("<QQ", content)
     if name == b"data":
       if form == b"RF64" and size == 0xFFFFFFFF:
-        return _cut_short(source, position, long_size)
-      return _cut_short(source, position, _known(size))
-    position += size + (size & 1)
-    if position >= source.size:
-      break
+        return _cut_short(source, content, long_size)
+      return _cut_short(source, content, _known(size))
   return ""
 
 
 def _w64(source: Source, start: int) -> str:
   position = start + 40
   for _ in range(_MAX_CHUNKS):
+    # Unlike the others', this size counts the header.
     name, size = source.unpack("<4s12xQ", position)
     if name == b"data":
       return _cut_short(source, position + 24, size - 24)
@@ -121,30 +137,22 @@ def _w64(source: Source, start: int) -> str:
 
 
 def _aiff(source: Source, start: int) -> str:
-  position = start + 12
-  for _ in range(_MAX_CHUNKS):
-    name, size = source.unpack(">4sI", position)
-    position += 8
+  for name, size, content in _chunks(
+    source, start + 12, layout=">4sI", multiple=2
+  ):
     if name == b"SSND":
       # Offset and block size stand before the samples.
-      return _cut_short(source, position + 8, _known(size) - 8)
-    position += size + (size & 1)
-    if position >= source.size:
-      break
+      return _cut_short(source, content + 8, _known(size) - 8)
   return ""
 
 
 def _caf(source: Source, start: int) -> str:
-  position = start + 8
-  for _ in range(_MAX_CHUNKS):
-    name, size = source.unpack(">4sq", position)
-    position += 12
+  for name, size, content in _chunks(
+    source, start + 8, layout=">4sq", multiple=1
+  ):
     if name == b"data":
       # An edit count stands before the samples; -1: up to the end.
-      return _cut_short(source, position + 4, size - 4)
-    position += max(0, size)
-    if position >= source.size:
-      break
+      return _cut_short(source, content + 4, size - 4)
   return ""
 
 
