@@ -86,6 +86,16 @@ class Problems:
     )
 
 
+def repeated(where: str, *, what: str, shown: str, first: str) -> InputError:
+  """Says that something at `where` stands at `first` already."""
+  return InputError(
+    where,
+    expected=f"a new {what}",
+    got=f"{shown} again",
+    fix=f"see {first}",
+  )
+
+
 def _place(error: InputError) -> tuple[str, int]:
   file, _, line = error.where.rpartition(":")
   return (file, int(line)) if line.isdecimal() else (error.where, 0)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from hra.config import PrepareConfig
 from hra.data.corpora import segments
-from hra.data.records import Problems, Record
+from hra.data.records import Problems, Record, repeated
 from hra.data.splits import Splits
 from hra.data.text import normalize_transcript
 from hra.data.tokenizer import Tokenizer, least_frames
@@ -84,12 +84,7 @@ def _again(
 ) -> InputError | None:
   if first is record:
     return None
-  return InputError(
-    record.where,
-    expected=f"a new {what}",
-    got=f"{shown} again",
-    fix=f"see {first.where}",
-  )
+  return repeated(record.where, what=what, shown=shown, first=first.where)
 
 
 def counted(

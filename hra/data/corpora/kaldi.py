@@ -28,7 +28,7 @@ from typing import NamedTuple
 from etils import epath
 
 from hra.data.corpora import fields, lines
-from hra.data.records import Problems, Record
+from hra.data.records import Problems, Record, repeated
 from hra.errors import InputError
 from hra.files import is_remote, storage
 
@@ -137,11 +137,8 @@ def _table(
       name = fields.name(match[1], field="id", where=where)
       first = table.setdefault(name, _Entry(where, match[2]))
       if first.where != where:
-        raise InputError(
-          where,
-          expected="a new id",
-          got=f"{fields.shown(name)} again",
-          fix=f"see {first.where}",
+        raise repeated(
+          where, what="id", shown=fields.shown(name), first=first.where
         )
     except InputError as error:
       problems.add(error)

@@ -21,7 +21,7 @@ from etils import epath
 
 from hra.data import splits
 from hra.data.corpora import fields, lines
-from hra.data.records import Problems, Record
+from hra.data.records import Problems, Record, repeated
 from hra.errors import InputError
 from hra.files import is_remote, storage
 
@@ -208,12 +208,7 @@ def _record(
     )
   first = known.setdefault(name, where)
   if first != where:
-    raise InputError(
-      where,
-      expected="a new id",
-      got=f"{fields.shown(name)} again",
-      fix=f"see {first}",
-    )
+    raise repeated(where, what="id", shown=fields.shown(name), first=first)
   if name not in chapter.audio:
     raise InputError(
       where,

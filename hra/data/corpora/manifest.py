@@ -24,7 +24,7 @@ from etils import epath
 from hra.data.corpora import fields as values
 from hra.data.corpora import lines, segments
 from hra.data.corpora.fields import Fields
-from hra.data.records import Problems, Record
+from hra.data.records import Problems, Record, repeated
 from hra.errors import InputError
 from hra.files import is_remote
 
@@ -221,9 +221,4 @@ def _refuse_known(
   first = known.setdefault(key, record.where)
   if first != record.where:
     again = values.shown(key) if what == "id" else segments.shown(record)
-    raise InputError(
-      record.where,
-      expected=f"a new {what}",
-      got=f"{again} again",
-      fix=f"see {first}",
-    )
+    raise repeated(record.where, what=what, shown=again, first=first)

@@ -33,7 +33,7 @@ from hra.data.corpora import fields as values
 from hra.data.corpora import tfds_features
 from hra.data.corpora.fields import Fields
 from hra.data.corpora.tfds_features import Columns
-from hra.data.records import Problems, Record
+from hra.data.records import Problems, Record, repeated
 from hra.errors import InputError, StorageError
 from hra.files import storage, write_aside
 
@@ -100,11 +100,8 @@ def read(
         )
         first = known.setdefault(record.id, where)
         if first != where:
-          raise InputError(
-            where,
-            expected="a new id",
-            got=f"{values.shown(record.id)} again",
-            fix=f"see {first}",
+          raise repeated(
+            where, what="id", shown=values.shown(record.id), first=first
           )
         _save(example[columns.audio], record, columns)
       except StorageError:
