@@ -105,16 +105,51 @@ class BackboneConfig:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class AdapterConfig:
-  """What a task owns and what tasks share (`hra.adapters`)."""
+  """What a task owns and what tasks share (`hra.adapters`).
 
-  family: Literal["hra", "none"] = "hra"
+  A field that the family doesn't use has to stay at its default.
+  """
+
+  family: Literal["hra", "residual", "lora", "bitfit", "full", "none"] = "hra"
+  """`hra`: hierarchical recurrent; `residual`: a bottleneck after each layer;
+  `lora`: low-rank updates of projections; `bitfit`: the layers' biases; `full`:
+  every weight of the backbone, each task its own (a baseline); `none`: the
+  backbone as it is."""
   width: int = 128
-  """Of the recurrent controller (H)."""
+  """Of the recurrent controller (hra), the bottleneck (residual), the update's
+  rank (lora)."""
+  controller: Literal["indrnn", "gru", "none"] = "indrnn"
+  """The recurrence over depth (hra); `none` is a feed-forward controller."""
+  controllers: Literal["shared", "per_layer"] = "shared"
+  """One controller for all layers (hra, the paper), or one for each."""
   head: Literal["linear", "feed_forward"] = "linear"
+  """(hra)"""
   head_width: int = 64
-  """Hidden width of a feed-forward head."""
+  """Hidden width of a feed-forward head (hra)."""
   heads: Literal["personal", "shared", "both"] = "personal"
-  """Who owns heads: each task, all tasks together (control), or both, summed."""
+  """Who owns heads (hra): each task, all tasks together (control), or both,
+  summed."""
+  norm: Literal["frozen", "per_task"] = "frozen"
+  """The layer norm before the bottleneck (residual): without parameters, or with
+  a scale and a bias of the task's own."""
+  alpha: float = 0.0
+  """Updates are multiplied by alpha / rank (lora); 0 is twice the rank."""
+  sites: tuple[str, ...] = ("attention", "first", "second")
+  """Projections that get an update (lora), by the beginning of their path in a
+  layer, such as `attention.query` or `second.down`."""
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class SpaceConfig:
+  """How a task's number becomes its row (`hra.adapters.spaces`)."""
+
+  kind: Literal["table", "embedding"] = "table"
+  """`table`: each task owns its row; `embedding`: it owns a short vector, and a
+  shared generator makes the row of it."""
+  size: int = 16
+  """Numbers in an embedding."""
+  rank: int = 8
+  """Of the generated update, over a row's layers."""
 
 
 @dataclasses.dataclass
@@ -175,6 +210,10 @@ class DataConfig:
   path: str = ""
   """A folder that `hra prepare` made; where synthetic data go, by default `data`
   in the run's folder."""
+  tasks: tuple[str, ...] = ()
+  """Names of the tasks that take part; empty is all of the train split's."""
+  without: tuple[str, ...] = ()
+  """Names of tasks that take no part."""
   train_split: str = "train"
   dev_split: str = "dev"
   test_split: str = "test"
@@ -244,22 +283,41 @@ class TrainConfig:
 
   mode: Literal["adapt", "pretrain"] = "adapt"
   """`adapt`: the backbone is frozen; `pretrain`: the backbone is what trains."""
+  start: Literal["random", "backbone"] = "random"
+  """What pretraining starts from: `backbone` goes on from `backbone_path` (full
+  fine-tuning, when the data are pooled)."""
   steps: int = 400
   """Own steps of each task (of the pool, when pretraining)."""
+  shared_part: float = 0.5
+  """Part of the job's joint steps in which shared parameters train; their
+  schedule ends there and they are frozen. 0 never trains them. What pretrains
+  trains to the end."""
+  task_settings: str = ""
+  """A JSON file {task: {setting: value}} of the rows' learning_rate, schedule,
+  warmup_steps, weight_decay and clip_norm, and of steps and patience, where a
+  task's are not those of `rows` and this group."""
   log_every: int = 20
   """Joint steps between two lines of metrics."""
   eval_every: int = 0
-  """Joint steps between two evaluations of the dev split; 0 is only at the end."""
+  """Own steps between two evaluations of a task on the dev split; 0 is only at
+  the end."""
+  select: Literal["last", "best"] = "last"
+  """What is evaluated and exported. `best`: of each task, the row of its lowest
+  dev WER since the shared parameters were frozen; when pretraining, the
+  checkpoint of the lowest. Training always goes on from the newest."""
+  patience: int = 0
+  """Evaluations in a row without a lower dev WER after which a task stops; 0
+  never stops one. Needs select 'best'."""
+  max_bad_steps: int = 1
+  """Own steps whose loss or gradient is not finite after which a task is
+  quarantined: it trains no more."""
   save_seconds: float = 60.0
   """Wall time between two checkpoints."""
   keep: int = 2
   """Newest checkpoints kept."""
   keep_best: int = 1
-  """Checkpoints of the lowest dev WER kept as well: each evaluation of the dev
-  split while training saves; of equals, the earliest."""
-  select: Literal["last", "best"] = "last"
-  """The checkpoint that is evaluated and exported: the newest, or the one of the
-  lowest dev WER. Training always goes on from the newest."""
+  """When pretraining, checkpoints of the lowest dev WER kept as well: each
+  evaluation of the dev split saves; of equals, the earliest."""
   rows: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
   shared: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
@@ -276,6 +334,9 @@ class EvalConfig:
   """Of every interval, in (0, 1)."""
   seed: int = 0
   """Of the resampling."""
+  guard_words: int = 8
+  """Reference words that a task's dev split needs before it is judged whether
+  its Submodel is better than the backbone."""
 
 
 @dataclasses.dataclass
@@ -294,6 +355,12 @@ class SyntheticConfig:
   severity: float = 0.6
   """How many habits of pronunciation an atypical speaker has, and how strange
   the sound: 0 is typical speech; at 1 about half of the phonemes are wrong."""
+  severity_spread: float = 0.0
+  """Each atypical speaker's own severity lies within this of `severity`, uniform."""
+  combinations: Literal["any", "training", "held_out"] = "any"
+  """Which habits an atypical speaker may have together: each `held_out` speaker has
+  a pair of them that no `training` speaker has, whatever the seeds; every single
+  habit stands in both (`hra.data.synthetic.combinations`)."""
   seed: int = 0
   snr_low: float = 15.0
   """Decibels of every utterance's coloured noise, uniform."""
@@ -316,6 +383,7 @@ class Config:
   )
   backbone: BackboneConfig = dataclasses.field(default_factory=BackboneConfig)
   adapter: AdapterConfig = dataclasses.field(default_factory=AdapterConfig)
+  space: SpaceConfig = dataclasses.field(default_factory=SpaceConfig)
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
   synthetic: SyntheticConfig = dataclasses.field(
     default_factory=SyntheticConfig

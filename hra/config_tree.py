@@ -18,6 +18,7 @@ from hra.config import (
   EvalConfig,
   FrontendConfig,
   OptimizerConfig,
+  SpaceConfig,
   SpecAugmentConfig,
   SyntheticConfig,
   TrainConfig,
@@ -66,7 +67,7 @@ def override(config: Any, assignment: str, *, path: str = "config") -> None:
   """Sets one field of the tree in place, from `a.b=value`.
 
   The text becomes what the field is: `true`, `false`, `1` or `0` for a bool, a
-  number, a string as it stands, or numbers with commas between for a tuple.
+  number, a string as it stands, or values with commas between for a tuple.
 
   Raises:
     ConfigError: an unknown field (naming the nearest), a group instead of a
@@ -129,7 +130,8 @@ _Rule = tuple[str, bool, str]
 
 _AT_LEAST: dict[type, dict[str, float]] = {
   BackboneConfig: {"width": 4, "layers": 1, "heads": 1, "kernel": 1},
-  AdapterConfig: {"width": 1, "head_width": 1},
+  AdapterConfig: {"width": 1, "head_width": 1, "alpha": 0},
+  SpaceConfig: {"size": 1, "rank": 1},
   OptimizerConfig: {"learning_rate": 0, "warmup_steps": 0, "clip_norm": 0},
   DataConfig: {
     "tasks_per_batch": 1,
@@ -147,11 +149,13 @@ _AT_LEAST: dict[type, dict[str, float]] = {
     "steps": 0,
     "log_every": 1,
     "eval_every": 0,
+    "patience": 0,
+    "max_bad_steps": 1,
     "save_seconds": 0,
     "keep": 1,
     "keep_best": 0,
   },
-  EvalConfig: {"bootstrap": 100, "seed": 0},
+  EvalConfig: {"bootstrap": 100, "seed": 0, "guard_words": 1},
   SyntheticConfig: {
     "speakers": 1,
     "train_utterances": 1,
@@ -159,6 +163,7 @@ _AT_LEAST: dict[type, dict[str, float]] = {
     "test_utterances": 1,
     "unseen_speakers": 1,
     "severity": 0,
+    "severity_spread": 0,
     "seed": 0,
   },
   FrontendConfig: {
@@ -210,21 +215,53 @@ def _data(config: DataConfig) -> Iterator[_Rule]:
   yield "balance", not (pooled and config.balance), f"0 {instead}"
 
 
+_SEVERITIES = {"training": (0.0, 1.0), "held_out": (0.35, 1.0)}
+"""Of pools of combinations of habits."""
+
+
 def _synthetic(config: SyntheticConfig) -> Iterator[_Rule]:
   yield (
     "snr_low",
     config.snr_low <= config.snr_high,
     f"at most snr_high ({config.snr_high:g})",
   )
+  yield (
+    "severity_spread",
+    config.severity_spread <= config.severity,
+    f"at most severity ({config.severity:g})",
+  )
+  # A held-out speaker needs two habits; with more than seven, some sets of
+  # habits have no combination that a training speaker may have.
+  lowest, highest = _SEVERITIES.get(config.combinations, (0.0, math.inf))
+  yield (
+    "severity",
+    lowest <= config.severity - config.severity_spread
+    and config.severity + config.severity_spread <= highest,
+    f"what keeps every speaker's between {lowest:g} and {highest:g} with "
+    f"combinations {config.combinations!r} and severity_spread "
+    f"{config.severity_spread:g}",
+  )
 
 
 def _train(config: TrainConfig) -> Iterator[_Rule]:
-  for field in ("eval_every", "keep_best"):
-    yield (
-      field,
-      config.select == "last" or getattr(config, field) > 0,
-      f"at least 1 with select {config.select!r}",
-    )
+  yield "shared_part", 0 <= config.shared_part <= 1, "a part between 0 and 1"
+  yield (
+    "select",
+    config.select == "best" or not config.patience,
+    f"'best' with patience {config.patience}",
+  )
+  yield (
+    "start",
+    config.mode == "pretrain" or config.start == "random",
+    "'random' where the backbone is frozen (train.mode 'adapt')",
+  )
+  if config.mode == "pretrain":
+    for field in ("eval_every", "keep_best"):
+      yield (
+        field,
+        config.select == "last" or getattr(config, field) > 0,
+        f"at least 1 with select {config.select!r} when pretraining",
+      )
 
 
 def _evaluate(config: EvalConfig) -> Iterator[_Rule]:

@@ -6,18 +6,39 @@ of a task and over K tasks.
 """
 
 import dataclasses
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from hra.adapters.interface import Adapter, Tree, layer_slices, with_layer
+from hra.adapters.interface import (
+  Adapter,
+  Tree,
+  layer_slices,
+  switch,
+  with_layer,
+)
 from hra.backbone.conformer import Conformer
 from hra.config import FrontendConfig
 from hra.decoders import ctc
 from hra.features.frontend import Mel, log_mel
 
+
+def _all_but_casts(primitive: Any, *_: Any, **__: Any) -> bool:
+  """Keeps for the backward pass all that is worth it.
+
+  Cast or broadcast, a layer's weights would be kept layer after layer: a copy of
+  the whole backbone. As they are, they are kept nowhere.
+  """
+  return primitive.name not in _CASTS
+
+
+_CASTS = frozenset(
+  {"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "slice"}
+)
 _REMAT_POLICIES = {
+  "none": _all_but_casts,
   "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
   "full": jax.checkpoint_policies.nothing_saveable,
 }
@@ -58,6 +79,11 @@ class Model:
       active: a boolean that switches the adapter off, so that one batch may mix
         adapted utterances and the bare backbone; None is always on.
     """
+    backbone = jax.tree.map(
+      functools.partial(switch, active),
+      self.adapter.merge(row, backbone),
+      backbone,
+    )
     hidden_TD, length, context = backbone.embed(mel_TF, length)
     shared_whole, shared_layers = layer_slices(shared)
     row_whole, row_layers = layer_slices(row)
@@ -74,19 +100,17 @@ class Model:
         adapted = self.adapter.tap(
           shared_l, row_l, index, site, inputs, outputs
         )
-        return _switch(active, adapted, outputs)
+        return switch(active, adapted, outputs)
 
       hidden_TD = layer(hidden_TD, context, tap=tap)
       carry, adapted_TD = self.adapter.after_layer(
         shared_l, row_l, index, carry, hidden_TD
       )
-      return (_switch(active, adapted_TD, hidden_TD), carry), None
+      return (switch(active, adapted_TD, hidden_TD), carry), None
 
-    remat = backbone.config.remat
-    if remat != "none":
-      body = jax.checkpoint(
-        body, policy=_REMAT_POLICIES[remat], prevent_cse=False
-      )
+    body = jax.checkpoint(
+      body, policy=_REMAT_POLICIES[backbone.config.remat], prevent_cse=False
+    )
     start = (hidden_TD, self.adapter.init_carry(hidden_TD))
     indices_L = jnp.arange(backbone.config.layers)
     scanned = (backbone.layers, indices_L, shared_layers, row_layers)
@@ -120,9 +144,3 @@ class Model:
     mel_TF, length = self.features(wave_S, samples)
     output = self.encode(backbone, shared, row, mel_TF, length, active=active)
     return ctc.best_path(output.logits_TV, output.length)
-
-
-def _switch(
-  active: jax.Array | None, adapted: jax.Array, plain: jax.Array
-) -> jax.Array:
-  return adapted if active is None else jnp.where(active, adapted, plain)

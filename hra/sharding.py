@@ -25,6 +25,8 @@ AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")
 
 RULES: tuple[tuple[str, PartitionSpec], ...] = (
+  # First: a row of full fine-tuning holds paths of the backbone.
+  (r"^(rows|progress/)", P()),
   (
     r"backbone/layers/.*(query|key|value|relative|up|gate)/kernel$",
     P(None, "fsdp", "tensor"),
@@ -38,7 +40,6 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
   (r"backbone/layers/", P()),
   (r"backbone/(subsampling|head)/", P()),
   (r"^shared", P()),
-  (r"^rows", P()),
   (r"^(step|skipped_N)$", P()),
 )
 
@@ -80,6 +81,18 @@ def path_of(keys: tuple[Any, ...]) -> str:
   if parts and parts[-1] == "value":
     parts.pop()
   return "/".join(parts)
+
+
+def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+  """The inverse of `named_leaves` for trees of dicts."""
+  tree: dict[str, Any] = {}
+  for path, leaf in leaves.items():
+    *parents, name = path.split("/")
+    node = tree
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[name] = leaf
+  return tree
 
 
 def spec_of(path: str) -> PartitionSpec:

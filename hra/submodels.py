@@ -9,7 +9,7 @@ import dataclasses
 import json
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -24,7 +24,10 @@ from hra.config import AdapterConfig
 from hra.errors import InputError
 from hra.files import write_aside
 from hra.keys import stable_hash
-from hra.sharding import named_leaves
+from hra.sharding import named_leaves, nested
+
+Verdict = Literal["better", "not better", "unjudged"]
+"""Of a Submodel beside the bare backbone, on the task's dev split."""
 
 _FORMAT = 1
 _LONGEST_STEM = 180
@@ -43,6 +46,11 @@ class Submodel:
   shared_fingerprint: str
   summary: Mapping[str, Any]
   """How it was trained, and its dev WER with and without."""
+
+  @property
+  def worse_than_backbone(self) -> bool:
+    """Whether it was judged on dev and is no better than the bare backbone."""
+    return self.summary.get("verdict") == "not better"
 
 
 class Store(Mapping[str, Submodel]):
@@ -87,10 +95,15 @@ def file_name(task: str) -> str:
   return f"{stem}.safetensors"
 
 
+def shared_fingerprint(shared: Tree) -> str:
+  """What tells shared parameters from others: the hash in their file's name."""
+  return hash_tensors(_flat(shared))
+
+
 def save_shared(folder: epath.Path, shared: Tree) -> str:
   """Writes shared-HASH.safetensors and returns the hash; `{}` writes nothing."""
   tensors = _flat(shared)
-  fingerprint = hash_tensors(tensors)
+  fingerprint = shared_fingerprint(shared)
   path = folder / f"shared-{fingerprint}.safetensors"
   if tensors and not path.exists():
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +149,7 @@ def load(
     adapter=config_tree.from_dict(
       AdapterConfig, metadata["adapter"], path=f"{path}: adapter"
     ),
-    row=_nested(read_tensors(path)),
+    row=nested(read_tensors(path)),
     shared=cache[fingerprint],
     backbone_fingerprint=metadata["backbone"],
     shared_fingerprint=fingerprint,
@@ -160,7 +173,7 @@ def _load_shared(folder: epath.Path, fingerprint: str) -> Tree:
     raise InputError(
       path, expected=f"content of hash {fingerprint}", got=hash_tensors(tensors)
     )
-  return _nested(tensors)
+  return nested(tensors)
 
 
 def _read_metadata(path: epath.Path) -> dict[str, Any]:
@@ -188,14 +201,3 @@ def _flat(tree: Tree) -> dict[str, np.ndarray]:
     name: np.ascontiguousarray(jax.device_get(leaf))
     for name, leaf in named_leaves(tree)
   }
-
-
-def _nested(tensors: Mapping[str, np.ndarray]) -> Tree:
-  tree: dict[str, Any] = {}
-  for path, tensor in tensors.items():
-    *parents, name = path.split("/")
-    node = tree
-    for parent in parents:
-      node = node.setdefault(parent, {})
-    node[name] = tensor
-  return tree

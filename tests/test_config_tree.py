@@ -90,9 +90,9 @@ def test_absent_fields_have_their_defaults():
     ({"adapter": [1]}, r"c\.adapter: expected the fields of AdapterConfig"),
     (
       {"adapter": {"family": "hrs"}},
-      r"expected one of 'hra', 'none', got 'hrs'; did you mean 'hra'\?",
+      r"expected one of 'hra', .*, got 'hrs'; did you mean 'hra'\?",
     ),
-    ({"adapter": {"family": 1}}, r"family: expected one of 'hra', 'none'"),
+    ({"adapter": {"family": 1}}, r"family: expected one of 'hra', "),
     (
       {"data": {"bucket_seconds": 1.0}},
       r"bucket_seconds: expected a tuple of float, got 1.0",

@@ -1,4 +1,4 @@
-"""The layer scan against a Python loop; the switch; slices; costs."""
+"""The layer scan: its slices, sites and switch; costs."""
 
 import dataclasses
 import functools
@@ -8,74 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from adapted import (
+  LENGTH,
+  NONE,
+  at_layer,
+  flops,
+  logits,
+  mel,
+  trees,
+  unrolled,
+)
 
 from hra.adapters.interface import Frozen
-from hra.backbone import store
+from hra.backbone import conformer, store
 from hra.config import AdapterConfig
 from hra.model import Model
 from hra.sharding import named_leaves
 
-FRAMES, LENGTH = 24, 21
 BOTH = AdapterConfig(width=8, heads="both")
-NONE = AdapterConfig(family="none")
 LABELS_U = np.array([3, 1, 1, 0], np.int32)
-
-
-def _mel(frames=FRAMES, seed=0, dtype=np.float32):
-  rng = np.random.default_rng(seed)
-  return rng.standard_normal((frames, 16)).astype(dtype)
-
-
-def _random(shapes, *, seed, scale=0.3):
-  rng = np.random.default_rng(seed)
-  return jax.tree.map(
-    lambda leaf: (scale * rng.standard_normal(leaf.shape)).astype(leaf.dtype),
-    shapes,
-  )
-
-
-def _trees(adapter, seed=1):
-  """Shared parameters and a row, every number random."""
-  key = jax.random.key(0)
-  shared = _random(jax.eval_shape(adapter.init_shared, key), seed=seed)
-  return shared, _random(jax.eval_shape(adapter.init_task, key), seed=seed + 1)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _logits(model, backbone, shared, row, mel_TF, length, active=None):
-  return model.encode(
-    backbone, shared, row, mel_TF, length, active=active
-  ).logits_TV
-
-
-def _unrolled(model, backbone, shared_of, row_of, mel_TF, length):
-  """What the scan must equal: layer after layer, each with its own slices."""
-  adapter = model.adapter
-  hidden_TD, _, context = backbone.embed(mel_TF, length)
-  carry = adapter.init_carry(hidden_TD)
-  for l in range(backbone.config.layers):
-    layer = jax.tree.map(lambda leaf, l=l: leaf[l], backbone.layers)
-    parts = shared_of(l), row_of(l), jnp.array(l)
-    hidden_TD = layer(
-      hidden_TD, context, tap=functools.partial(adapter.tap, *parts)
-    )
-    carry, hidden_TD = adapter.after_layer(*parts, carry, hidden_TD)
-  return backbone.logits(hidden_TD)
-
-
-def test_scan_equals_the_loop_over_layers(float64):
-  model = tiny.model(BOTH, dtype="float64")
-  backbone = tiny.backbone(dtype="float64", param_dtype="float64")
-  shared, row = _trees(model.adapter)
-  mel_TF = _mel(dtype=np.float64)
-  scanned = _logits(model, backbone, shared, row, mel_TF, LENGTH)
-  unrolled = jax.jit(
-    lambda backbone: _unrolled(
-      model, backbone, lambda l: shared, lambda l: row, mel_TF, LENGTH
-    )
-  )(backbone)
-  assert scanned.dtype == jnp.float64
-  np.testing.assert_allclose(scanned, unrolled, rtol=1e-11, atol=1e-11)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,25 +65,19 @@ class Layered(Frozen):
 def test_each_layer_receives_its_own_slice():
   model = Model(adapter=Layered(), frontend=tiny.FRONTEND)
   backbone = tiny.backbone()
-  shared, row = _trees(model.adapter)
+  shared, row = trees(model.adapter)
 
-  def of(tree):
-    return lambda l: {
-      "whole": tree["whole"],
-      "layers": jax.tree.map(lambda leaf: leaf[l], tree["layers"]),
-    }
-
-  scanned = _logits(model, backbone, shared, row, _mel(), LENGTH)
-  unrolled = jax.jit(
-    lambda backbone: _unrolled(
-      model, backbone, of(shared), of(row), _mel(), LENGTH
+  scanned = logits(model, backbone, shared, row, mel(), LENGTH)
+  looped = jax.jit(
+    lambda backbone: unrolled(
+      model, backbone, at_layer(shared), at_layer(row), mel(), LENGTH
     )
   )(backbone)
-  scale = np.abs(unrolled).max()
-  np.testing.assert_allclose(scanned, unrolled, atol=1e-5 * scale)
+  scale = np.abs(looped).max()
+  np.testing.assert_allclose(scanned, looped, atol=1e-5 * scale)
   # The slices differ, and it matters which layer gets which.
   swapped = {**row, "layers": jax.tree.map(lambda x: x[::-1], row["layers"])}
-  other = _logits(model, backbone, shared, swapped, _mel(), LENGTH)
+  other = logits(model, backbone, shared, swapped, mel(), LENGTH)
   assert np.abs(other - scanned).max() > 0.01 * scale
 
 
@@ -148,71 +93,68 @@ class Listening(Frozen):
 
 
 @pytest.mark.parametrize("position", ["rotary", "relative"])
-def test_sites_are_the_paths_of_all_projections(position):
+def test_sites_are_the_paths_of_all_projections_and_norms(position):
   """LoRA and BitFit find by them what they adapt."""
   model = Model(adapter=Listening(), frontend=tiny.FRONTEND)
   config = dataclasses.replace(tiny.BACKBONE, position=position)
   backbone = store.abstract(config, tiny.FRONTEND)
   jax.eval_shape(
-    lambda backbone: model.encode(backbone, {}, {}, _mel(), LENGTH), backbone
+    lambda backbone: model.encode(backbone, {}, {}, mel(), LENGTH), backbone
   )
-  kernels = {
-    path.removeprefix("layers/").removesuffix("/kernel"): leaf.shape[1:]
-    for path, leaf in named_leaves(backbone)
-    if path.startswith("layers/") and path.endswith("/kernel")
+  expected = conformer.projections(config)
+  expected |= dict.fromkeys(conformer.NORMS, (16, 16))
+  heard = {site: (i, o) for site, i, o in model.adapter.sites}
+  assert heard == expected
+  assert len(model.adapter.sites) == len(expected)
+  # All that has a bias, but for the positions' and the filters' none.
+  biased = {
+    path.removeprefix("layers/").removesuffix("/bias").replace("/", ".")
+    for path, _ in named_leaves(backbone)
+    if path.startswith("layers/") and path.endswith("/bias")
   }
-  # Positions and depthwise filters are no projections of the frames.
-  kernels.pop("convolution/depthwise")
-  kernels.pop("attention/relative", None)
-  heard = {
-    site.replace(".", "/"): (inputs, outputs)
-    for site, inputs, outputs in model.adapter.sites
-  }
-  assert heard == kernels
+  assert heard.keys() == biased
 
 
 @pytest.fixture(scope="module")
-def adapted():
+def random_hra():
   """Model, backbone, shared parameters, row: none of them at the identity."""
   model = tiny.model(BOTH)
-  return model, tiny.backbone(), *_trees(model.adapter)
+  return model, tiny.backbone(), *trees(model.adapter)
 
 
-def test_switched_off_is_the_backbone_bit_for_bit(adapted):
-  model, backbone, shared, row = adapted
-  bare = _logits(tiny.model(NONE), backbone, {}, {}, _mel(), LENGTH)
+def test_switched_off_is_the_backbone_bit_for_bit(random_hra):
+  model, backbone, shared, row = random_hra
+  bare = logits(tiny.model(NONE), backbone, {}, {}, mel(), LENGTH)
   off = np.array(False)
-  switched = _logits(model, backbone, shared, row, _mel(), LENGTH, off)
+  switched = logits(model, backbone, shared, row, mel(), LENGTH, off)
   np.testing.assert_array_equal(switched, bare)
   broken = jax.tree.map(lambda leaf: leaf * np.float32(np.nan), row)
-  switched = _logits(model, backbone, shared, broken, _mel(), LENGTH, off)
+  switched = logits(model, backbone, shared, broken, mel(), LENGTH, off)
   np.testing.assert_array_equal(switched, bare)
 
 
-def test_switched_on_is_the_adapter(adapted):
-  model, backbone, shared, row = adapted
-  bare = _logits(tiny.model(NONE), backbone, {}, {}, _mel(), LENGTH)
-  always = _logits(model, backbone, shared, row, _mel(), LENGTH)
-  switched = _logits(
-    model, backbone, shared, row, _mel(), LENGTH, np.array(True)
-  )
+def test_switched_on_is_the_adapter(random_hra):
+  model, backbone, shared, row = random_hra
+  bare = logits(tiny.model(NONE), backbone, {}, {}, mel(), LENGTH)
+  always = logits(model, backbone, shared, row, mel(), LENGTH)
+  switched = logits(model, backbone, shared, row, mel(), LENGTH, np.array(True))
   scale = np.abs(always).max()
   np.testing.assert_allclose(switched, always, atol=1e-5 * scale)
   assert np.abs(always - bare).max() > 0.01 * scale
 
 
-def test_padding_and_batch_make_up_change_only_rounding(adapted):
-  model, backbone, shared, row = adapted
-  alone = _logits(model, backbone, shared, row, _mel(), LENGTH)
+def test_padding_and_batch_make_up_change_only_rounding(random_hra):
+  model, backbone, shared, row = random_hra
+  alone = logits(model, backbone, shared, row, mel(), LENGTH)
   valid = -(-LENGTH // 4)
-  mel_BTF = np.stack([_mel(32, seed) for seed in (3, 4, 5)])
-  mel_BTF[1, :LENGTH] = _mel()[:LENGTH]
+  mel_BTF = np.stack([mel(32, seed) for seed in (3, 4, 5)])
+  mel_BTF[1, :LENGTH] = mel()[:LENGTH]
   mel_BTF[1, LENGTH:] = 1e4
-  rows = [_trees(model.adapter, seed)[1] for seed in (7, 8, 9)]
+  rows = [trees(model.adapter, seed=seed)[1] for seed in (7, 8, 9)]
   rows[1] = row
   rows_B = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
   batched = jax.jit(
-    jax.vmap(functools.partial(_logits, model), in_axes=(None, None, 0, 0, 0))
+    jax.vmap(functools.partial(logits, model), in_axes=(None, None, 0, 0, 0))
   )(backbone, shared, rows_B, mel_BTF, np.array([32, LENGTH, 5]))
   np.testing.assert_allclose(
     batched[1, :valid], alone[:valid], atol=1e-5 * np.abs(alone).max()
@@ -221,7 +163,7 @@ def test_padding_and_batch_make_up_change_only_rounding(adapted):
 
 def _loss(model, backbone, shared, row):
   return model.loss(
-    backbone, shared, row, _mel(), jnp.array(LENGTH), LABELS_U, jnp.array(3)
+    backbone, shared, row, mel(), jnp.array(LENGTH), LABELS_U, jnp.array(3)
   ).total
 
 
@@ -234,7 +176,7 @@ def gradient():
     model, backbone = tiny.model(BOTH), tiny.backbone(remat=remat)
     return jax.jit(
       jax.grad(functools.partial(_loss, model, backbone), argnums=(0, 1))
-    )(*_trees(model.adapter))
+    )(*trees(model.adapter))
 
   return of
 
@@ -248,18 +190,13 @@ def test_rematerialisation_changes_no_gradient(gradient, remat):
     np.testing.assert_allclose(ours, plain, atol=1e-5 * np.abs(plain).max())
 
 
-def _flops(function, *arguments):
-  """By XLA's own analysis, which counts a scanned body once."""
-  return jax.jit(function).lower(*arguments).cost_analysis()["flops"]
-
-
 def _layer_flops(model, backbone, shared, row):
   """One layer with its adapter, as the scan's body runs it."""
   layer = jax.eval_shape(
     lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), backbone.layers
   )
   hidden_TD, _, context = jax.eval_shape(
-    lambda backbone: backbone.embed(_mel(), LENGTH), backbone
+    lambda backbone: backbone.embed(mel(), LENGTH), backbone
   )
 
   def body(layer, context, shared, row, carry, hidden_TD):
@@ -267,13 +204,13 @@ def _layer_flops(model, backbone, shared, row):
     return model.adapter.after_layer(shared, row, 0, carry, hidden_TD)
 
   carry = jax.eval_shape(model.adapter.init_carry, hidden_TD)
-  return _flops(body, layer, context, shared, row, carry, hidden_TD)
+  return flops(body, layer, context, shared, row, carry, hidden_TD)
 
 
 def _model_flops(model, backbone, shared, row):
   """The whole forward: the body, counted once, times the trip count."""
-  once = _flops(
-    lambda *trees: model.encode(*trees, _mel(), LENGTH), backbone, shared, row
+  once = flops(
+    lambda *trees: model.encode(*trees, mel(), LENGTH), backbone, shared, row
   )
   more = backbone.config.layers - 1
   return once + more * _layer_flops(model, backbone, shared, row)
@@ -283,28 +220,28 @@ def _deep(layers):
   model = tiny.model(BOTH)
   config = dataclasses.replace(tiny.BACKBONE, layers=layers)
   backbone = store.abstract(config, tiny.FRONTEND)
-  return model, backbone, *_trees(model.adapter)
+  return model, backbone, *trees(model.adapter)
 
 
 def test_flops_grow_linearly_with_layers():
   two, four, eight = (_model_flops(*_deep(layers)) for layers in (2, 4, 8))
   assert (eight - four) / (four - two) == pytest.approx(2, rel=0.01)
   model, backbone, shared, row = _deep(2)
-  unrolled = _flops(
-    lambda backbone, shared, row: _unrolled(
-      model, backbone, lambda l: shared, lambda l: row, _mel(), LENGTH
+  looped = flops(
+    lambda backbone, shared, row: unrolled(
+      model, backbone, lambda l: shared, lambda l: row, mel(), LENGTH
     ),
     backbone,
     shared,
     row,
   )
-  assert two == pytest.approx(unrolled, rel=0.01)
+  assert two == pytest.approx(looped, rel=0.01)
 
 
 def test_rematerialisation_runs_the_forward_twice():
   model, backbone, shared, row = _deep(2)
   plain, dots, full = (
-    _flops(
+    flops(
       jax.grad(functools.partial(_loss, model), argnums=(1, 2)),
       _with_remat(backbone, remat),
       shared,
@@ -325,7 +262,7 @@ def test_gradient_of_rows_does_no_work_for_frozen_weights():
   """Forward and back to the activations: 2; and to the weights: 3."""
   model, backbone, shared, row = _deep(2)
   loss = functools.partial(_loss, model)
-  forward = _flops(loss, backbone, shared, row)
-  adapter = _flops(jax.grad(loss, argnums=(1, 2)), backbone, shared, row)
-  everything = _flops(jax.grad(loss), backbone, shared, row)
+  forward = flops(loss, backbone, shared, row)
+  adapter = flops(jax.grad(loss, argnums=(1, 2)), backbone, shared, row)
+  everything = flops(jax.grad(loss), backbone, shared, row)
   assert adapter < 2.3 * forward < 2.6 * forward < everything

@@ -16,10 +16,10 @@ from hra.train import state
 
 
 def _trees():
-  model = tiny.model(AdapterConfig(width=8, heads="both"))
+  space = tiny.space(AdapterConfig(width=8, heads="both"), tiny.EMBEDDING)
   fresh = jax.eval_shape(
     lambda key: state.init(
-      model.adapter, tiny.optimizers(), tiny.NAMES, key=key
+      space, tiny.optimizers(), tiny.NAMES, key=key, keep_best=True
     ),
     jax.random.key(0),
   )
@@ -58,6 +58,21 @@ def test_an_optimizer_moment_lies_where_its_parameter_does():
   parameter = "shared/backbone/layers/attention/query/kernel"
   moment = f"shared_optimizer/1/0/mu/{parameter.removeprefix('shared/')}"
   assert sharding.spec_of(moment) == sharding.spec_of(parameter) != P()
+
+
+@pytest.mark.parametrize(
+  "holder",
+  ["rows", "rows_optimizer/1/0/mu", "rows_optimizer/1/0/nu", "progress/best"],
+)
+def test_a_row_of_full_fine_tuning_is_a_row(holder):
+  """Its leaves are [N, ...], though their paths are the backbone's."""
+  for path, _ in sharding.named_leaves(abstract(tiny.BACKBONE, tiny.FRONTEND)):
+    assert sharding.spec_of(f"{holder}/backbone/{path}") == P()
+
+
+def test_nested_is_the_inverse_of_named_leaves():
+  tree = {"a": {"b": 1, "c.d": {"e": 2}}, "f": 3}
+  assert sharding.nested(dict(sharding.named_leaves(tree))) == tree
 
 
 def test_a_parameter_without_a_rule_is_an_error():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hra import submodels
 from hra.adapters import families
+from hra.adapters.interface import check_trees
 from hra.config import AdapterConfig
 from hra.errors import InputError
 from hra.submodels import Store, Submodel
@@ -48,7 +49,7 @@ def _random(shapes, seed):
 
 def _submodel(folder, task, *, adapter=tiny.ADAPTER, seed=1, shared_seed=0):
   """A Submodel with random numbers, its shared parameters in the folder."""
-  built = families.build(adapter, tiny.BACKBONE)
+  built = families.build(adapter, tiny.BACKBONE, mels=tiny.FRONTEND.num_mels)
   key = jax.random.key(0)
   shared = _random(jax.eval_shape(built.init_shared, key), shared_seed)
   return Submodel(
@@ -77,6 +78,11 @@ def _assert_equal(first, second):
     AdapterConfig(width=8),
     AdapterConfig(width=8, head="feed_forward", head_width=4, heads="both"),
     AdapterConfig(width=8, heads="shared"),
+    AdapterConfig(width=8, controller="gru", controllers="per_layer"),
+    AdapterConfig(family="residual", width=4, norm="per_task"),
+    AdapterConfig(family="lora", width=2, sites=("convolution",), alpha=1.0),
+    AdapterConfig(family="bitfit"),
+    AdapterConfig(family="full"),
     AdapterConfig(family="none"),
   ],
 )
@@ -85,6 +91,12 @@ def test_what_was_saved_comes_back_bit_for_bit(tmp_path, adapter):
   path = submodels.save(tmp_path, submodel)
   _assert_equal(submodels.load(path), submodel)
   _assert_equal(Store(tmp_path)["anna"], submodel)
+  check_trees(
+    families.build(adapter, tiny.BACKBONE, mels=tiny.FRONTEND.num_mels),
+    submodels.load(path).row,
+    submodels.load(path).shared,
+    where="anna",
+  )
 
 
 def test_store_is_a_mapping_of_every_name(tmp_path):
@@ -126,6 +138,21 @@ def test_file_names_are_distinct_and_safe(first, second):
     assert name.isprintable()
     assert not set(name) & set('/\\:*?"<>|')
     assert not name.startswith((".", "shared-"))
+
+
+@pytest.mark.parametrize(
+  ("summary", "worse"),
+  [
+    ({"verdict": "not better"}, True),
+    ({"verdict": "better"}, False),
+    ({"verdict": "unjudged"}, False),
+    (SUMMARY, False),
+  ],
+)
+def test_verdict_comes_back(tmp_path, summary, worse):
+  judged = dataclasses.replace(_submodel(tmp_path, "anna"), summary=summary)
+  submodels.save(tmp_path, judged)
+  assert Store(tmp_path)["anna"].worse_than_backbone == worse
 
 
 def test_long_names_differ_by_their_end():

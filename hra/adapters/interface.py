@@ -6,9 +6,17 @@ either, carry a leading axis L, and `after_layer` and `tap` receive that layer's
 slice of them; all other leaves reach every layer whole.
 """
 
+import dataclasses
+import functools
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hra.backbone.conformer import Conformer
+from hra.errors import InputError
+from hra.sharding import named_leaves
 
 Tree = Any
 """A pytree of arrays."""
@@ -17,12 +25,23 @@ Tree = Any
 class Adapter(Protocol):
   """One family of Submodels. With a fresh row, adapted equals backbone."""
 
+  def __hash__(self) -> int:
+    """Adapters are static arguments of compiled functions."""
+    ...
+
   def init_shared(self, key: jax.Array) -> Tree:
     """What all tasks share, trained together; `{}` where nothing is."""
     ...
 
   def init_task(self, key: jax.Array) -> Tree:
     """A fresh row: the identity, whatever the shared parameters are."""
+    ...
+
+  def merge(self, row: Tree, backbone: Conformer) -> Conformer:
+    """The backbone that an utterance runs on; called once, before its layers.
+
+    A family that leaves the weights alone returns `backbone` itself.
+    """
     ...
 
   def init_carry(self, hidden_TD: jax.Array) -> Tree:
@@ -49,7 +68,10 @@ class Adapter(Protocol):
     inputs: jax.Array,
     outputs: jax.Array,
   ) -> jax.Array:
-    """The output of `site` inside a layer -> the output to go on with."""
+    """The output of `site` inside a layer -> the output to go on with.
+
+    A family that leaves a site alone returns `outputs` itself.
+    """
     ...
 
 
@@ -64,6 +86,63 @@ def with_layer(whole: Tree, layer_part: Tree) -> Tree:
   return {**whole, "layers": layer_part} if layer_part else whole
 
 
+def switch(
+  active: jax.Array | None, adapted: jax.Array, plain: jax.Array
+) -> jax.Array:
+  """`adapted` where active (None: always), else `plain`, whatever the other is."""
+  if active is None or adapted is plain:
+    return adapted
+  return jnp.where(active, adapted, plain)
+
+
+def check_trees(
+  adapter: Adapter, row: Tree, shared: Tree, *, where: str
+) -> None:
+  """Whether a row and shared parameters are those of an adapter.
+
+  Args:
+    where: whose they are, for the message.
+
+  Raises:
+    InputError: a leaf that is missing, superfluous, of another shape, or no
+      number of the right kind.
+  """
+  shapes = _shapes(adapter)
+  for name, ours, theirs in zip(
+    ("row", "shared"), shapes, (row, shared), strict=True
+  ):
+    expected = {path: _described(leaf) for path, leaf in named_leaves(ours)}
+    got = {path: _described(leaf) for path, leaf in named_leaves(theirs)}
+    for path in sorted(expected.keys() | got.keys()):
+      if expected.get(path) != got.get(path):
+        raise InputError(
+          f"{where}: {name}/{path}",
+          expected=expected.get(path, "nothing"),
+          got=got.get(path, "nothing"),
+          fix="it was made for an adapter or a backbone of other sizes",
+        )
+
+
+@functools.cache
+def _shapes(adapter: Adapter) -> tuple[Tree, Tree]:
+  key = jax.random.key(0)
+  return (
+    jax.eval_shape(adapter.init_task, key),
+    jax.eval_shape(adapter.init_shared, key),
+  )
+
+
+_KINDS = {"floats": jnp.floating, "booleans": jnp.bool_}
+
+
+def _described(leaf: Any) -> str:
+  """Kind of number and shape; how many bits a number has is left open."""
+  leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+  kinds = (name for name, k in _KINDS.items() if jnp.issubdtype(leaf.dtype, k))
+  return f"{next(kinds, str(leaf.dtype))} of shape {tuple(leaf.shape)}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Frozen:
   """No adapter: the backbone as it is. The control, and pretraining's family."""
 
@@ -74,6 +153,10 @@ class Frozen:
   def init_task(self, key: jax.Array) -> Tree:
     del key
     return {}
+
+  def merge(self, row: Tree, backbone: Conformer) -> Conformer:
+    del row
+    return backbone
 
   def init_carry(self, hidden_TD: jax.Array) -> Tree:
     del hidden_TD

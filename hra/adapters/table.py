@@ -4,21 +4,27 @@ The one-hot lookup of the Submodels paper (Biadsy et al. 2022, section 3.1) as a
 gather: its cost follows the batch, not the table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hra.adapters.interface import Adapter, Tree
+from hra.adapters.interface import Tree
 from hra.keys import fold_words, hash_words
 
 
-def init_rows(adapter: Adapter, names: Sequence[str], key: jax.Array) -> Tree:
-  """Fresh rows [N, ...]; each is a function of the key and the task's name."""
+def init_rows(
+  init_task: Callable[[jax.Array], Tree], names: Sequence[str], key: jax.Array
+) -> Tree:
+  """Fresh rows [N, ...]; each is a function of the key and the task's name.
+
+  Args:
+    init_task: a key -> what one fresh task owns.
+  """
   words_N2 = np.stack([hash_words(name) for name in names])
   keys_N = jax.vmap(lambda words: fold_words(key, words))(words_N2)
-  return jax.vmap(adapter.init_task)(keys_N)
+  return jax.vmap(init_task)(keys_N)
 
 
 def gather(table: Tree, task_K: jax.Array) -> Tree:

@@ -18,7 +18,10 @@ from hra.nn.types import Types
 
 
 class ConformerLayer(nnx.Module):
-  """Half feed-forward, attention, convolution, half feed-forward, norm."""
+  """Half feed-forward, attention, convolution, half feed-forward, norm.
+
+  Its tap hears of every projection and of every norm (`projections`, `NORMS`).
+  """
 
   def __init__(self, config: BackboneConfig, *, rngs: nnx.Rngs):
     types = _types(config)
@@ -55,19 +58,48 @@ class ConformerLayer(nnx.Module):
   def __call__(
     self, hidden_TD: jax.Array, context: Context, *, tap: Tap = no_tap
   ) -> jax.Array:
+    def norm(name: str, hidden_TD: jax.Array) -> jax.Array:
+      return tap(name, hidden_TD, getattr(self, name)(hidden_TD))
+
     hidden_TD += 0.5 * self.first(
-      self.first_norm(hidden_TD), site="first", tap=tap
+      norm("first_norm", hidden_TD), site="first", tap=tap
     )
     hidden_TD += self.attention(
-      self.attention_norm(hidden_TD), context, tap=tap
+      norm("attention_norm", hidden_TD), context, tap=tap
     )
     hidden_TD += self.convolution(
-      self.convolution_norm(hidden_TD), context.valid_T, tap=tap
+      norm("convolution_norm", hidden_TD), context.valid_T, tap=tap
     )
     hidden_TD += 0.5 * self.second(
-      self.second_norm(hidden_TD), site="second", tap=tap
+      norm("second_norm", hidden_TD), site="second", tap=tap
     )
-    return self.output_norm(hidden_TD)
+    return norm("output_norm", hidden_TD)
+
+
+NORMS = (
+  "first_norm",
+  "attention_norm",
+  "convolution_norm",
+  "convolution.norm",
+  "second_norm",
+  "output_norm",
+)
+"""Sites of a layer's norms; each is as wide as the layer."""
+
+
+def projections(config: BackboneConfig) -> dict[str, tuple[int, int]]:
+  """Sites of a layer's projections -> (inputs, outputs) of each."""
+  width, inner = config.width, config.feed_forward
+  sizes = {
+    f"attention.{name}": (width, width)
+    for name in ("query", "key", "value", "output")
+  }
+  for name in ("first", "second"):
+    sizes |= {f"{name}.up": (width, inner), f"{name}.down": (inner, width)}
+  return sizes | {
+    "convolution.gate": (width, 2 * width),
+    "convolution.output": (width, width),
+  }
 
 
 class Conformer(nnx.Module):

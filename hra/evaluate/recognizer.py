@@ -1,11 +1,13 @@
 """The Python face: a backbone that featurises, scores and transcribes.
 
-One call may mix speakers, adapter families and the bare backbone; each waveform
-is answered with its own Submodel or with none.
+One call may mix speakers, adapter families, sets of shared parameters and the bare
+backbone; each waveform is answered with its own Submodel or with none, all of them
+by one compiled program. Only who was fine-tuned in full is answered apart.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +15,11 @@ import numpy as np
 from etils import epath
 
 from hra.adapters import families
-from hra.adapters.interface import Frozen, Tree
+from hra.adapters.composite import Composite
+from hra.adapters.interface import Adapter, Frozen, Tree, check_trees
 from hra.backbone import store
-from hra.config import BackboneConfig
+from hra.backbone.conformer import Conformer
+from hra.config import AdapterConfig, BackboneConfig
 from hra.decoders import ctc
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
@@ -67,19 +71,22 @@ class Recognizer:
     """mel_BTF, valid frames -> CTC logits [B, T, V], valid frames [B].
 
     Args:
-      submodels: one for each row, None being the bare backbone.
+      submodels: one for each row, None being the bare backbone. All of them are
+        used, also those that are no better than it.
 
     Raises:
-      InputError: when a Submodel was made for another backbone.
+      InputError: when a Submodel was made for another backbone or holds other
+        parameters than its adapter.
     """
     outputs: list[tuple[jax.Array, jax.Array]] = [
       (jnp.zeros(()), jnp.zeros(()))
     ] * len(features)
-    for group in self._groups(submodels, len(features)):
+    chosen = [None] * len(features) if submodels is None else submodels
+    for group in self._groups(chosen, len(features)):
       index = np.asarray(group.members)
       logits_BTV, lengths_B = _logits(
         group.model,
-        self.stored.module,
+        group.backbone,
         group.shared,
         group.rows,
         group.active,
@@ -95,23 +102,28 @@ class Recognizer:
     self,
     waves: Sequence[np.ndarray],
     submodels: Sequence[Submodel | None] | None = None,
+    *,
+    guard: bool = True,
   ) -> list[str]:
     """Waveforms, 16 kHz float32 in [-1, 1] -> texts.
 
     Args:
       submodels: one for each waveform, None being the bare backbone.
+      guard: the bare backbone answers in place of a Submodel that was no better
+        than it on its dev recordings; False uses every Submodel that is given.
 
     Raises:
       InputError: when a waveform is not one-dimensional float, or a Submodel was
-        made for another backbone.
+        made for another backbone or holds other parameters than its adapter.
     """
     _check_waves(waves)
+    chosen = [None] * len(waves) if submodels is None else submodels
     texts = [""] * len(waves)
-    for group in self._groups(submodels, len(waves)):
+    for group in self._groups(chosen, len(waves), guard=guard):
       wave_BS, lengths_B = _stacked([waves[i] for i in group.members])
       paths_BT = best_paths(
         group.model,
-        self.stored.module,
+        group.backbone,
         group.shared,
         group.rows,
         np.arange(len(group.members)),
@@ -126,70 +138,116 @@ class Recognizer:
     return texts
 
   def _groups(
-    self, submodels: Sequence[Submodel | None] | None, count: int
-  ) -> list["_Group"]:
-    """The rows that one compiled program can run together."""
-    chosen = list(submodels) if submodels is not None else [None] * count
-    if len(chosen) != count:
+    self,
+    submodels: Sequence[Submodel | None],
+    count: int,
+    *,
+    guard: bool = False,
+  ) -> Iterator["_Group"]:
+    """The rows that one compiled program can run together.
+
+    That is all of them, but for those that were fine-tuned in full: each of these
+    is a backbone of its own, made when its turn comes.
+    """
+    if len(submodels) != count:
       raise InputError(
-        "submodels", expected=f"one for each of {count}", got=str(len(chosen))
+        "submodels",
+        expected=f"one for each of {count}",
+        got=str(len(submodels)),
       )
-    families_used: dict[tuple, list[int]] = {}
-    for index, submodel in enumerate(chosen):
-      if submodel is not None:
-        self._check(submodel)
-        key = (submodel.adapter, submodel.shared_fingerprint)
-        families_used.setdefault(key, []).append(index)
-    bare = [index for index, submodel in enumerate(chosen) if submodel is None]
-    if not families_used:
-      return [_Group(self._bare, bare, {}, {}, np.zeros(count, bool))]
-    groups = []
-    for members in families_used.values():
-      # The bare ones ride along with the first group, switched off.
-      members, riders = members + bare, len(bare)
-      bare = []
-      first = chosen[members[0]]
-      assert first is not None
-      adapter = families.build(first.adapter, self.stored.config)
-      rows = [(chosen[index] or first).row for index in members]
-      active = np.arange(len(members)) < len(members) - riders
-      groups.append(
-        _Group(
-          Model(adapter=adapter, frontend=self.stored.frontend),
-          members,
-          first.shared,
-          jax.tree.map(lambda *leaves: np.stack(leaves), *rows),
-          active,
+    mixed: dict[int, Submodel | None] = {}
+    full: dict[int, tuple[Submodel, list[int]]] = {}
+    for index, submodel in enumerate(submodels):
+      if submodel is None:
+        mixed[index] = None
+        continue
+      self._check(submodel)
+      bare = submodel.adapter.family == "none"
+      if bare or (guard and submodel.worse_than_backbone):
+        mixed[index] = None
+      elif submodel.adapter.family == "full":
+        full.setdefault(id(submodel), (submodel, []))[1].append(index)
+      else:
+        mixed[index] = submodel
+    if mixed:
+      yield self._mixed_group(mixed)
+    for submodel, members in full.values():
+      yield self._full_group(submodel, members)
+
+  def _mixed_group(self, chosen: Mapping[int, Submodel | None]) -> "_Group":
+    members = list(chosen)
+    kinds = {_kind(each): each for each in chosen.values() if each is not None}
+    if not kinds:
+      inactive = np.zeros(len(members), bool)
+      return _Group(self._bare, self.stored.module, members, {}, {}, inactive)
+    if len(kinds) == 1:
+      (first,) = kinds.values()
+      adapter, shared = self._adapter(first.adapter), first.shared
+      rows = [(each or first).row for each in chosen.values()]
+    else:
+      # In an order of their own: the same mix is the same program.
+      names = {kind: str(place) for place, kind in enumerate(sorted(kinds))}
+      parts = {names[kind]: each for kind, each in kinds.items()}
+      adapter = composite = Composite(
+        parts=tuple(
+          (name, self._adapter(parts[name].adapter)) for name in names.values()
         )
       )
-    return groups
+      shared = composite.shared(
+        {name: each.shared for name, each in parts.items()}
+      )
+      rows = [
+        composite.row({names[_kind(each)]: each.row} if each else {})
+        for each in chosen.values()
+      ]
+    return _Group(
+      Model(adapter=adapter, frontend=self.stored.frontend),
+      self.stored.module,
+      members,
+      shared,
+      jax.tree.map(lambda *leaves: np.stack(leaves), *rows),
+      np.array([each is not None for each in chosen.values()]),
+    )
+
+  def _full_group(self, submodel: Submodel, members: list[int]) -> "_Group":
+    """The bare model on the weights of one Submodel."""
+    backbone = _merged(
+      self._adapter(submodel.adapter), submodel.row, self.stored.module
+    )
+    inactive = np.zeros(len(members), bool)
+    return _Group(self._bare, backbone, members, {}, {}, inactive)
+
+  def _adapter(self, config: AdapterConfig) -> Adapter:
+    mels = self.stored.frontend.num_mels * self.stored.frontend.stack
+    return families.build(config, self.stored.config, mels=mels)
 
   def _check(self, submodel: Submodel) -> None:
+    where = f"Submodel of task {submodel.task!r}"
     if submodel.backbone_fingerprint != self.stored.fingerprint:
       raise InputError(
-        f"Submodel of task {submodel.task!r}",
+        where,
         expected=f"one made for backbone {self.stored.fingerprint}",
         got=submodel.backbone_fingerprint,
         fix="load the backbone that it was trained on",
       )
+    adapter = self._adapter(submodel.adapter)
+    check_trees(adapter, submodel.row, submodel.shared, where=where)
 
 
-class _Group:
-  """Members of a request that share an adapter and its shared parameters."""
+class _Group(NamedTuple):
+  """Members of a request that one program runs on one backbone."""
 
-  def __init__(
-    self,
-    model: Model,
-    members: list[int],
-    shared: Tree,
-    rows: Tree,
-    active: np.ndarray,
-  ):
-    self.model = model
-    self.members = members
-    self.shared = shared
-    self.rows = rows
-    self.active = active
+  model: Model
+  backbone: Conformer
+  members: list[int]
+  shared: Tree
+  rows: Tree
+  active: np.ndarray
+
+
+def _kind(submodel: Submodel) -> tuple[str, str]:
+  """What rows must have in common to stand in one table."""
+  return repr(submodel.adapter), submodel.shared_fingerprint
 
 
 def _check_waves(waves: Sequence[np.ndarray]) -> None:
@@ -217,6 +275,11 @@ def _stacked(waves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 @functools.partial(jax.jit, static_argnums=0)
 def _features(model: Model, wave_BS: jax.Array, lengths_B: jax.Array) -> Mel:
   return jax.vmap(model.features)(wave_BS, lengths_B)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _merged(adapter: Adapter, row: Tree, backbone: Conformer) -> Conformer:
+  return adapter.merge(row, backbone)
 
 
 @functools.partial(jax.jit, static_argnums=0)

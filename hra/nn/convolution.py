@@ -69,7 +69,9 @@ class ConvolutionModule(nnx.Module):
     hidden_TD = jax.nn.glu(gated)
     # Padding must not reach valid frames through the filter.
     hidden_TD = jnp.where(valid_T[:, None], hidden_TD, 0)
-    hidden_TD = jax.nn.silu(self.norm(self.depthwise(hidden_TD)))
+    filtered_TD = self.depthwise(hidden_TD)
+    normed_TD = tap("convolution.norm", filtered_TD, self.norm(filtered_TD))
+    hidden_TD = jax.nn.silu(normed_TD)
     return tap("convolution.output", hidden_TD, self.output(hidden_TD))
 
 

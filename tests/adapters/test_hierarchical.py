@@ -1,16 +1,14 @@
 """Hierarchical Recurrent Adapters against an explicit loop; sizes; the identity."""
 
-import functools
-
+import adapted
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
+from flax import nnx
 
 from hra.adapters import table
 from hra.adapters.hierarchical import HierarchicalRecurrent
-from hra.config import AdapterConfig
 
 DEPTH, FRAMES, WIDTH, CONTROLLER, INNER = 3, 4, 6, 5, 3
 VARIANTS = [
@@ -18,12 +16,26 @@ VARIANTS = [
   for head in ("linear", "feed_forward")
   for heads in ("personal", "shared", "both")
 ]
+CONTROLLERS = [
+  (controller, controllers)
+  for controller in ("indrnn", "gru", "none")
+  for controllers in ("shared", "per_layer")
+]
 
 
-def _adapter(head="linear", heads="personal", param_dtype="float64"):
+def _adapter(
+  head="linear",
+  heads="personal",
+  controller="indrnn",
+  controllers="shared",
+  param_dtype="float64",
+):
   return HierarchicalRecurrent(
     width=WIDTH,
-    controller=CONTROLLER,
+    layers=DEPTH,
+    controller_width=CONTROLLER,
+    controller=controller,
+    controllers=controllers,
     head=head,
     head_width=INNER,
     heads=heads,
@@ -59,18 +71,38 @@ def _head(head, state_H):
   return state_H @ head["output"]["kernel"] + head["output"]["bias"]
 
 
-def _loop(shared, row, hidden_TD):
-  """h_l = relu(W x + u * h + b); x <- x + head(h): layer by layer, frame by frame."""
-  controller = shared["controller"]
+def _sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
+def _next(kind, controller, x_D, state_H):
+  """The controller's equation, one frame at a layer."""
+  inputs = x_D @ controller["kernel"] + controller["bias"]
+  if kind == "none":
+    return np.maximum(inputs, 0)
+  if kind == "indrnn":
+    return np.maximum(inputs + controller["recurrence"] * state_H, 0)
+  reset_in, keep_in, new_in = np.split(inputs, 3)
+  reset_U, keep_U, new_U = np.split(controller["recurrence"], 3, axis=1)
+  reset = _sigmoid(reset_in + state_H @ reset_U)
+  keep = _sigmoid(keep_in + state_H @ keep_U)
+  new = np.tanh(
+    new_in + reset * (state_H @ new_U + controller["candidate_bias"])
+  )
+  return (1 - keep) * new + keep * state_H
+
+
+def _loop(adapter, shared, row, hidden_TD):
+  """h_l = controller(x, h); x <- x + head(h): layer by layer, frame by frame."""
   state = [np.zeros(CONTROLLER) for _ in range(FRAMES)]
   for l in range(DEPTH):
     hidden_TD = _layer(l, hidden_TD)
+    controller = adapted.at_layer(shared)(l)
+    if adapter.controllers == "per_layer":
+      controller = controller["layers"]
     for t in range(FRAMES):
-      state[t] = np.maximum(
-        hidden_TD[t] @ controller["kernel"]
-        + controller["recurrence"] * state[t]
-        + controller["bias"],
-        0,
+      state[t] = _next(
+        adapter.controller, controller["controller"], hidden_TD[t], state[t]
       )
       update = np.zeros(WIDTH)
       for owner in (shared, row):
@@ -80,9 +112,7 @@ def _loop(shared, row, hidden_TD):
   return hidden_TD, np.stack(state)
 
 
-@pytest.mark.parametrize(("head", "heads"), VARIANTS)
-def test_equals_the_loop_over_layers_and_frames(float64, head, heads):
-  adapter = _adapter(head, heads)
+def _check_against_the_loop(adapter):
   shared, row = _trees(adapter)
   start_TD = np.random.default_rng(4).standard_normal((FRAMES, WIDTH))
   hidden_TD = jnp.asarray(start_TD)
@@ -90,11 +120,60 @@ def test_equals_the_loop_over_layers_and_frames(float64, head, heads):
   for l in range(DEPTH):
     hidden_TD = jnp.asarray(_layer(l, hidden_TD))
     carry, hidden_TD = adapter.after_layer(
-      shared, row, jnp.array(l), carry, hidden_TD
+      adapted.at_layer(shared)(l), row, jnp.array(l), carry, hidden_TD
     )
-  expected_TD, expected_TH = _loop(shared, row, start_TD)
+  expected_TD, expected_TH = _loop(adapter, shared, row, start_TD)
   np.testing.assert_allclose(hidden_TD, expected_TD, rtol=1e-12, atol=1e-12)
-  np.testing.assert_allclose(carry, expected_TH, rtol=1e-12, atol=1e-12)
+  if adapter.controller == "none":
+    assert carry == ()
+  else:
+    np.testing.assert_allclose(carry, expected_TH, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("head", "heads"), VARIANTS)
+def test_equals_the_loop_over_layers_and_frames(float64, head, heads):
+  _check_against_the_loop(_adapter(head, heads))
+
+
+@pytest.mark.parametrize(("controller", "controllers"), CONTROLLERS)
+def test_controllers_equal_the_loop(float64, controller, controllers):
+  _check_against_the_loop(
+    _adapter(controller=controller, controllers=controllers)
+  )
+
+
+def test_gru_is_flax_s(float64):
+  """The cell of `flax.nnx`, given the same numbers."""
+  adapter = _adapter(controller="gru")
+  shared, row = _trees(adapter)
+  controller = shared["controller"]
+  cell = nnx.GRUCell(
+    WIDTH, CONTROLLER, rngs=nnx.Rngs(0), param_dtype=jnp.float64
+  )
+  cell.dense_i.kernel[...] = jnp.asarray(controller["kernel"])
+  cell.dense_i.bias[...] = jnp.asarray(controller["bias"])
+  reset_U, keep_U, new_U = np.split(controller["recurrence"], 3, axis=1)
+  cell.dense_h.kernel[...] = jnp.concatenate([reset_U, keep_U, new_U], axis=1)
+  rng = np.random.default_rng(5)
+  hidden_TD = rng.standard_normal((FRAMES, WIDTH))
+  state_TH = jnp.asarray(rng.standard_normal((FRAMES, CONTROLLER)))
+  controller["candidate_bias"][:] = 0  # which this cell does not have
+  ours, _ = adapter.after_layer(
+    shared, row, jnp.array(0), state_TH, jnp.asarray(hidden_TD)
+  )
+  theirs, _ = cell(state_TH, hidden_TD)
+  np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_a_controller_of_each_layer_starts_different():
+  adapter = _adapter(
+    controller="gru", controllers="per_layer", param_dtype="float32"
+  )
+  controller = adapter.init_shared(jax.random.key(0))["layers"]["controller"]
+  for name in ("kernel", "recurrence"):
+    assert np.abs(controller[name][0] - controller[name][1]).max() > 0.01
+  for gate in np.split(np.asarray(controller["recurrence"][0]), 3, axis=1):
+    np.testing.assert_allclose(gate @ gate.T, np.eye(CONTROLLER), atol=1e-6)
 
 
 def test_recurrence_carries_the_first_layer_to_the_second(float64):
@@ -128,11 +207,8 @@ def test_recurrence_carries_the_first_layer_to_the_second(float64):
 
 
 @pytest.mark.parametrize(("head", "heads"), VARIANTS)
-def test_sizes(head, heads):
-  adapter = _adapter(head, heads, param_dtype="float32")
-  key = jax.random.key(0)
-  shared = table.count(jax.eval_shape(adapter.init_shared, key))
-  row = table.count(jax.eval_shape(adapter.init_task, key))
+def test_sizes_of_heads(head, heads):
+  shared, row = _sizes(_adapter(head, heads, param_dtype="float32"))
   controller = WIDTH * CONTROLLER + 2 * CONTROLLER
   one_head = {
     "linear": CONTROLLER * WIDTH + WIDTH,
@@ -142,9 +218,33 @@ def test_sizes(head, heads):
   assert row == (heads != "shared") * one_head
 
 
+@pytest.mark.parametrize(("controller", "controllers"), CONTROLLERS)
+def test_sizes_of_controllers(controller, controllers):
+  adapter = _adapter(
+    controller=controller, controllers=controllers, param_dtype="float32"
+  )
+  shared, _ = _sizes(adapter)
+  inputs = WIDTH * CONTROLLER
+  one = {
+    "indrnn": inputs + 2 * CONTROLLER,
+    "gru": 3 * inputs + 3 * CONTROLLER**2 + 4 * CONTROLLER,
+    "none": inputs + CONTROLLER,
+  }[controller]
+  assert shared == one * (DEPTH if controllers == "per_layer" else 1)
+
+
+def _sizes(adapter):
+  """Numbers of the shared parameters, and of a row."""
+  key = jax.random.key(0)
+  return (
+    table.count(jax.eval_shape(adapter.init_shared, key)),
+    table.count(jax.eval_shape(adapter.init_task, key)),
+  )
+
+
 def test_smallest_model_of_the_paper():
   """2dh + 2h + d at d = 1536, h = 256: the paper's 0.8M parameters."""
-  adapter = HierarchicalRecurrent(width=1536, controller=256)
+  adapter = HierarchicalRecurrent(width=1536, layers=32, controller_width=256)
   key = jax.random.key(0)
   shapes = jax.eval_shape(
     lambda: (adapter.init_shared(key), adapter.init_task(key))
@@ -152,49 +252,9 @@ def test_smallest_model_of_the_paper():
   assert table.count(shapes) == 788_480
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _logits(model, backbone, shared, row, mel_TF, length):
-  return model.encode(backbone, shared, row, mel_TF, length).logits_TV
-
-
-@pytest.fixture(scope="module")
-def bare():
-  """Backbone, mel_TF, its logits."""
-  backbone = tiny.backbone()
-  rng = np.random.default_rng(0)
-  mel_TF = rng.standard_normal((24, 16)).astype(np.float32)
-  model = tiny.model(AdapterConfig(family="none"))
-  return backbone, mel_TF, _logits(model, backbone, {}, {}, mel_TF, 20)
-
-
-@pytest.mark.parametrize(
-  ("head", "heads"),
-  [
-    ("linear", "personal"),
-    ("feed_forward", "shared"),
-    ("feed_forward", "both"),
-  ],
-)
-def test_fresh_row_is_the_backbone_bit_for_bit(bare, head, heads):
-  backbone, mel_TF, expected = bare
-  config = AdapterConfig(width=8, head=head, head_width=4, heads=heads)
-  model = tiny.model(config)
-  shared = model.adapter.init_shared(jax.random.key(1))
-  row = model.adapter.init_task(jax.random.key(2))
-  # A controller far from its start, and no bias at zero.
-  shared["controller"] = _random(shared["controller"], 5)
-  logits = _logits(model, backbone, shared, row, mel_TF, 20)
-  np.testing.assert_array_equal(logits, expected)
-  # Not because the adapter is never run.
-  owner = shared if heads == "shared" else row
-  owner["head"]["output"]["bias"] += 1.0
-  changed = _logits(model, backbone, shared, row, mel_TF, 20)
-  assert np.abs(changed - expected).max() > 1e-3
-
-
 def test_state_and_sums_are_float32_on_a_bfloat16_stream():
   """A sum of 301 ones: bfloat16 has 300 and 302, and nothing between."""
-  adapter = HierarchicalRecurrent(width=301, controller=2)
+  adapter = HierarchicalRecurrent(width=301, layers=2, controller_width=2)
   shared = jax.tree.map(
     lambda leaf: jnp.ones(leaf.shape, leaf.dtype),
     jax.eval_shape(adapter.init_shared, jax.random.key(0)),

@@ -68,15 +68,17 @@ def test_gradient_of_a_gathered_row_stays_in_its_row():
 
 
 def test_fresh_row_depends_on_name_and_key_only():
-  crowd = table.init_rows(ADAPTER, ["anna", "bert", "cleo", "dora"], KEY)
-  alone = table.init_rows(ADAPTER, ["cleo"], KEY)
-  moved = table.init_rows(ADAPTER, ["cleo", "zoë"], KEY)
+  crowd = table.init_rows(
+    ADAPTER.init_task, ["anna", "bert", "cleo", "dora"], KEY
+  )
+  alone = table.init_rows(ADAPTER.init_task, ["cleo"], KEY)
+  moved = table.init_rows(ADAPTER.init_task, ["cleo", "zoë"], KEY)
   third = jax.tree.map(lambda leaf: leaf[2:3], crowd)
   _assert_same(third, alone)
   _assert_same(jax.tree.map(lambda leaf: leaf[:1], moved), alone)
   hidden = crowd["head"]["hidden"]["kernel"]
   assert len({np.asarray(row).tobytes() for row in hidden}) == 4
-  other = table.init_rows(ADAPTER, ["cleo"], jax.random.key(1))
+  other = table.init_rows(ADAPTER.init_task, ["cleo"], jax.random.key(1))
   assert np.any(other["head"]["hidden"]["kernel"] != hidden[2:3])
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import adapted
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,12 +15,13 @@ from hra.config import AdapterConfig
 from hra.data.tokenizer import Tokenizer
 from hra.decoders import ctc
 from hra.errors import InputError
+from hra.evaluate import recognizer as recognizer_module
 from hra.evaluate.recognizer import load_backbone
 from hra.features.frontend import log_mel
 from hra.submodels import Submodel
 
-OTHER = AdapterConfig(width=4, head="feed_forward", head_width=4)
-SIZES = (6000, 7999, 4321, 5000, 6789)
+FULL = AdapterConfig(family="full")
+SIZES = (6000, 7999, 4321, 5000, 6789, 6100, 7500)
 
 
 @pytest.fixture(scope="module")
@@ -44,34 +46,37 @@ def waves():
 
 
 def _submodel(
-  recognizer, seed, *, adapter=tiny.ADAPTER, shared_seed=5
+  recognizer, seed, *, adapter=tiny.ADAPTER, shared_seed=5, summary=None
 ) -> Submodel:
-  built = families.build(adapter, tiny.BACKBONE)
+  built = families.build(adapter, tiny.BACKBONE, mels=tiny.FRONTEND.num_mels)
+  scale = 0.1 if adapter.family == "full" else 1.0
   rng = np.random.default_rng(seed)
   return Submodel(
     task=f"task {seed}",
     adapter=adapter,
     row=jax.tree.map(
-      lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32),
+      lambda leaf: (scale * rng.standard_normal(leaf.shape)).astype(np.float32),
       jax.eval_shape(built.init_task, jax.random.key(0)),
     ),
     shared=jax.device_get(built.init_shared(jax.random.key(shared_seed))),
     backbone_fingerprint=recognizer.stored.fingerprint,
     shared_fingerprint=f"of {adapter} {shared_seed}",
-    summary={},
+    summary=summary or {},
   )
 
 
 @pytest.fixture(scope="module")
 def submodels(recognizer):
-  """Two speakers of one run, nobody, one of another run, one of another family."""
+  """Two speakers of one run, nobody, one of another run, and other families."""
   anna, bert = _submodel(recognizer, 1), _submodel(recognizer, 2)
   return [
     anna,
     None,
     bert,
     _submodel(recognizer, 3, shared_seed=6),
-    _submodel(recognizer, 4, adapter=OTHER),
+    _submodel(recognizer, 4, adapter=adapted.VARIANTS["residual"]),
+    _submodel(recognizer, 5, adapter=adapted.VARIANTS["lora"]),
+    _submodel(recognizer, 6, adapter=FULL),
   ]
 
 
@@ -135,12 +140,84 @@ def test_transcribe_says_what_the_logits_say(
   assert len(set(texts)) > 1
 
 
+def test_families_and_runs_are_one_program(recognizer, waves, submodels):
+  """Two HRA runs, two families and nobody; again in another order."""
+  mixed = submodels[:6]
+  compiled = recognizer_module._logits._cache_size()
+  mel_BTF, lengths_B = recognizer.features(waves[:6])
+  recognizer.logits(mel_BTF, lengths_B, mixed)
+  assert recognizer_module._logits._cache_size() <= compiled + 1
+  compiled = recognizer_module._logits._cache_size()
+  recognizer.logits(mel_BTF, lengths_B, mixed[::-1])
+  assert recognizer_module._logits._cache_size() == compiled
+  assert len(list(recognizer._groups(mixed, 6))) == 1
+
+
+def test_one_family_does_not_pay_for_the_mixture(recognizer, submodels):
+  none = _submodel(recognizer, 9, adapter=adapted.NONE)
+  (group,) = recognizer._groups([submodels[0], none, submodels[2]], 3)
+  assert group.model.adapter == families.build(tiny.ADAPTER, tiny.BACKBONE)
+  assert group.active.tolist() == [True, False, True]
+  assert jax.tree.structure(group.rows) == jax.tree.structure(submodels[0].row)
+
+
+def test_full_fine_tuning_is_answered_by_itself(recognizer, submodels):
+  full = submodels[6]
+  mixed, alone = recognizer._groups([full, None, submodels[0], full], 4)
+  assert mixed.members == [1, 2]
+  assert alone.members == [0, 3]
+  assert alone.model == recognizer._bare
+  assert not alone.active.any()
+
+
+@pytest.mark.parametrize(
+  ("verdict", "guarded"),
+  [("not better", True), ("better", False), ("unjudged", False), (None, False)],
+)
+def test_guard_answers_by_the_bare_backbone(
+  recognizer, waves, verdict, guarded
+):
+  """Unless it is switched off; of old files and unjudged rows it knows nothing."""
+  summary = {"verdict": verdict} if verdict else {"dev_wer": 0.9}
+  submodel = _submodel(recognizer, 1, summary=summary)
+  (bare, ours), (_, unguarded) = (
+    recognizer.transcribe([waves[0]] * 2, [None, submodel], guard=guard)
+    for guard in (True, False)
+  )
+  assert submodel.worse_than_backbone == guarded
+  assert bare != unguarded
+  assert ours == (bare if guarded else unguarded)
+
+
+def test_logits_apply_what_they_are_given(recognizer, waves, one_by_one):
+  summary = {"verdict": "not better"}
+  worse = _submodel(recognizer, 1, summary=summary)
+  logits_BTV, valid_B = recognizer.logits(
+    *recognizer.features([waves[0]]), [worse]
+  )
+  np.testing.assert_array_equal(logits_BTV[0, : int(valid_B[0])], one_by_one[0])
+
+
+def test_row_of_other_sizes_is_refused_by_leaf(recognizer, waves):
+  narrow = dataclasses.replace(tiny.ADAPTER, width=4)
+  wrong = dataclasses.replace(_submodel(recognizer, 1), adapter=narrow)
+  with pytest.raises(InputError) as refused:
+    recognizer.transcribe(waves[:1], [wrong])
+  assert str(refused.value).startswith(
+    "Submodel of task 'task 1': row/head/output/kernel: "
+    "expected floats of shape (4, 16), got floats of shape (8, 16)"
+  )
+  lacking = dataclasses.replace(_submodel(recognizer, 1), shared={})
+  with pytest.raises(InputError, match=r"shared/controller/bias: .* nothing"):
+    recognizer.transcribe(waves[:1], [lacking])
+
+
 def test_nothing_asked_nothing_answered(recognizer):
   assert recognizer.transcribe([]) == []
 
 
 def test_wrong_number_of_submodels(recognizer, waves):
-  with pytest.raises(InputError, match="submodels: expected one for each of 5"):
+  with pytest.raises(InputError, match="submodels: expected one for each of 7"):
     recognizer.transcribe(waves, [None, None])
 
 
@@ -154,11 +231,7 @@ def test_wrong_number_of_submodels(recognizer, waves):
 )
 def test_wave_that_is_no_mono_float_is_named(recognizer, waves, wave):
   """By its place in the request, also where a request is run in groups."""
-  chosen = [
-    _submodel(recognizer, 1, adapter=OTHER),
-    None,
-    _submodel(recognizer, 1),
-  ]
+  chosen = [_submodel(recognizer, 1, adapter=FULL), None, None]
   with pytest.raises(InputError, match="waveform 2: expected one-dimensional"):
     recognizer.transcribe([*waves[:2], wave], chosen)
   with pytest.raises(InputError, match="waveform 1: expected one-dimensional"):
