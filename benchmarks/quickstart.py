@@ -16,7 +16,7 @@ import results
 from absl import app, flags, logging
 from etils import epath
 
-from hra import jobs, run
+from hra import jobs, run, scoring
 from hra.commands import configs, process
 
 _WORKDIR = flags.DEFINE_string(
@@ -53,8 +53,8 @@ def _run(
   config.data.path = str(folder / f"seed-{seed}" / "data")
   parts = run.assemble(config, folder / f"seed-{seed}" / arm)
   trained = jobs.train(parts)
-  dev = jobs.evaluate(parts, trained, split=config.data.dev_split)["overall"]
-  scored = jobs.evaluate(parts, trained, split=config.data.test_split)
+  dev = scoring.evaluate(parts, trained, split=config.data.dev_split)["overall"]
+  scored = scoring.evaluate(parts, trained, split=config.data.test_split)
   overall = scored["overall"]
   return {
     "arm": arm,

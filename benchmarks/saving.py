@@ -20,11 +20,12 @@ import numpy as np
 import results
 from absl import app, flags, logging
 
-from hra.adapters import families
+from hra.adapters import families, spaces
 from hra.backbone import store
 from hra.checkpoint import Checkpoints
 from hra.commands import configs, process
 from hra.config import Config
+from hra.data import settings
 from hra.data.batching import Batch
 from hra.dims import SAMPLE_RATE
 from hra.features import specaugment
@@ -33,7 +34,7 @@ from hra.model import Model
 from hra.sharding import make_mesh
 from hra.train import optimizer, state
 from hra.train.placement import jit_step, place_state
-from hra.train.step import make_step
+from hra.train.step import Rules, make_step
 
 _FOLDER = flags.DEFINE_string(
   "folder", "", "Where checkpoints go; empty is a temporary folder."
@@ -146,17 +147,15 @@ def _training(
   mesh = make_mesh(config.mesh)
   backbone = store.load("tiny", computed=config.backbone, mesh=mesh)
   pretraining = config.train.mode == "pretrain"
-  model = Model(
-    adapter=families.build(config.adapter, backbone.config),
-    frontend=backbone.frontend,
-  )
-  optimizers = state.Optimizers(
-    shared=optimizer.build_fixed(config.train.shared, steps=config.train.steps),
-    rows=optimizer.build(config.train.rows),
-  )
+  mels = backbone.frontend.num_mels * backbone.frontend.stack
+  adapter = families.build(config.adapter, backbone.config, mels=mels)
+  model = Model(adapter=adapter, frontend=backbone.frontend)
+  space = spaces.build(config.space, adapter=adapter, family=config.adapter)
+  adamw = optimizer.build(b1=config.train.rows.b1, b2=config.train.rows.b2)
+  optimizers = state.Optimizers(shared=adamw, rows=adamw)
   names = [f"task-{index}" for index in range(case.tasks)]
   fresh = state.init(
-    model.adapter,
+    space,
     optimizers,
     names,
     key=jax.random.key(0),
@@ -166,9 +165,13 @@ def _training(
   step = jit_step(
     make_step(
       model,
+      space,
       optimizers,
       policy=specaugment.make_policy(config.augment),
       key=jax.random.key(1),
+      rules=Rules(
+        shared=settings.settings(config.train.shared, steps=config.train.steps)
+      ),
     ),
     fresh,
     mesh,
@@ -210,7 +213,12 @@ def _batch(config: Config, names: Sequence[str], *, labels: int) -> Batch:
     task_K=np.arange(len(names), dtype=np.int32),
     name_hash_K2=np.stack([hash_words(name) for name in names]),
     own_step_K=np.zeros(len(names), np.int32),
-    own_steps_K=np.full(len(names), config.train.steps, np.int32),
+    settings_K=settings.of_tasks(
+      names,
+      config.train.rows,
+      steps_N=[config.train.steps] * len(names),
+      given={},
+    ),
     shared_weight_K=np.ones(len(names), np.float32),
   )
 

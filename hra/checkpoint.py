@@ -19,7 +19,7 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from hra.errors import InputError, StorageError
-from hra.files import absolute, storage, write_json
+from hra.files import absolute, storage
 from hra.sharding import named_leaves
 
 Tree = Any
@@ -30,8 +30,6 @@ _ARRAYS = ocp.options.ArrayOptions(
   saving=ocp.options.ArrayOptions.Saving(use_compression=False)
 )
 _METRIC = "dev_wer"
-_METRICS_FILE = ("metrics", "metrics")
-"""Where Orbax looks for the metrics of a step, in its folder."""
 _CODE = re.compile(r"os_error_code='(\d+)'")
 """How TensorStore ends what it says about an error of the system."""
 
@@ -98,29 +96,25 @@ class Checkpoints:
     return None if newest is None else newest.step
 
   @property
+  def steps(self) -> list[int]:
+    """The complete steps, ascending."""
+    return [each.step for each in self._checkpointer.checkpoints]
+
+  @property
   def best(self) -> int | None:
     """The step of the lowest dev WER, of equals the earliest, or None."""
     return next(iter(_by_wer(self._checkpointer.checkpoints)), None)
 
-  def scored(self, step: int) -> bool:
-    """Whether a step is there with its dev WER."""
-    return any(
-      each.step == step and each.metrics
-      for each in self._checkpointer.checkpoints
-    )
-
   def save(
-    self, step: int, state: Tree, *, dev_wer: float | None = None
+    self, position: int, state: Tree, *, dev_wer: float | None = None
   ) -> None:
     """Writes in the background, when the save before is done.
 
-    A step that is there already stays, and gets the figure that it lacks.
+    A step is named by the position, or by the next free number where that is
+    taken: an evaluation changes a state and not its position.
     """
     self.wait()
-    if self.latest == step:
-      if dev_wer is not None:
-        self._score(step, dev_wer)
-      return
+    step = position if self.latest is None else max(position, self.latest + 1)
     # The next training step donates these buffers while Orbax still reads.
     flat = {path: leaf.copy() for path, leaf in named_leaves(state)}
     metrics = None if dev_wer is None else {_METRIC: dev_wer}
@@ -172,16 +166,6 @@ class Checkpoints:
       got="none",
       fix="train first: hra train --workdir=...",
     )
-
-  def _score(self, step: int, dev_wer: float) -> None:
-    """Adds its figure to a step that is on the disk."""
-    path = (self._folder / str(step)).joinpath(*_METRICS_FILE)
-    if path.exists():
-      return
-    with self._writing(step):
-      path.parent.mkdir(exist_ok=True)
-      write_json(path, {_METRIC: dev_wer})
-      self._checkpointer.reload()
 
   def _check_shapes(self, step: int, wanted: Mapping[str, Any]) -> None:
     stored = self._checkpointer.metadata(step).metadata

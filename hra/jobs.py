@@ -1,55 +1,52 @@
-"""What is done with a run: train it, evaluate it, export its Submodels."""
+"""What is done with a run: train it, judge it, export its Submodels."""
 
-import dataclasses
-import functools
-import io
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
-import soundfile
 from etils import epath
 
-from hra import submodels
-from hra.adapters import table
+from hra import claim, scoring, submodels
+from hra.adapters.spaces import freeze
 from hra.backbone import store
-from hra.backbone.conformer import Conformer
+from hra.claim import has_begun
 from hra.config import SpecAugmentConfig
-from hra.data.audio import encode_int16
+from hra.data import settings
 from hra.data.balance import read_weights
-from hra.data.batching import BUCKET_MULTIPLE
-from hra.data.dataset import Split, open_split, split_names
-from hra.data.loader import EvaluationBatch, EvaluationLoader, Loader
-from hra.dims import SAMPLE_RATE
+from hra.data.examples import LABEL_MULTIPLE
+from hra.data.loader import Loader
+from hra.data.roster import POOLED
 from hra.errors import InputError
-from hra.evaluate import metrics
-from hra.evaluate.normalize import normalizer
-from hra.evaluate.transcribe import hypotheses
 from hra.features import specaugment
 from hra.features.frontend import num_frames
-from hra.files import storage, write_aside, write_json
+from hra.files import storage, write_json
 from hra.nn.convolution import subsampled
-from hra.run import Parts, has_begun, initial_state, trained_state
+from hra.run import Parts, initial_state, trained_state
 from hra.sharding import BATCH
 from hra.train import loop
-from hra.train.log import DEV_WER
+from hra.train.judge import Plan
 from hra.train.optimizer import updates_done
 from hra.train.placement import batch_placement, jit_step, place_batch
-from hra.train.state import TrainState
-from hra.train.step import make_step
-
-CLIPS = 12
-"""Worst utterances whose audio is kept for the report."""
-
-_BALANCE = "balance.json"
-"""What each task of a run got (`hra.data.balance.Balance.by_task`)."""
+from hra.train.state import TrainState, chosen_rows
+from hra.train.step import Rules, make_step
 
 
-def train(parts: Parts, *, quiet: bool = False) -> TrainState:
+_ENROLMENT_LABELS = 64
+"""Labels are padded to a multiple of that where tasks are added to a run: who is
+added next then needs no other compiled program."""
+
+
+def train(
+  parts: Parts, *, quiet: bool = False, start: TrainState | None = None
+) -> TrainState:
   """Trains to the end, from the newest checkpoint if there is one.
+
+  A run that is finished is not trained: it may have forgotten tasks since.
+
+  Args:
+    start: what a new job starts from, in place of a fresh state.
 
   Returns:
     The state that `config.train.select` names.
@@ -57,10 +54,12 @@ def train(parts: Parts, *, quiet: bool = False) -> TrainState:
   Raises:
     hra.errors.Interrupted: after a signal, when the state is saved.
   """
+  if is_finished(parts.workdir):
+    return trained_state(parts)
   loader = make_loader(parts)
   if not quiet:
     print("".join(f"{line}\n" for line in loader.roster.describe()), end="")
-  initial = [initial_state(parts)]
+  initial = [initial_state(parts) if start is None else start]
   job = make_job(parts, loader, initial=initial[0])
   _begin(parts, loader)
   last = loop.run(
@@ -70,8 +69,27 @@ def train(parts: Parts, *, quiet: bool = False) -> TrainState:
     workdir=parts.workdir,
     quiet=quiet,
   )
-  best = parts.config.train.select == "best"
+  best = parts.pretraining and parts.config.train.select == "best"
   return trained_state(parts) if best else last
+
+
+def is_finished(workdir: epath.Path) -> bool:
+  """Whether a run adapted its tasks to the end, and exported all of them."""
+  tasks = claim.tasks_of(workdir)
+  folder = submodels_folder(workdir)
+  checkpoints = workdir / "checkpoints"
+  return (
+    bool(tasks)
+    and scoring.verdicts(workdir).keys() >= set(tasks)
+    and all((folder / submodels.file_name(task)).exists() for task in tasks)
+    and checkpoints.is_dir()
+    and any(each.name.isdigit() for each in checkpoints.iterdir())
+  )
+
+
+def submodels_folder(workdir: epath.Path) -> epath.Path:
+  """Where a run's Submodels stand: beside those of the run that it adds to."""
+  return (claim.parent_of(workdir) or workdir) / "submodels"
 
 
 def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
@@ -83,27 +101,32 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
   """
   config = parts.config
   _check_divides(parts, loader)
-  step = make_step(
-    parts.model,
-    parts.optimizers,
-    policy=_policy(config.augment),
-    key=jax.random.key(config.seed + 1),
-  )
-  placement = batch_placement(
-    parts.mesh, axis=_split_axis(parts, loader.shard_axis)
-  )
-  evaluate_dev = None
-  if _has_dev(parts):
-    dev = open_split(config.data.path, config.data.dev_split)
-    evaluate_dev = functools.partial(
-      dev_figures, parts, dev, loader=_evaluation_loader(parts, dev)
-    )
-  elif config.train.select == "best":
+  if config.train.select == "best" and not scoring.has_dev(parts):
     raise InputError(
       "config.train.select",
       expected=f"'last', as the data have no {config.data.dev_split!r} split",
       got="'best'",
     )
+  plan = make_plan(parts, loader)
+  trains_shared = plan.frozen_from > 0 or parts.pretraining
+  length = len(loader) if parts.pretraining else plan.frozen_from
+  has_shared = bool(jax.tree.leaves(initial.shared))
+  step = make_step(
+    parts.model,
+    parts.space,
+    parts.optimizers,
+    policy=_policy(config.augment),
+    key=jax.random.key(config.seed + 1),
+    rules=Rules(
+      shared=settings.settings(config.train.shared, steps=length)
+      if trains_shared and has_shared
+      else None,
+      max_bad_steps=config.train.max_bad_steps,
+    ),
+  )
+  placement = batch_placement(
+    parts.mesh, axis=_split_axis(parts, loader.shard_axis)
+  )
   return loop.Job(
     step=jit_step(step, initial, parts.mesh),
     frozen=parts.frozen,
@@ -111,99 +134,64 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
       place_batch(batch, placement) for batch in loader.batches(start)
     ),
     steps=len(loader),
-    evaluate=evaluate_dev,
+    tasks=parts.tasks,
+    plan=plan,
+    evaluate=scoring.DevSplit(parts).figures
+    if scoring.has_dev(parts)
+    else None,
+  )
+
+
+def make_plan(parts: Parts, loader: Loader) -> Plan:
+  """When tasks are evaluated, and from when on that counts."""
+  train = parts.config.train
+  joint = 0 if parts.pretraining else round(train.shared_part * len(loader))
+  return Plan(
+    places=lambda position: loader.plan[position].places,
+    own_steps_N=loader.roster.balance.own_steps_N,
+    patience_N=settings.counts(
+      parts.tasks,
+      "patience",
+      [train.patience] * len(parts.tasks),
+      given=_given(parts),
+    ),
+    every=train.eval_every,
+    frozen_from=joint,
   )
 
 
 def finish(parts: Parts, trained: TrainState) -> epath.Path:
-  """Scores the dev split, then exports Submodels, or the backbone, with it."""
+  """Judges tasks on the dev split, then exports Submodels, or the backbone."""
   dev: dict[str, Any] = {"overall": None, "tasks": {}}
-  if _has_dev(parts):
-    dev = evaluate(parts, trained, split=parts.config.data.dev_split)
+  if scoring.has_dev(parts):
+    dev = scoring.evaluate(parts, trained, split=parts.config.data.dev_split)
   if parts.pretraining:
     about = {"run": parts.config.name, "dev": dev["overall"]}
     return export_backbone(parts, trained, about=about)
-  return export(parts, trained, dev=dev["tasks"])
-
-
-def dev_figures(
-  parts: Parts,
-  split: Split,
-  trained: TrainState,
-  heed: Callable[[], None],
-  *,
-  loader: EvaluationLoader,
-) -> dict[str, float]:
-  """WER of a split, adapted, for the log.
-
-  Args:
-    heed: called before each batch; what it raises ends the evaluation.
-  """
-  texts = _texts(parts, trained, loader, adapted=True, heed=heed)
-  normalize = normalizer(parts.config.evaluate.normalizer)
-  edits = metrics.count_edits(
-    [normalize(text) for text in split.texts],
-    [normalize(texts[index]) for index in range(len(split))],
+  pooled = parts.config.data.grouping == "pooled"
+  return export(
+    parts, trained, dev={POOLED: dev["overall"]} if pooled else dev["tasks"]
   )
-  return {DEV_WER: float(edits.errors.sum() / max(edits.length.sum(), 1))}
-
-
-def evaluate(
-  parts: Parts, trained: TrainState, *, split: str
-) -> dict[str, Any]:
-  """WER and CER per task, adapted and backbone, into the run's folder.
-
-  Writes results.json, transcripts.jsonl and the audio of the worst utterances.
-  """
-  config = parts.config
-  opened = open_split(config.data.path, split)
-  loader = _evaluation_loader(parts, opened)
-  adapted = _texts(parts, trained, loader, adapted=True)
-  bare = (
-    {} if parts.pretraining else _texts(parts, trained, loader, adapted=False)
-  )
-  transcripts = [
-    metrics.Transcript(
-      id=opened.ids[index],
-      task=opened.tasks[index],
-      reference=opened.texts[index],
-      hypothesis=adapted[index],
-      backbone_hypothesis=bare.get(index),
-      seconds=int(opened.samples[index]) / SAMPLE_RATE,
-    )
-    for index in range(len(opened))
-  ]
-  results = metrics.score(
-    transcripts,
-    config.evaluate,
-    split=split,
-    parameters=parameter_counts(parts, trained),
-    adapter=config.adapter.family,
-    train_utterances=_train_utterances(parts),
-  )
-  transcripts = _keep_clips(parts, opened, transcripts)
-  lines = "".join(
-    json.dumps(dataclasses.asdict(transcript)) + "\n"
-    for transcript in transcripts
-  )
-  write_aside(parts.workdir / "transcripts.jsonl", lines.encode())
-  write_json(parts.workdir / "results.json", results)
-  return results
 
 
 def export(
-  parts: Parts, trained: TrainState, *, dev: Mapping[str, Any] | None = None
+  parts: Parts, trained: TrainState, *, dev: Mapping[str, Any]
 ) -> epath.Path:
   """Writes one Submodel file per task, and the shared parameters once.
 
   Args:
-    dev: figures by task (as in results.json) to record in each file.
+    dev: figures by task (as in results.json): recorded in each file, with the
+      verdict on whether the task is better off than with the backbone.
   """
-  folder = parts.workdir / "submodels"
+  folder = submodels_folder(parts.workdir)
   with storage(folder, expected="a folder that can be made"):
     folder.mkdir(parents=True, exist_ok=True)
   shared = jax.device_get(trained.shared["adapter"])
-  rows = jax.device_get(trained.rows)
+  rows = jax.device_get(
+    freeze(parts.space, trained.shared["space"], chosen_rows(trained))
+  )
+  verdicts = scoring.judge(parts, dev)
+  best_step_N = jax.device_get(trained.progress.best_step_N)
   own_steps_N = jax.device_get(updates_done(trained.rows_optimizer))
   fingerprint = submodels.save_shared(folder, shared)
   for place, task in enumerate(parts.tasks):
@@ -220,7 +208,9 @@ def export(
           "run": parts.config.name,
           "own_steps": int(own_steps_N[place]),
           "skipped_steps": int(trained.skipped_N[place]),
-          "dev": (dev or {}).get(task),
+          "chosen_step": int(best_step_N[place]) or None,
+          "dev": dev.get(task),
+          "verdict": verdicts[task],
         },
       ),
     )
@@ -236,80 +226,12 @@ def export_backbone(
     folder.mkdir(parents=True, exist_ok=True)
   store.save(
     folder,
-    jax.device_get(_backbone(parts, trained)),
+    jax.device_get(trained.shared["backbone"]),
     frontend=parts.backbone.frontend,
     tokenizer=parts.backbone.tokenizer,
     about=about,
   )
   return folder
-
-
-def parameter_counts(parts: Parts, trained: TrainState) -> dict[str, int]:
-  """Numbers in the backbone, in what tasks share, and in one task's row."""
-  return {
-    "backbone": table.count(_backbone(parts, trained)),
-    "shared": table.count(trained.shared["adapter"]),
-    "per_task": table.count(trained.rows) // len(parts.tasks),
-  }
-
-
-def _has_dev(parts: Parts) -> bool:
-  return parts.config.data.dev_split in split_names(parts.config.data.path)
-
-
-def _train_utterances(parts: Parts) -> Mapping[str, int]:
-  """What training used of each task; of runs that did not note it, all."""
-  path = parts.workdir / _BALANCE
-  if not path.exists():
-    return Counter(parts.train_split.tasks)
-  with storage(path, expected="a file that can be read"):
-    told = json.loads(path.read_text())
-  return {task: each["utterances"] for task, each in told["tasks"].items()}
-
-
-def _evaluation_loader(parts: Parts, split: Split) -> EvaluationLoader:
-  longest = -(-int(split.samples.max()) // BUCKET_MULTIPLE) * BUCKET_MULTIPLE
-  bounds = parts.bounds
-  if longest > bounds[-1]:
-    bounds = (*bounds, longest)
-  return EvaluationLoader(
-    split,
-    tokenizer=parts.backbone.tokenizer,
-    table=parts.tasks,
-    bounds=bounds,
-    config=parts.config.data,
-  )
-
-
-def _texts(
-  parts: Parts,
-  trained: TrainState,
-  loader: EvaluationLoader,
-  *,
-  adapted: bool,
-  heed: Callable[[], None] = lambda: None,
-) -> dict[int, str]:
-  return hypotheses(
-    parts.model,
-    _backbone(parts, trained),
-    trained.shared["adapter"],
-    trained.rows,
-    _heeding(loader.batches(), heed),
-    tokenizer=parts.backbone.tokenizer,
-    adapted=adapted,
-  )
-
-
-def _heeding(
-  batches: Iterator[EvaluationBatch], heed: Callable[[], None]
-) -> Iterator[EvaluationBatch]:
-  for batch in batches:
-    heed()
-    yield batch
-
-
-def _backbone(parts: Parts, trained: TrainState) -> Conformer:
-  return trained.shared.get("backbone", parts.backbone.module)
 
 
 def make_loader(parts: Parts) -> Loader:
@@ -325,27 +247,42 @@ def make_loader(parts: Parts) -> Loader:
     seed=parts.config.seed,
     frames=lambda samples: subsampled(num_frames(samples, frontend)),
     weights=read_weights(parts.config.data.task_weights, tasks=parts.tasks),
+    optimizer=parts.config.train.rows,
+    given=_given(parts),
+    label_multiple=_ENROLMENT_LABELS
+    if claim.parent_of(parts.workdir)
+    else LABEL_MULTIPLE,
   )
+
+
+def _given(parts: Parts) -> settings.Given:
+  path = parts.config.train.task_settings
+  return settings.read_settings(path, tasks=parts.tasks)
 
 
 def _begin(parts: Parts, loader: Loader) -> None:
   """Notes beside the run what its tasks get, when nothing is left to refuse."""
-  if parts.config.data.task_weights:
-    _keep_weights(parts, loader.roster.given)
-  write_json(parts.workdir / _BALANCE, loader.roster.balance.by_task())
+  config = parts.config
+  _keep(parts, config.data.task_weights, "task_weights", loader.roster.given)
+  _keep(parts, config.train.task_settings, "task_settings", _given(parts))
+  write_json(parts.workdir / scoring.BALANCE, loader.roster.balance.by_task())
 
 
-def _keep_weights(parts: Parts, weights: Mapping[str, float]) -> None:
-  """Keeps a copy beside the run, which goes on with the same weights only."""
-  kept = parts.workdir / "task_weights.json"
+def _keep(
+  parts: Parts, source: str, name: str, told: Mapping[str, Any]
+) -> None:
+  """Keeps a copy beside the run of a file about tasks, which may not change."""
+  kept = parts.workdir / f"{name}.json"
+  if not source:
+    return
   if not kept.exists() or not has_begun(parts.workdir):
-    write_json(kept, weights)
-  elif json.loads(kept.read_text()) != weights:
+    write_json(kept, told)
+  elif json.loads(kept.read_text()) != told:
     raise InputError(
-      parts.config.data.task_weights,
-      expected=f"the weights that the run began with ({kept})",
+      source,
+      expected=f"the {name.partition('_')[2]} that the run began with ({kept})",
       got="others",
-      fix="give a fresh --workdir, or that file's weights",
+      fix="give a fresh --workdir, or that file's content",
     )
 
 
@@ -373,26 +310,3 @@ def _check_divides(parts: Parts, loader: Loader) -> None:
 def _split_axis(parts: Parts, process_axis: int) -> int:
   """The batch's axis that devices divide: the pool's one task can't be split."""
   return 1 if len(parts.tasks) == 1 else process_axis
-
-
-def _keep_clips(
-  parts: Parts, split: Split, transcripts: list[metrics.Transcript]
-) -> list[metrics.Transcript]:
-  """Keeps the worst utterances' audio; says on their lines where."""
-  folder = parts.workdir / "audio"
-  with storage(folder, expected="a folder that can be made"):
-    folder.mkdir(parents=True, exist_ok=True)
-  worst = metrics.worst(transcripts, parts.config.evaluate, count=CLIPS)
-  place = {(each.task, each.id): i for i, each in enumerate(worst)}
-  kept = []
-  for index, transcript in enumerate(transcripts):
-    key = (transcript.task, transcript.id)
-    if key in place:
-      name = f"audio/{place[key]:02d}.wav"
-      wave = encode_int16(split[index].wave_S)
-      encoded = io.BytesIO()
-      soundfile.write(encoded, wave, SAMPLE_RATE, format="WAV")
-      write_aside(parts.workdir / name, encoded.getvalue())
-      transcript = dataclasses.replace(transcript, audio=name)
-    kept.append(transcript)
-  return kept

@@ -6,17 +6,14 @@ and evaluates what stands here.
 
 import dataclasses
 import functools
-import importlib.metadata
-import json
-import subprocess
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from etils import epath
 
-from hra import config_tree
-from hra.adapters import families, table
+from hra import claim, config_tree
+from hra.adapters import families, spaces, table
 from hra.backbone import store
 from hra.backbone.conformer import Conformer
 from hra.checkpoint import Checkpoints, abstract
@@ -29,29 +26,11 @@ from hra.data.synthetic.corpus import synthesize
 from hra.data.tokenizer import Tokenizer
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
-from hra.files import absolute, storage, write_json
+from hra.files import absolute
 from hra.model import Model
 from hra.sharding import make_mesh, shardings
 from hra.train import optimizer, state
 from hra.train.placement import place_state
-
-_FREE = (
-  "config.evaluate.",
-  "config.mesh.",
-  "config.data.eval_batch",
-  "config.data.prefetch",
-  "config.data.threads",
-  "config.data.test_split",
-  "config.data.dev_split",
-  "config.train.log_every",
-  "config.train.eval_every",
-  "config.train.save_seconds",
-  "config.train.keep",  # and keep_best
-  "config.train.select",
-)
-"""Fields that may change between two calls of one run."""
-
-_VERSIONED = ("hra", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
 class Parts(NamedTuple):
@@ -67,8 +46,13 @@ class Parts(NamedTuple):
   backbone: store.StoredBackbone
   """Trained or frozen, as the mode says."""
   model: Model
+  space: spaces.TaskSpace
   optimizers: state.Optimizers
   mesh: jax.sharding.Mesh
+
+  def split(self, name: str) -> Split:
+    """A split of the run's data, without tasks that take no part."""
+    return _open(self.config, self.workdir, name)
 
   @property
   def pretraining(self) -> bool:
@@ -88,19 +72,25 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
   config_tree.validate(config)
   workdir = epath.Path(workdir)
   config = with_data(config, workdir)
-  train_split = open_split(config.data.path, config.data.train_split)
+  train_split = _open(config, workdir, config.data.train_split)
   pooled = config.data.grouping == "pooled"
   tasks = (POOLED,) if pooled else tuple(sorted(set(train_split.tasks)))
   bounds = _bounds(config, train_split)
   mesh = make_mesh(config.mesh)
-  if config.train.mode == "pretrain":
+  if config.train.mode == "pretrain" and config.train.start == "random":
     backbone = _fresh_backbone(config, mesh)
   else:
     backbone = store.load(
       config.backbone_path, computed=config.backbone, mesh=mesh
     )
-  _claim(workdir, config, tasks, backbone=backbone)
-  steps = config.train.steps
+  adapter = families.build(
+    config.adapter,
+    backbone.config,
+    mels=backbone.frontend.num_mels * backbone.frontend.stack,
+  )
+  space = spaces.build(config.space, adapter=adapter, family=config.adapter)
+  claim.claim(workdir, config, tasks, fingerprint=backbone.fingerprint)
+  shared, rows = config.train.shared, config.train.rows
   return Parts(
     config=config,
     workdir=workdir,
@@ -108,13 +98,11 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
     train_split=train_split,
     bounds=bounds,
     backbone=backbone,
-    model=Model(
-      adapter=families.build(config.adapter, backbone.config),
-      frontend=backbone.frontend,
-    ),
+    model=Model(adapter=adapter, frontend=backbone.frontend),
+    space=space,
     optimizers=state.Optimizers(
-      shared=optimizer.build_fixed(config.train.shared, steps=steps),
-      rows=optimizer.build(config.train.rows),
+      shared=optimizer.build(b1=shared.b1, b2=shared.b2),
+      rows=optimizer.build(b1=rows.b1, b2=rows.b2),
     ),
     mesh=mesh,
   )
@@ -138,14 +126,14 @@ def with_data(config: Config, workdir: epath.Path) -> Config:
     )
   path = epath.Path(config.data.path or workdir / "data")
   manifests = synthesize(path / "corpus", spec=config.synthetic)
-  pretraining = config.train.mode == "pretrain"
+  anew = config.train.mode == "pretrain" and config.train.start == "random"
   backbone = store.folder_of(config.backbone_path)
   prepare(
     manifests,
     path / "prepared",
     # Speakers who swallow sounds may say more labels than fit; the loader knows.
     config=dataclasses.replace(config.prepare, labels_per_second=0.0),
-    tokenizer=None if pretraining else backbone / "tokenizer.model",
+    tokenizer=None if anew else backbone / "tokenizer.model",
   )
   return _with_path(config, path / "prepared")
 
@@ -154,15 +142,45 @@ def _with_path(config: Config, path: epath.PathLike) -> Config:
   data = dataclasses.replace(
     config.data, source="prepared", path=str(absolute(path))
   )
-  return _with_weights(dataclasses.replace(config, data=data))
+  return claim.with_files(dataclasses.replace(config, data=data))
 
 
-def _with_weights(config: Config) -> Config:
-  """The configuration with an absolute `data.task_weights`, if it has one."""
-  given = config.data.task_weights
-  path = given and str(absolute(given))
-  data = dataclasses.replace(config.data, task_weights=path)
-  return dataclasses.replace(config, data=data)
+def _open(config: Config, workdir: epath.Path, name: str) -> Split:
+  """A split of a run's data, without tasks that take no part.
+
+  Raises:
+    InputError: a name in `data.tasks` or `data.without` is no task of the train
+      split; nobody is left.
+  """
+  split = open_split(config.data.path, name)
+  chosen, without = config.data.tasks, config.data.without
+  forgotten = claim.forgotten(workdir)
+  if not (chosen or without or forgotten):
+    return split
+  known = set(split.tasks)
+  if name == config.data.train_split:
+    for field, names in (("tasks", chosen), ("without", without)):
+      for task in names:
+        if task not in known:
+          raise InputError(
+            f"config.data.{field}",
+            expected=f"names of the {len(known):,} tasks in {name!r}",
+            got=repr(task),
+            fix=f"did you mean {config_tree.nearest(task, known)!r}?",
+          )
+  left = {
+    task
+    for task in known.intersection(chosen or known).difference(without)
+    if claim.task_hash(task) not in forgotten
+  }
+  if not left:
+    raise InputError(
+      f"{config.data.path}: split {name!r}",
+      expected="a task that takes part",
+      got="none",
+      fix="see config.data.tasks and config.data.without",
+    )
+  return split.of(left)
 
 
 def reopen(workdir: epath.PathLike) -> Parts:
@@ -172,24 +190,29 @@ def reopen(workdir: epath.PathLike) -> Parts:
     InputError: when the folder is not a run's.
   """
   workdir = epath.Path(workdir)
-  described = _read_claim(workdir)
-  return assemble(_config_of(described, workdir / "config.json"), workdir)
+  described = claim.read(workdir)
+  return assemble(claim.config_of(described, workdir / "config.json"), workdir)
 
 
 def initial_state(parts: Parts) -> state.TrainState:
   """A fresh training state, placed by the sharding table."""
+  pretrained = None
+  if parts.pretraining:  # a copy: training gives its buffers away
+    pretrained = jax.tree.map(jnp.copy, parts.backbone.module)
+  best = parts.config.train.select == "best"
   fresh = state.init(
-    parts.model.adapter,
+    parts.space,
     parts.optimizers,
     parts.tasks,
     key=jax.random.key(parts.config.seed),
-    pretrained=parts.backbone.module if parts.pretraining else None,
+    pretrained=pretrained,
+    keep_best=best and not parts.pretraining,
   )
   return place_state(fresh, parts.mesh)
 
 
 def trained_state(parts: Parts) -> state.TrainState:
-  """The state of the checkpoint that `config.train.select` names.
+  """The state that a run is evaluated by: as `config.train.select` says.
 
   Raises:
     InputError: when nothing was trained, or under another configuration; the
@@ -198,7 +221,7 @@ def trained_state(parts: Parts) -> state.TrainState:
   folder = parts.workdir / "checkpoints"
   checkpoints = Checkpoints(folder, access="read")
   step = checkpoints.latest
-  if parts.config.train.select == "best":
+  if parts.pretraining and parts.config.train.select == "best":
     step = checkpoints.best
     if step is None and checkpoints.latest is not None:
       raise InputError(
@@ -215,7 +238,7 @@ def trained_state(parts: Parts) -> state.TrainState:
 def backbone_of(workdir: epath.PathLike) -> epath.Path:
   """The backbone of a run: what it pretrained, or what its configuration names."""
   workdir = epath.Path(workdir)
-  config = _read_claim(workdir)["config"]
+  config = claim.read(workdir)["config"]
   if config["train"]["mode"] == "pretrain":
     return workdir / "backbone"
   return store.folder_of(config["backbone_path"])
@@ -226,12 +249,14 @@ def describe(parts: Parts) -> str:
   config = parts.config
   seconds = " / ".join(f"{bound / SAMPLE_RATE:.1f}" for bound in parts.bounds)
   size = table.count(parts.backbone.module)
+  key = jax.random.key(0)
   shared = table.count(
-    jax.eval_shape(parts.model.adapter.init_shared, jax.random.key(0))
+    (
+      jax.eval_shape(parts.model.adapter.init_shared, key),
+      jax.eval_shape(parts.space.init_shared, key),
+    )
   )
-  row = table.count(
-    jax.eval_shape(parts.model.adapter.init_task, jax.random.key(0))
-  )
+  row = table.count(jax.eval_shape(parts.space.init_task, key))
   lines = [
     f"{config.train.mode}: {len(parts.tasks):,} task(s), length buckets of "
     f"{seconds} s; the split {config.data.train_split!r} has "
@@ -285,116 +310,3 @@ def _fresh_backbone(
     fingerprint="untrained",
     about={},
   )
-
-
-def _claim(
-  workdir: epath.Path,
-  config: Config,
-  tasks: Sequence[str],
-  *,
-  backbone: store.StoredBackbone,
-) -> None:
-  """Writes config.json and tasks.json, or sees that they say the same."""
-  path = workdir / "config.json"
-  # What was refused before its first step gives way to what mends it.
-  if path.exists() and has_begun(workdir):
-    _check_same(path, config, tasks, backbone=backbone)
-    described = _read_claim(workdir)
-    if _config_of(described, path) != config:  # in what may change
-      write_json(path, {**described, "config": config_tree.to_dict(config)})
-    return
-  with storage(workdir, expected="a run's folder that can be made"):
-    workdir.mkdir(parents=True, exist_ok=True)
-  described = {
-    "config": config_tree.to_dict(config),
-    "backbone_fingerprint": backbone.fingerprint,
-    "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
-    "git": _git_hash(),
-  }
-  write_json(workdir / "tasks.json", {"tasks": list(tasks)})
-  write_json(path, described)
-
-
-def has_begun(workdir: epath.Path) -> bool:
-  """Whether a folder holds anything of a job: a checkpoint or a metric."""
-  metrics, checkpoints = workdir / "metrics.jsonl", workdir / "checkpoints"
-  with storage(workdir, expected="a run's folder that can be read"):
-    steps = checkpoints.iterdir() if checkpoints.exists() else ()
-    logged = metrics.exists() and bool(metrics.read_bytes())
-    return logged or any(each.name.isdigit() for each in steps)
-
-
-def _read_claim(workdir: epath.Path) -> dict[str, Any]:
-  path = workdir / "config.json"
-  if not path.exists():
-    raise InputError(
-      path,
-      expected="a run's folder",
-      got="no such file",
-      fix="give the --workdir of `hra train` or `hra quickstart`",
-    )
-  return json.loads(path.read_text())
-
-
-def _check_same(
-  path: epath.Path,
-  config: Config,
-  tasks: Sequence[str],
-  *,
-  backbone: store.StoredBackbone,
-) -> None:
-  described = _read_claim(path.parent)
-  before = _flat(config_tree.to_dict(_config_of(described, path)))
-  before |= {
-    "backbone": described["backbone_fingerprint"],
-    "tasks": json.loads((path.parent / "tasks.json").read_text())["tasks"],
-  }
-  now = _flat(config_tree.to_dict(config))
-  now |= {"backbone": backbone.fingerprint, "tasks": list(tasks)}
-  for field in sorted(before.keys() | now.keys()):
-    if field.startswith(_FREE):
-      continue
-    if before.get(field) != now.get(field):
-      raise InputError(
-        f"{path}: {field}",
-        expected=_short(before.get(field)),
-        got=_short(now.get(field)),
-        fix="this folder is another run's: give a fresh --workdir, or its config",
-      )
-
-
-def _config_of(described: Mapping[str, Any], path: epath.Path) -> Config:
-  """What a run's config.json says; a field newer than the run has its default."""
-  fields = described["config"]
-  return _with_weights(config_tree.from_dict(Config, fields, path=str(path)))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "config") -> dict[str, Any]:
-  flat: dict[str, Any] = {}
-  for name, value in values.items():
-    path = f"{prefix}.{name}"
-    if isinstance(value, Mapping):
-      flat |= _flat(value, path)
-    else:
-      flat[path] = value
-  return flat
-
-
-def _short(value: Any, *, most: int = 80) -> str:
-  text = repr(value)
-  return text if len(text) <= most else f"{text[:most]}..."
-
-
-def _git_hash() -> str | None:
-  """The checkout's commit, where the program runs from one."""
-  try:
-    done = subprocess.run(
-      ["git", "rev-parse", "HEAD"],
-      cwd=epath.Path(__file__).parent,
-      capture_output=True,
-      text=True,
-      check=True,
-    )
-  except (OSError, subprocess.CalledProcessError):
-    return None
-  return done.stdout.strip()

@@ -106,20 +106,21 @@ def test_without_keep_best_only_the_newest_stay(tmp_path):
   assert _steps(tmp_path) == [3]
 
 
-def test_a_step_that_is_there_stays_and_gets_its_figure(tmp_path):
+def test_a_step_that_is_there_stays_and_what_came_of_it_is_the_next(tmp_path):
   _saved(tmp_path, {1: 0.75, 2: None}, keep=2).close()
   again = _saved(tmp_path, {2: 0.5}, keep=2)
-  assert again.best == 2
-  again.save(2, _state(7), dev_wer=0.1)  # neither state nor figure changes
-  again.save(3, _state(3), dev_wer=0.6)
-  again.save(4, _state(4), dev_wer=0.6)
-  again.save(5, _state(5), dev_wer=0.6)
+  again.wait()
+  assert (again.latest, again.best) == (3, 3)
+  again.save(3, _state(7), dev_wer=0.6)
+  again.save(5, _state(5), dev_wer=0.5)
   again.close()
   reread = Checkpoints(tmp_path, access="read")
-  assert _steps(tmp_path) == [2, 4, 5]
-  assert reread.best == 2
-  kept = reread.restore(_state(), step=2)
-  np.testing.assert_array_equal(kept["rows"]["a"], _state(2)["rows"]["a"])
+  assert _steps(tmp_path) == [3, 4, 5]
+  assert reread.best == 3
+  for step, number in ((3, 2), (4, 7), (5, 5)):
+    kept = reread.restore(_state(), step=step)
+    expected = _state(number)["rows"]["a"]
+    np.testing.assert_array_equal(kept["rows"]["a"], expected)
   reread.close()
 
 

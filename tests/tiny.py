@@ -7,18 +7,21 @@ from types import MappingProxyType
 import jax
 import numpy as np
 
-from hra.adapters import families
+from hra.adapters import families, spaces
 from hra.backbone.conformer import Conformer
 from hra.config import (
   AdapterConfig,
   BackboneConfig,
   FrontendConfig,
   OptimizerConfig,
+  SpaceConfig,
 )
+from hra.data import settings
 from hra.data.batching import Batch
 from hra.keys import hash_words
 from hra.model import Model
 from hra.train import optimizer, state
+from hra.train.step import Rules
 
 FRONTEND = FrontendConfig(num_mels=16, fft_length=512, normalize="per_mel")
 BACKBONE = BackboneConfig(
@@ -31,6 +34,8 @@ BACKBONE = BackboneConfig(
   vocabulary=8,
 )
 ADAPTER = AdapterConfig(width=8)
+TABLE = SpaceConfig()
+EMBEDDING = SpaceConfig(kind="embedding", size=4, rank=3)
 OPTIMIZER = OptimizerConfig(learning_rate=0.01, schedule="cosine")
 SAMPLES = 8000
 NAMES = ("anna", "bert", "cleo", "dora", "emil", "fina")
@@ -45,22 +50,33 @@ def backbone(seed: int = 0, **changes) -> Conformer:
 
 def model(adapter: AdapterConfig = ADAPTER, **changes) -> Model:
   config = dataclasses.replace(BACKBONE, **changes)
-  return Model(adapter=families.build(adapter, config), frontend=FRONTEND)
+  built = families.build(adapter, config, mels=FRONTEND.num_mels)
+  return Model(adapter=built, frontend=FRONTEND)
 
 
 STEPS = 20
 """Own steps of a task, and updates of the shared parameters' schedule."""
 
 
-def optimizers(
-  steps: int = STEPS, shared_rate: float = 0.01, warmup: int = 0
-) -> state.Optimizers:
+def optimizers() -> state.Optimizers:
+  adamw = optimizer.build(b1=OPTIMIZER.b1, b2=OPTIMIZER.b2)
+  return state.Optimizers(shared=adamw, rows=adamw)
+
+
+def space(
+  adapter: AdapterConfig = ADAPTER,
+  kind: SpaceConfig = TABLE,
+  **changes,
+) -> spaces.TaskSpace:
+  """A space of rows for the tiny backbone."""
+  built = model(adapter, **changes).adapter
+  return spaces.build(kind, adapter=built, family=adapter)
+
+
+def rules(*, shared_rate: float = 0.01, steps: int = STEPS, **others) -> Rules:
+  """Shared parameters that train for `steps` joint steps."""
   shared = dataclasses.replace(OPTIMIZER, learning_rate=shared_rate)
-  rows = dataclasses.replace(OPTIMIZER, warmup_steps=warmup)
-  return state.Optimizers(
-    shared=optimizer.build_fixed(shared, steps=steps),
-    rows=optimizer.build(rows),
-  )
+  return Rules(shared=settings.settings(shared, steps=steps), **others)
 
 
 def batch(
@@ -69,6 +85,8 @@ def batch(
   own_step: int = 0,
   own_steps: Mapping[str, int] = MappingProxyType({}),
   weights: Mapping[str, float] = MappingProxyType({}),
+  rows: OptimizerConfig = OPTIMIZER,
+  given: settings.Given = MappingProxyType({}),
   places: int | None = None,
   names: tuple[str, ...] = NAMES,
   utterances: int = 2,
@@ -77,7 +95,8 @@ def batch(
 ) -> Batch:
   """A batch of tasks whose data are a function of name and own step alone.
 
-  Who is not named in `own_steps` has `STEPS`, in `weights` 1.
+  Who is not named in `own_steps` has `STEPS`, in `weights` 1; rows are updated as
+  `rows` says, but for what is `given`.
   """
   places = places or len(tasks)
   wave = np.zeros((places, utterances, samples), dtype)
@@ -86,11 +105,16 @@ def batch(
   label_lengths = np.zeros((places, utterances), np.int32)
   task = len(names) + np.arange(places, dtype=np.int32)
   words = np.zeros((places, 2), np.uint32)
-  steps = np.ones(places, np.int32)
+  told = settings.of_tasks(
+    tasks,
+    rows,
+    steps_N=[own_steps.get(name, STEPS) for name in tasks],
+    given=given,
+  )
+  empty = [(0, places - len(tasks))]
   weight = np.zeros(places, np.float32)
   for place, name in enumerate(tasks):
     words[place] = hash_words(name)
-    steps[place] = own_steps.get(name, STEPS)
     weight[place] = weights.get(name, 1.0)
     rng = np.random.default_rng([own_step, *words[place].tolist()])
     task[place] = names.index(name)
@@ -109,6 +133,6 @@ def batch(
     task_K=task,
     name_hash_K2=words,
     own_step_K=np.full(places, own_step, np.int32),
-    own_steps_K=steps,
+    settings_K=settings.Settings(*(np.pad(leaf, empty) for leaf in told)),
     shared_weight_K=weight,
   )

@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> None:
   del argv
   start = time.monotonic()
   process.set_up()
-  from hra import jobs, run
+  from hra import jobs, run, scoring
   from hra.evaluate.report import write_report
   from hra.evaluate.table import table
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
   print(run.describe(parts))
   trained = jobs.train(parts)
   folder = jobs.finish(parts, trained)
-  results = jobs.evaluate(parts, trained, split=config.data.test_split)
+  results = scoring.evaluate(parts, trained, split=config.data.test_split)
   print(table(results))
   page = write_report([workdir], workdir / "report.html")
   task = parts.tasks[0]

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hra.data.settings import Settings
 from hra.errors import InputError
 from hra.keys import host_rng, stable_hash
 
@@ -47,8 +48,8 @@ class Batch(NamedTuple):
   """uint32, `hra.keys.hash_words` of the task's name; 0 for empty places."""
   own_step_K: Any
   """int32, the task's own step."""
-  own_steps_K: Any
-  """int32, how many own steps the task has in all; 1 for empty places."""
+  settings_K: Settings
+  """How the task's row is updated, each leaf [K]; 1 step for empty places."""
   shared_weight_K: Any
   """float32 >= 0, the task's weight in the shared gradients; 0 for empty places."""
 

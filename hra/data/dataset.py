@@ -17,7 +17,7 @@ import os
 import pathlib
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
@@ -66,8 +66,22 @@ class Split:
     """Length of each utterance."""
     self._folder = folder
     self._files: dict[str, int] = index["files"]
+    self._version = "\n".join(self.ids).encode()
+    self._places = np.arange(len(self.ids))
     self._source: Any = None
     self._lock = threading.Lock()
+
+  def of(self, tasks: Collection[str]) -> "Split":
+    """The same split with the utterances of some tasks only."""
+    chosen = [i for i, task in enumerate(self.tasks) if task in tasks]
+    some = Split.__new__(Split)
+    some.__setstate__(self.__getstate__())
+    some.ids = [self.ids[i] for i in chosen]
+    some.tasks = [self.tasks[i] for i in chosen]
+    some.texts = [self.texts[i] for i in chosen]
+    some.samples = self.samples[chosen]
+    some._places = self._places[chosen]
+    return some
 
   def __getstate__(self) -> dict[str, Any]:
     return {**self.__dict__, "_source": None, "_lock": None}
@@ -89,7 +103,7 @@ class Split:
     if not -len(self) <= position < len(self):
       raise IndexError(f"{position} in {len(self)} utterances of {self.name!r}")
     position %= len(self)
-    record = self._reader()[position]
+    record = self._reader()[int(self._places[position])]
     return Example(
       id=self.ids[position],
       wave_S=audio.decode_int16(record["samples"]),
@@ -105,7 +119,7 @@ class Split:
         folder = place.local_files(
           self._folder,
           {f"{_FOLDER}/{name}": size for name, size in self._files.items()},
-          version="\n".join(self.ids).encode(),
+          version=self._version,
         )
         builder = tfds.builder_from_directory(folder / _FOLDER)
         self._source = builder.as_data_source(split=self.name)

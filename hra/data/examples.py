@@ -10,11 +10,15 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from hra.config import DataConfig
+from hra.config import DataConfig, OptimizerConfig
 from hra.data.batching import Batch
+from hra.data.settings import Settings, settings
 from hra.data.tokenizer import least_frames
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
+
+_NO_TASK = settings(OptimizerConfig(), steps=1)
+"""What empty places carry."""
 
 LABEL_MULTIPLE = 8
 """The label axis is rounded up: splits of like texts compile to one shape."""
@@ -72,8 +76,13 @@ class Examples:
     tokenizer: Encoder,
     used: np.ndarray,
     config: DataConfig,
+    label_multiple: int = LABEL_MULTIPLE,
   ):
     """Encodes the transcripts of the utterances with the indices `used`.
+
+    Args:
+      label_multiple: of which the labels' axis is one; a larger one gives data
+        sets of unlike transcripts the same shapes, and so the same programs.
 
     Raises:
       InputError: a recording is longer than `config.max_seconds`.
@@ -105,7 +114,7 @@ class Examples:
     self._span = np.zeros((len(split), 2), np.int64)
     self._span[used] = np.stack([end[:-1], end[1:]], axis=1)
     longest = int(np.diff(self._span).max(initial=0))
-    self._label_width = max(-(-longest // LABEL_MULTIPLE), 1) * LABEL_MULTIPLE
+    self._label_width = max(-(-longest // label_multiple), 1) * label_multiple
 
   def unalignable(
     self, frames: Callable[[int], int], *, speed: float
@@ -138,7 +147,7 @@ class Examples:
       task_K=np.arange(first_id, first_id + places, dtype=np.int32),
       name_hash_K2=np.zeros((places, 2), np.uint32),
       own_step_K=np.zeros(places, np.int32),
-      own_steps_K=np.ones(places, np.int32),
+      settings_K=Settings(*(np.repeat(each, places) for each in _NO_TASK)),
       shared_weight_K=np.zeros(places, np.float32),
     )
 

@@ -9,17 +9,24 @@ The position in the plan is one integer: it is what a checkpoint has to keep, an
 unlike a grain iterator's state it restores at another number of processes.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import grain
 import numpy as np
 
-from hra.config import DataConfig
+from hra.config import DataConfig, OptimizerConfig
 from hra.data.batching import Batch, JointPlan, TaskStream, evaluation_plan
-from hra.data.examples import Encoder, Examples, Utterances
+from hra.data.examples import (
+  LABEL_MULTIPLE,
+  Encoder,
+  Examples,
+  Utterances,
+)
 from hra.data.perturb import perturb
 from hra.data.roster import POOLED, Roster
+from hra.data.settings import Given, of_tasks
 from hra.errors import InputError
 from hra.keys import hash_words, host_rng
 
@@ -58,6 +65,9 @@ class Loader:
     seed: int,
     frames: Callable[[int], int] | None = None,
     weights: Mapping[str, float] | None = None,
+    optimizer: OptimizerConfig | None = None,
+    given: Given | None = None,
+    label_multiple: int = LABEL_MULTIPLE,
     process_index: int = 0,
     process_count: int = 1,
   ):
@@ -76,6 +86,9 @@ class Loader:
         own frame (CTC): utterances that can't be aligned are not served, and
         `roster.unalignable` names them.
       weights: of tasks in the shared gradients; 1 for who is not named.
+      optimizer: how rows are updated.
+      given: what is otherwise for some tasks, their steps included.
+      label_multiple: see `hra.data.examples.Examples`.
       process_index: p.
       process_count: P.
 
@@ -97,10 +110,18 @@ class Loader:
       seed=seed,
       frames=frames,
       weights=weights or {},
+      given=given or {},
+      label_multiple=label_multiple,
     )
     """What each task uses, its own steps and its weight."""
     self._examples = self.roster.examples
     self._balance = self.roster.balance
+    self._settings_N = of_tasks(
+      table,
+      optimizer or OptimizerConfig(),
+      steps_N=self._balance.own_steps_N,
+      given=given or {},
+    )
     self._streams = [
       TaskStream(
         name,
@@ -158,7 +179,8 @@ class Loader:
     batch.task_K[place] = task
     batch.name_hash_K2[place] = hash_words(name)
     batch.own_step_K[place] = own_step
-    batch.own_steps_K[place] = self._balance.own_steps_N[task]
+    for here, everyone in zip(batch.settings_K, self._settings_N, strict=True):
+      here[place] = everyone[task]
     batch.shared_weight_K[place] = self._balance.weight_N[task]
     for column, position in enumerate(self._shard_B):
       own_index = minibatch.indices_B[position]
@@ -227,9 +249,25 @@ class EvaluationLoader:
     self._shard_K = _part(
       range(config.eval_batch), process_index, process_count
     )
+    self._samples = split.samples
+    self._size = config.eval_batch
     self._plan = evaluation_plan(
       split.samples, bounds=bounds, batch=config.eval_batch
     )
+
+  def of(self, names: Collection[str]) -> "EvaluationLoader":
+    """The same for the utterances of some tasks only; at least one."""
+    chosen = np.flatnonzero([name in names for name in self._names])
+    some = copy.copy(self)
+    some._plan = [
+      step._replace(
+        indices_B=np.where(step.indices_B < 0, -1, chosen[step.indices_B])
+      )
+      for step in evaluation_plan(
+        self._samples[chosen], bounds=self._bounds, batch=self._size
+      )
+    ]
+    return some
 
   def __len__(self) -> int:
     return len(self._plan)

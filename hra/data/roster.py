@@ -14,6 +14,7 @@ from hra.config import DataConfig
 from hra.data import balance
 from hra.data.balance import Balance, Selection
 from hra.data.examples import Encoder, Examples, Utterances
+from hra.data.settings import Given, counts
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
 
@@ -41,6 +42,8 @@ class Roster:
     seed: int,
     frames: Callable[[int], int] | None,
     weights: Mapping[str, float],
+    given: Given,
+    label_multiple: int,
   ):
     """Chooses and labels; the arguments are those of `hra.data.loader.Loader`.
 
@@ -64,7 +67,11 @@ class Roster:
       )
     )
     self.examples = Examples(
-      split, tokenizer=tokenizer, used=capped.indices, config=config
+      split,
+      tokenizer=tokenizer,
+      used=capped.indices,
+      config=config,
+      label_multiple=label_multiple,
     )
     bad = []
     if frames is not None:
@@ -88,7 +95,12 @@ class Roster:
       capped=everything.counts(names) - capped.counts(names),
       epoch=len(epoch.indices),
       steps=steps,
-      own_steps_N=balance.own_steps(own_N, steps=steps, config=config),
+      own_steps_N=counts(
+        self._table,
+        "steps",
+        balance.own_steps(own_N, steps=steps, config=config).tolist(),
+        given=given,
+      ),
       weight_N=balance.shared_weights(
         self._table, own_N, given=weights, config=config
       ),

@@ -12,6 +12,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jiwer
@@ -143,6 +144,7 @@ def score(
   parameters: Mapping[str, int],
   adapter: str,
   train_utterances: Mapping[str, int],
+  verdicts: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
   """The contents of results.json.
 
@@ -157,6 +159,8 @@ def score(
     parameters: counts: `backbone`, `shared`, `per_task`.
     adapter: the family's name.
     train_utterances: by task; a task that is absent has None.
+    verdicts: by task, on its dev split: `not better` is served by the backbone,
+      and counts so in the overall `served_wer`.
 
   Raises:
     InputError: no transcripts, a repeated id, or a backbone hypothesis for
@@ -176,8 +180,10 @@ def score(
     figures[name] = {
       **_figures(group, samples[-1], config),
       "train_utterances": train_utterances.get(name),
+      "verdict": verdicts.get(name),
     }
   overall = _figures(scored, _total(samples), config)
+  overall["served_wer"] = _served(scored, tasks, verdicts)
   overall["mean_task_wer"] = _mean(task["wer"] for task in figures.values())
   overall["mean_task_backbone_wer"] = _mean(
     task["backbone_wer"] for task in figures.values()
@@ -346,6 +352,19 @@ def _figures(
     "difference_high": high,
     "relative_reduction": _ratio(-difference, alone.errors.sum()),
   }
+
+
+def _served(
+  scored: _Scored, tasks: np.ndarray, verdicts: Mapping[str, str]
+) -> float | None:
+  """WER where the backbone answers for tasks that are not better adapted."""
+  if scored.backbone_words is None or not verdicts:
+    return None
+  falls_back = np.array([verdicts.get(task) == "not better" for task in tasks])
+  errors = np.where(
+    falls_back, scored.backbone_words.errors, scored.words.errors
+  )
+  return _ratio(errors.sum(), scored.words.length.sum())
 
 
 def _interval(

@@ -1,17 +1,19 @@
 """Batches of recordings -> texts, by the same forward as training and serving.
 
-In: waveforms of any tasks in one batch, the table of rows. Out: texts. The bare
+In: waveforms of any tasks in one batch, the table of what tasks own. Out: texts. The bare
 backbone is the same compiled program with the adapter switched off.
 """
 
 import functools
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from hra.adapters import table
 from hra.adapters.interface import Tree
+from hra.adapters.spaces import TaskSpace, freeze
 from hra.backbone.conformer import Conformer
 from hra.data.loader import EvaluationBatch
 from hra.data.tokenizer import Tokenizer
@@ -46,11 +48,28 @@ def best_paths(
   )
 
 
+class Rows(NamedTuple):
+  """A table of what tasks own, and how rows are made of it."""
+
+  space: TaskSpace
+  shared: Tree
+  """What the space shares."""
+  owned: Tree
+  """[N, ...]"""
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _rows_of(
+  space: TaskSpace, shared: Tree, owned: Tree, task_K: jax.Array
+) -> Tree:
+  return freeze(space, shared, table.gather(owned, task_K))
+
+
 def hypotheses(
   model: Model,
   backbone: Conformer,
   shared: Tree,
-  rows: Tree,
+  rows: Rows,
   batches: Iterable[EvaluationBatch],
   *,
   tokenizer: Tokenizer,
@@ -64,8 +83,8 @@ def hypotheses(
       model,
       backbone,
       shared,
-      rows,
-      batch.task_K,
+      _rows_of(*rows, batch.task_K),
+      np.arange(len(indices_K)),
       np.full(len(indices_K), adapted),
       batch.wave_KBS[:, 0],
       batch.lengths_KB[:, 0],

@@ -1,15 +1,16 @@
 """The training loop: every side effect, in order.
 
-Restore; then, step by step: wait for the batch, dispatch the step, fetch the
-metrics of the step before, write them, save by the clock, heed signals.
+Restore; then, step by step: evaluate who is due, wait for the batch, dispatch the
+step, write metrics where they are due, save by the clock, heed signals.
 """
 
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from etils import epath
 from tqdm import tqdm
 
@@ -19,6 +20,7 @@ from hra.data.batching import Batch
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError, Interrupted
 from hra.train.interrupt import Signals, Stop
+from hra.train.judge import Evaluate, Judge, Plan
 from hra.train.log import DEV_WER, MetricsLog
 from hra.train.state import TrainState
 from hra.train.step import Metrics
@@ -35,9 +37,12 @@ class Job(NamedTuple):
   """The batches from a position in the plan, already on the devices."""
   steps: int
   """Joint steps of the whole job."""
-  evaluate: Callable[[TrainState, Callable[[], None]], Mapping[str, Any]] | None
-  """Dev figures of a state; calls its second argument between batches, and lets
-  what that raises pass."""
+  tasks: Sequence[str]
+  """Names, in the order of the rows."""
+  plan: Plan
+  """When tasks are evaluated and judged."""
+  evaluate: Evaluate | None
+  """Dev figures of some tasks; None where there is no dev split."""
 
 
 def run(
@@ -105,70 +110,108 @@ class _Training:
     log: MetricsLog,
   ):
     self.state = state
-    self.position = self._start = int(state.step)
+    self.position = int(state.step)
+    self._changed = False
     self._job = job
     self._config = config
     self._checkpoints = checkpoints
     self._log = log
     self._saved = time.monotonic()
+    self._judge = (
+      None
+      if job.evaluate is None
+      else Judge(state, job.plan, job.evaluate, position=self.position)
+    )
 
   def run(self, signals: Signals, bar: tqdm) -> None:
     """Trains to the end, evaluates where that is due, and saves."""
     job, config = self._job, self._config
     batches = job.batches(self.position)
     shapes: set[tuple[int, ...]] = set()
-    window = Window()
-    self._evaluate(signals)  # what a stopped job left out
-    while True:
+    window = Window(job.tasks)
+    while self.position < job.steps:
+      if self._judge is not None and self._judge.waits_for(self.position):
+        self._evaluate(signals)
+        if self._judge.all_stopped:
+          self._skip_to(job.steps, bar)
+          break
       with signals.interruptible():
-        batch = next(batches, None)
-      if batch is None:
-        break
+        batch = next(batches)
+      if self._judge is not None and self._judge.idle(self.position):
+        self._skip_to(self.position + 1, bar)
+        continue
       _announce(batch, shapes, bar)
       self.state, metrics = job.step(self.state, job.frozen, batch)
+      self._changed = True
+      if self._judge is not None:
+        self._judge.trained(self.position)
       self.position += 1
       window.add(metrics, batch)
       bar.update()
       if self.position % config.log_every == 0 or self.position == job.steps:
-        line = {"step": self.position, **window.summary()}
-        self._log.write(line)
-        bar.set_postfix_str(_postfix(line))
-        window = Window()
-      self._evaluate(signals)
+        self._write(window, bar)
+        window = Window(job.tasks)
       if time.monotonic() - self._saved > config.save_seconds:
         self.save()
       self._checkpoints.check()
       signals.heed()
-    self.save()
-    self._checkpoints.wait()
-    signals.heed()
+    self._finish(signals)
 
   def save(self, *, dev_wer: float | None = None) -> None:
-    self._checkpoints.save(self.position, self.state, dev_wer=dev_wer)
+    if self._changed or self._checkpoints.latest is None:
+      self._checkpoints.save(self.position, self.state, dev_wer=dev_wer)
+      self._changed = False
     self._saved = time.monotonic()
 
   def rescue(self) -> None:
     """Saves after an error, which a save that fails as well doesn't replace."""
-    if self.position > self._start:
+    if self._changed:
       with contextlib.suppress(InputError):
         self.save()
         self._checkpoints.wait()
 
-  def _evaluate(self, signals: Signals) -> None:
-    """Dev figures where they are due: first in a checkpoint, then in the log."""
-    every = self._config.eval_every
-    due = self.position == self._job.steps or (
-      every > 0 and self.position > 0 and self.position % every == 0
+  def _finish(self, signals: Signals) -> None:
+    if self._judge is not None:
+      self._judge.finish(self.state)
+      self._evaluate(signals)
+    self.save()
+    self._checkpoints.wait()
+    signals.heed()
+
+  def _skip_to(self, position: int, bar: tqdm) -> None:
+    """Passes over joint steps in which nobody trains."""
+    bar.update(position - self.position)
+    self.position = position
+    self._changed = True
+    self.state = self.state._replace(
+      step=jnp.full_like(self.state.step, position)
     )
-    evaluate = self._job.evaluate
-    logged = self._log.scored(self.position)
-    done = logged and self._checkpoints.scored(self.position)
-    if evaluate is None or not due or done:
+
+  def _write(self, window: Window, bar: tqdm) -> None:
+    line = {"step": self.position, **window.summary()}
+    self._log.write(line)
+    bar.set_postfix_str(_postfix(line))
+    for task in window.bad_tasks():
+      bar.write(
+        f"task {task!r}: a loss or gradient was not finite; its row stays as it "
+        "was before",
+        file=sys.stdout,
+      )
+
+  def _evaluate(self, signals: Signals) -> None:
+    """Dev figures of who is due; when pretraining, also of a checkpoint."""
+    assert self._judge is not None
+    self.state, line = self._judge.judge(
+      self.state, position=self.position, heed=signals.heed
+    )
+    if not line:
       return
-    figures = evaluate(self.state, signals.heed)
-    self.save(dev_wer=figures[DEV_WER])
-    if not logged:
-      self._log.write({"step": self.position, **figures})
+    self._changed = True
+    # First in the log: a state that is saved is evaluated no more.
+    if not self._log.scored(self.position):
+      self._log.write({"step": self.position, **line})
+    if self._job.frozen is None:
+      self.save(dev_wer=line[DEV_WER])
 
 
 def _postfix(line: Mapping[str, Any]) -> str:

@@ -2,24 +2,22 @@
 
 A group's optimizer is an optax transformation written for one task; `init_rows`
 and `update_rows` `vmap` it, so that a row has its own moments, step count,
-schedule and clipping, and only the rows of a batch are read or written. What
-differs from row to row enters as extra arguments of `update`, traced, [K].
+schedule, decay and clipping, and only the rows of a batch are read or written.
+`hra.data.settings.Settings` says how, and is traced: of a batch, each leaf [K].
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from hra.adapters.interface import Tree
-from hra.config import OptimizerConfig
+from hra.data.settings import SCHEDULES, Settings
 
 
-def learning_rate(
-  config: OptimizerConfig, count: jax.Array, steps: int | jax.Array
-) -> jax.Array:
-  """The learning rate of update `count` = 0, 1, ... of `steps`.
+def learning_rate(settings: Settings, count: jax.Array) -> jax.Array:
+  """The learning rate of update `count` = 0, 1, ... of `settings.steps`.
 
   With peak p, warm-up w = min(warmup_steps, steps) and d = max(steps - w, 1),
 
@@ -30,61 +28,54 @@ def learning_rate(
   that under `vmap` each row has a schedule that ends with its own steps.
   """
   number = jnp.result_type(float)
-  peak = config.learning_rate
-  warmup = jnp.minimum(config.warmup_steps, steps)
+  peak = jnp.asarray(settings.learning_rate, number)
+  warmup = jnp.minimum(settings.warmup_steps, settings.steps)
   # A warm-up from zero would not move at step 0: it starts at peak / warmup.
   first = peak / jnp.maximum(warmup, 1)
   rise = jnp.maximum(warmup - 1, 1)
-  rest = jnp.maximum(steps - warmup, 1)
+  rest = jnp.maximum(settings.steps - warmup, 1)
   risen = jnp.clip(count, 0, rise).astype(number)
   done = jnp.clip(count - warmup, 0, rest).astype(number)
   # Times a reciprocal is what XLA makes of a division by a constant: traced
   # steps then give the same bits as steps that are known when compiling.
   rising = (first - peak) * (1 - risen * (1 / rise.astype(number))) + peak
-  decay = _DECAYS[config.schedule](done, 1 / rest.astype(number))
-  return jnp.where(count < warmup, rising, peak * decay)
+  part = done * (1 / rest.astype(number))
+  decays = jnp.stack([_DECAYS[name](part) for name in SCHEDULES])
+  return jnp.where(count < warmup, rising, peak * decays[settings.schedule])
 
 
-_DECAYS: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
-  "cosine": lambda done, step: 0.5 * (1 + jnp.cos(done * (jnp.pi * step))),
-  "linear": lambda done, step: 1 - done * step,
-  "constant": lambda done, step: jnp.ones_like(done),
+_DECAYS: dict[str, Callable[[jax.Array], jax.Array]] = {
+  "constant": jnp.ones_like,
+  "cosine": lambda part: 0.5 * (1 + jnp.cos(jnp.pi * part)),
+  "linear": lambda part: 1 - part,
 }
 
 
-def build(config: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
+def build(*, b1: float, b2: float) -> optax.GradientTransformationExtraArgs:
   """AdamW (Loshchilov and Hutter 2019) behind a global-norm clip.
 
-  Its `update` needs the extra argument `steps`: the length of the schedule, a
-  number or, for rows, the own steps of the task.
+  Its `update` needs the extra argument `settings`, of the group or of one row.
   """
-  clip = (
-    optax.clip_by_global_norm(config.clip_norm)
-    if config.clip_norm
-    else optax.identity()
-  )
-  return optax.chain(
-    clip,
-    optax.chain(
-      optax.scale_by_adam(b1=config.b1, b2=config.b2),
-      optax.add_decayed_weights(config.weight_decay),
-      _scale_by_schedule(config),
-    ),
-  )
-
-
-def build_fixed(
-  config: OptimizerConfig, *, steps: int
-) -> optax.GradientTransformation:
-  """`build` for a group whose schedule is `steps` long."""
-  own = build(config)
+  adam = optax.scale_by_adam(b1=b1, b2=b2)
 
   def update(
-    updates: Tree, state: Tree, params: Tree = None
-  ) -> tuple[Tree, Tree]:
-    return own.update(updates, state, params, steps=steps)
+    gradient: Tree,
+    state: optax.ScaleByAdamState,
+    params: Tree = None,
+    *,
+    settings: Settings,
+  ) -> tuple[Tree, optax.ScaleByAdamState]:
+    rate = learning_rate(settings, state.count)
+    gradient = _clipped(gradient, settings.clip_norm)
+    updates, state = adam.update(gradient, state)
 
-  return optax.GradientTransformation(own.init, update)
+    def scaled(update: jax.Array, param: jax.Array) -> jax.Array:
+      decayed = update + _as(settings.weight_decay, param) * param
+      return -_as(rate, decayed) * decayed
+
+    return jax.tree.map(scaled, updates, params), state
+
+  return optax.GradientTransformationExtraArgs(adam.init, update)
 
 
 def init_rows(
@@ -105,51 +96,32 @@ def update_rows(
   states: Tree,
   rows: Tree,
   *,
-  own: Mapping[str, jax.Array],
+  settings_K: Settings,
 ) -> tuple[Tree, Tree]:
-  """One step of each row [K, ...] by itself -> (rows, states).
-
-  Args:
-    own: the extra arguments of the optimizer's `update`, each [K].
-  """
+  """One step of each row [K, ...] by itself -> (rows, states)."""
 
   def update(
-    gradient: Tree, state: Tree, row: Tree, own: Mapping[str, jax.Array]
+    gradient: Tree, state: Tree, row: Tree, settings: Settings
   ) -> tuple[Tree, Tree]:
-    updates, state = optimizer.update(gradient, state, row, **own)
+    updates, state = optimizer.update(gradient, state, row, settings=settings)
     return optax.apply_updates(row, updates), state
 
-  return jax.vmap(update)(gradients, states, rows, own)
+  return jax.vmap(update)(gradients, states, rows, settings_K)
 
 
 def updates_done(states: Tree) -> jax.Array:
   """How often each row moved, int32 [N], from `init_rows`'s states."""
-  _, (_, _, schedule) = states
-  return schedule.count
+  return states.count
 
 
-def _scale_by_schedule(
-  config: OptimizerConfig,
-) -> optax.GradientTransformationExtraArgs:
-  """`optax.scale_by_learning_rate` of a schedule as long as `steps` says."""
+def _clipped(gradient: Tree, most: jax.Array) -> Tree:
+  """The gradient, scaled down to a global norm of `most`; 0 leaves it alone."""
+  if not jax.tree.leaves(gradient):
+    return gradient
+  norm = optax.global_norm(gradient)
+  factor = jnp.where((most > 0) & (norm > most), most / norm, 1)
+  return jax.tree.map(lambda leaf: leaf * _as(factor, leaf), gradient)
 
-  def init(params: Tree) -> optax.ScaleByScheduleState:
-    del params
-    return optax.ScaleByScheduleState(count=jnp.zeros((), jnp.int32))
 
-  def update(
-    updates: Tree,
-    state: optax.ScaleByScheduleState,
-    params: Tree = None,
-    *,
-    steps: int | jax.Array,
-    **others: jax.Array,
-  ) -> tuple[Tree, optax.ScaleByScheduleState]:
-    del params, others
-    scale = -learning_rate(config, state.count, steps)
-    scaled = jax.tree.map(lambda leaf: scale.astype(leaf.dtype) * leaf, updates)
-    return scaled, optax.ScaleByScheduleState(
-      count=optax.safe_increment(state.count)
-    )
-
-  return optax.GradientTransformationExtraArgs(init, update)
+def _as(number: jax.Array, leaf: jax.Array) -> jax.Array:
+  return jnp.asarray(number).astype(leaf.dtype)

@@ -6,6 +6,7 @@ import jax
 from jax.sharding import Mesh
 
 from hra.data.batching import Batch
+from hra.data.settings import Settings
 from hra.sharding import batch_sharding, replicated, shardings
 from hra.train.state import TrainState
 from hra.train.step import Step
@@ -32,19 +33,20 @@ def batch_placement(mesh: Mesh, *, axis: int) -> Batch:
   """
   split = batch_sharding(mesh, axis=axis)
   by_task = split if axis == 0 else replicated(mesh)
-  return Batch(
-    *(
-      split if "B" in name.rpartition("_")[2] else by_task
-      for name in Batch._fields
-    )
-  )
+  placed: dict[str, Any] = {
+    name: split if "B" in name.rpartition("_")[2] else by_task
+    for name in Batch._fields
+  }
+  placed["settings_K"] = Settings(*[by_task] * len(Settings._fields))
+  return Batch(**placed)
 
 
 def place_batch(batch: Batch, placement: Batch) -> Batch:
   """This process's part of a batch -> the global batch on the devices."""
-  return Batch(
-    *(
-      jax.make_array_from_process_local_data(sharding, leaf)
-      for sharding, leaf in zip(placement, batch, strict=True)
-    )
+  return jax.tree.map(
+    lambda leaf, sharding: jax.make_array_from_process_local_data(
+      sharding, leaf
+    ),
+    batch,
+    placement,
   )

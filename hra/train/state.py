@@ -13,9 +13,31 @@ import jax.numpy as jnp
 import optax
 
 from hra.adapters import table
-from hra.adapters.interface import Adapter, Tree
+from hra.adapters.interface import Tree
+from hra.adapters.spaces import TaskSpace
 from hra.backbone.conformer import Conformer
 from hra.train import optimizer
+
+
+class Progress(NamedTuple):
+  """What dev evaluations said of each task; every leaf is [N, ...]."""
+
+  best: Tree
+  """What the task owned at its lowest dev WER; `{}` where the last is used."""
+  best_step_N: jax.Array
+  """Own steps that it had done then; 0 where it was never judged."""
+  best_errors_N: jax.Array
+  """Word errors of that evaluation."""
+  waited_N: jax.Array
+  """Evaluations since then."""
+  stopped_N: jax.Array
+  """Whether the task stopped early."""
+  evaluated_N: jax.Array
+  """Own steps at the latest evaluation, judged or not."""
+  errors_N: jax.Array
+  """Word errors of the latest evaluation."""
+  words_N: jax.Array
+  """Reference words of the task's dev split; 0 before the first evaluation."""
 
 
 class TrainState(NamedTuple):
@@ -24,46 +46,94 @@ class TrainState(NamedTuple):
   step: jax.Array
   """Joint steps done: the position in the data plan."""
   shared: Tree
+  """`adapter`, `space`, and `backbone` when pretraining."""
   shared_optimizer: Tree
   rows: Tree
-  """[N, ...]: one row a task."""
+  """[N, ...]: what each task owns in its space."""
   rows_optimizer: Tree
   """[N, ...]: each row's own moments and step count."""
   skipped_N: jax.Array
   """Own steps that a task lost to a loss or gradient that was not finite."""
+  progress: Progress
 
 
 class Optimizers(NamedTuple):
-  """One transformation a group."""
+  """One transformation a group; each needs `settings` (`optimizer.build`)."""
 
-  shared: optax.GradientTransformation
+  shared: optax.GradientTransformationExtraArgs
   rows: optax.GradientTransformationExtraArgs
-  """Needs `steps`, each task's own (`hra.train.optimizer.build`)."""
 
 
 def init(
-  adapter: Adapter,
+  space: TaskSpace,
   optimizers: Optimizers,
   names: Sequence[str],
   *,
   key: jax.Array,
   pretrained: Conformer | None = None,
+  keep_best: bool = False,
 ) -> TrainState:
   """A fresh state for the tasks `names`.
 
   Args:
     pretrained: the backbone to train; None when it stays frozen.
+    keep_best: whether rows of the lowest dev WER are kept beside the last.
   """
   key_shared, key_rows = jax.random.split(key)
-  shared = {"adapter": adapter.init_shared(key_shared)}
+  shared = {
+    "adapter": space.adapter.init_shared(key_shared),
+    "space": space.init_shared(jax.random.fold_in(key_shared, 1)),
+  }
   if pretrained is not None:
     shared["backbone"] = pretrained
-  rows = table.init_rows(adapter, names, key_rows)
+  rows = table.init_rows(space.init_task, names, key_rows)
+  return of_parts(
+    optimizers, shared=shared, rows=rows, count=len(names), keep_best=keep_best
+  )
+
+
+def of_parts(
+  optimizers: Optimizers,
+  *,
+  shared: Tree,
+  rows: Tree,
+  count: int,
+  keep_best: bool,
+) -> TrainState:
+  """A state at step 0 with these parameters, for `count` tasks."""
+
+  def zeros() -> jax.Array:
+    return jnp.zeros((count,), jnp.int32)
+
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     shared=shared,
     shared_optimizer=optimizers.shared.init(shared),
     rows=rows,
-    rows_optimizer=optimizer.init_rows(optimizers.rows, rows, count=len(names)),
-    skipped_N=jnp.zeros((len(names),), jnp.int32),
+    rows_optimizer=optimizer.init_rows(optimizers.rows, rows, count=count),
+    skipped_N=zeros(),
+    progress=Progress(
+      best=jax.tree.map(jnp.copy, rows) if keep_best else {},
+      best_step_N=zeros(),
+      best_errors_N=zeros(),
+      waited_N=zeros(),
+      stopped_N=jnp.zeros((count,), bool),
+      evaluated_N=zeros(),
+      errors_N=zeros(),
+      words_N=zeros(),
+    ),
+  )
+
+
+def chosen_rows(state: TrainState) -> Tree:
+  """What each task ends with: the best, where one was judged, or the last."""
+  if not jax.tree.leaves(state.progress.best):
+    return state.rows
+  judged_N = state.progress.best_step_N > 0
+  return jax.tree.map(
+    lambda best, last: jnp.where(
+      judged_N.reshape(-1, *[1] * (last.ndim - 1)), best, last
+    ),
+    state.progress.best,
+    state.rows,
   )

@@ -8,6 +8,9 @@ finite, no task is heard. With g_i the gradient of
 the summed loss of task i, l_i its labels and w_i its weight, the gradients are
 
     shared: sum_i w_i g_i / sum_i w_i l_i        row i: g_i / l_i
+
+A task that stopped early, or lost as many own steps as it may to what is not
+finite, takes no part: its row stays and it is not heard.
 """
 
 from collections.abc import Callable
@@ -19,8 +22,10 @@ import optax
 
 from hra.adapters import table
 from hra.adapters.interface import Tree
+from hra.adapters.spaces import TaskSpace
 from hra.backbone.conformer import Conformer
 from hra.data.batching import Batch
+from hra.data.settings import Settings
 from hra.features import specaugment
 from hra.keys import fold_words
 from hra.model import Model
@@ -38,7 +43,7 @@ class Metrics(NamedTuple):
   row_norm_K: jax.Array
   """Global norm of each row's gradient."""
   shared_norm: jax.Array
-  skipped: jax.Array
+  bad_K: jax.Array
   """Tasks left out because something was not finite."""
   shared_skipped: jax.Array
   """1 where the shared gradient as a whole was not finite, and not applied."""
@@ -49,17 +54,139 @@ Step = Callable[
 ]
 
 
+class Rules(NamedTuple):
+  """What the step keeps to, all of it static but the schedule."""
+
+  shared: Settings | None = None
+  """Of the shared parameters, which are frozen after `steps` joint steps; None
+  never trains them, and computes nothing for them."""
+  max_bad_steps: int = 1
+  """Own steps lost to what is not finite that end a task's part."""
+
+
 def make_step(
   model: Model,
+  space: TaskSpace,
   optimizers: Optimizers,
   *,
   policy: specaugment.Policy | None,
   key: jax.Array,
+  rules: Rules,
 ) -> Step:
   """The step of a model; `policy` None leaves the features as they are.
 
   The step takes the frozen backbone, or None where the backbone trains.
   """
+  augmented = _features(model, policy=policy, key=key)
+
+  def task_loss(
+    trained: tuple[Tree, ...],
+    shared: Tree,
+    frozen: Conformer | None,
+    task: Batch,
+    mel_BTF: jax.Array,
+    lengths_B: jax.Array,
+  ) -> tuple[jax.Array, jax.Array]:
+    owned, *given = trained
+    shared = given[0] if given else shared
+    backbone = shared["backbone"] if frozen is None else frozen
+    loss_B = jax.vmap(model.loss, in_axes=(None, None, None, 0, 0, 0, 0))(
+      backbone,
+      shared["adapter"],
+      space.row(shared["space"], owned),
+      mel_BTF,
+      lengths_B,
+      task.labels_KBU,
+      task.label_lengths_KB,
+    )
+    return loss_B.total.sum(), loss_B.weight.sum()
+
+  gradient = jax.value_and_grad(task_loss, has_aux=True)
+
+  def gradients(
+    state: TrainState, rows: Tree, frozen: Conformer | None, batch: Batch
+  ) -> tuple[jax.Array, jax.Array, tuple[Tree, ...]]:
+    """(loss_K, weight_K, gradients [K, ...] of rows and what trains beside)."""
+    mel_KBTF, lengths_KB = jax.vmap(augmented)(batch)
+    train_shared = rules.shared is not None
+    trained = (rows, state.shared) if train_shared else (rows,)
+    axes = (0, None) if train_shared else (0,)
+    (total_K, weight_K), found = jax.vmap(
+      gradient, in_axes=(axes, None, None, 0, 0, 0)
+    )(trained, state.shared, frozen, batch, mel_KBTF, lengths_KB)
+    return total_K, weight_K, found
+
+  def step(
+    state: TrainState, frozen: Conformer | None, batch: Batch
+  ) -> tuple[TrainState, Metrics]:
+    rows = table.gather(state.rows, batch.task_K)
+    states = table.gather(state.rows_optimizer, batch.task_K)
+    total_K, weight_K, found = gradients(state, rows, frozen, batch)
+    row_gradients, *shared_gradients = found
+
+    active_K = _taking_part(state, batch.task_K, rules)
+    bad_K = active_K & ~_finite((total_K, found))
+    ok_K = active_K & ~bad_K & (weight_K > 0)
+    weight_K = jnp.where(ok_K, weight_K, 0)
+    own_weight_K = jnp.maximum(weight_K, 1)
+
+    shared, shared_optimizer = state.shared, state.shared_optimizer
+    shared_norm, whole = jnp.zeros(()), jnp.ones((), bool)
+    if rules.shared is not None:
+      say_K = jnp.where(ok_K, batch.shared_weight_K, 0)
+      say_K *= state.step < rules.shared.steps
+      shared, shared_optimizer, shared_norm, whole = _update_shared(
+        optimizers.shared,
+        state,
+        jax.tree.map(lambda leaf: _masked(leaf, ok_K), shared_gradients[0]),
+        say_K=say_K,
+        weight_K=weight_K,
+        settings=rules.shared,
+      )
+    row_gradients = jax.tree.map(
+      lambda leaf: (_masked(leaf, ok_K).T / own_weight_K).T, row_gradients
+    )
+    new_rows, new_states = update_rows(
+      optimizers.rows,
+      row_gradients,
+      states,
+      rows,
+      settings_K=batch.settings_K,
+    )
+    # Places that are empty or were left out write nowhere.
+    number = len(state.skipped_N)
+    places_K = jnp.where(ok_K, batch.task_K, number + jnp.arange(len(ok_K)))
+    state = state._replace(
+      step=state.step + 1,
+      shared=shared,
+      shared_optimizer=shared_optimizer,
+      rows=table.scatter(state.rows, places_K, new_rows),
+      rows_optimizer=table.scatter(state.rows_optimizer, places_K, new_states),
+      # Set and not added: adding, devices would exchange the whole table.
+      skipped_N=table.scatter(
+        state.skipped_N,
+        batch.task_K,
+        table.gather(state.skipped_N, batch.task_K) + bad_K.astype(jnp.int32),
+      ),
+    )
+    return state, Metrics(
+      loss_K=_masked(total_K, ok_K) / own_weight_K,
+      weight_K=weight_K,
+      row_norm_K=jax.vmap(optax.global_norm)(row_gradients)
+      if jax.tree.leaves(row_gradients)
+      else jnp.zeros_like(weight_K),
+      shared_norm=jnp.where(whole, shared_norm, 0),
+      bad_K=bad_K,
+      shared_skipped=(~whole).astype(jnp.int32),
+    )
+
+  return step
+
+
+def _features(
+  model: Model, *, policy: specaugment.Policy | None, key: jax.Array
+) -> Callable[[Batch], tuple[jax.Array, jax.Array]]:
+  """One task's waveforms -> mel_BTF, augmented by its own keys, and lengths."""
 
   def features(task: Batch) -> tuple[jax.Array, jax.Array]:
     mel_BTF, lengths_B = jax.vmap(model.features)(
@@ -72,112 +199,54 @@ def make_step(
       mel_BTF = specaugment.augment(keys_B, mel_BTF, lengths_B, policy)
     return mel_BTF, lengths_B
 
-  def task_loss(
-    shared: Tree,
-    row: Tree,
-    frozen: Conformer | None,
-    task: Batch,
-    mel_BTF: jax.Array,
-    lengths_B: jax.Array,
-  ) -> tuple[jax.Array, jax.Array]:
-    backbone = shared["backbone"] if frozen is None else frozen
-    loss_B = jax.vmap(model.loss, in_axes=(None, None, None, 0, 0, 0, 0))(
-      backbone,
-      shared["adapter"],
-      row,
-      mel_BTF,
-      lengths_B,
-      task.labels_KBU,
-      task.label_lengths_KB,
-    )
-    return loss_B.total.sum(), loss_B.weight.sum()
+  return features
 
-  gradient = jax.value_and_grad(task_loss, argnums=(0, 1), has_aux=True)
 
-  def step(
-    state: TrainState, frozen: Conformer | None, batch: Batch
-  ) -> tuple[TrainState, Metrics]:
-    mel_KBTF, lengths_KB = jax.vmap(features)(batch)
-    rows = table.gather(state.rows, batch.task_K)
-    states = table.gather(state.rows_optimizer, batch.task_K)
-    (total_K, weight_K), (shared_gradients, row_gradients) = jax.vmap(
-      gradient, in_axes=(None, 0, None, 0, 0, 0)
-    )(state.shared, rows, frozen, batch, mel_KBTF, lengths_KB)
-
-    finite_K = _finite((total_K, shared_gradients, row_gradients))
-    ok_K = finite_K & (weight_K > 0)
-    weight_K = jnp.where(ok_K, weight_K, 0)
-    own_weight_K = jnp.maximum(weight_K, 1)
-
-    say_K = jnp.where(ok_K, batch.shared_weight_K, 0)
-    heard = (say_K * weight_K).sum()
-    shared_gradient = jax.tree.map(
-      lambda leaf: (
-        _scaled(_masked(leaf, ok_K), say_K).sum(0)
-        / jnp.where(heard > 0, heard, 1).astype(leaf.dtype)
-      ),
-      shared_gradients,
-    )
-    shared_norm = optax.global_norm(shared_gradient)
-    whole = jnp.isfinite(shared_norm) & jnp.isfinite(heard)
-    shared, shared_optimizer = _update_shared(
-      optimizers.shared, state, shared_gradient, heard=(heard > 0) & whole
-    )
-    row_gradients = jax.tree.map(
-      lambda leaf: (_masked(leaf, ok_K).T / own_weight_K).T, row_gradients
-    )
-    new_rows, new_states = update_rows(
-      optimizers.rows,
-      row_gradients,
-      states,
-      rows,
-      own={"steps": batch.own_steps_K},
-    )
-    # Places that are empty or were left out write nowhere.
-    number = len(state.skipped_N)
-    places_K = jnp.where(ok_K, batch.task_K, number + jnp.arange(len(ok_K)))
-    bad_K = ~finite_K
-    state = TrainState(
-      step=state.step + 1,
-      shared=shared,
-      shared_optimizer=shared_optimizer,
-      rows=table.scatter(state.rows, places_K, new_rows),
-      rows_optimizer=table.scatter(state.rows_optimizer, places_K, new_states),
-      skipped_N=state.skipped_N.at[batch.task_K].add(
-        bad_K.astype(jnp.int32), mode="drop", unique_indices=True
-      ),
-    )
-    return state, Metrics(
-      loss_K=_masked(total_K, ok_K) / own_weight_K,
-      weight_K=weight_K,
-      row_norm_K=jax.vmap(optax.global_norm)(row_gradients)
-      if jax.tree.leaves(row_gradients)
-      else jnp.zeros_like(weight_K),
-      shared_norm=jnp.where(whole, shared_norm, 0),
-      skipped=bad_K.sum(),
-      shared_skipped=(~whole).astype(jnp.int32),
-    )
-
-  return step
+def _taking_part(
+  state: TrainState, task_K: jax.Array, rules: Rules
+) -> jax.Array:
+  """[K]: who is a task, didn't stop and isn't quarantined."""
+  skipped_K, stopped_K = table.gather(
+    (state.skipped_N, state.progress.stopped_N), task_K
+  )
+  there_K = task_K < len(state.skipped_N)
+  return there_K & ~stopped_K & (skipped_K < rules.max_bad_steps)
 
 
 def _update_shared(
-  optimizer: optax.GradientTransformation,
+  optimizer: optax.GradientTransformationExtraArgs,
   state: TrainState,
-  gradient: Tree,
+  gradients: Tree,
   *,
-  heard: jax.Array,
-) -> tuple[Tree, Tree]:
-  """A step of the shared parameters; none where no task is heard."""
+  say_K: jax.Array,
+  weight_K: jax.Array,
+  settings: Settings,
+) -> tuple[Tree, Tree, jax.Array, jax.Array]:
+  """(shared, its optimizer's state, gradient's norm, whether that is finite).
+
+  Nothing moves where no task is heard or the sum is not finite.
+  """
+  heard = (say_K * weight_K).sum()
+  gradient = jax.tree.map(
+    lambda leaf: (
+      _scaled(leaf, say_K).sum(0)
+      / jnp.where(heard > 0, heard, 1).astype(leaf.dtype)
+    ),
+    gradients,
+  )
+  norm = optax.global_norm(gradient)
+  whole = jnp.isfinite(norm) & jnp.isfinite(heard)
   updates, new_state = optimizer.update(
-    gradient, state.shared_optimizer, state.shared
+    gradient, state.shared_optimizer, state.shared, settings=settings
   )
   new_shared = optax.apply_updates(state.shared, updates)
-  return jax.tree.map(
-    lambda new, old: jnp.where(heard, new, old),
+  moves = (heard > 0) & whole
+  shared, shared_optimizer = jax.tree.map(
+    lambda new, old: jnp.where(moves, new, old),
     (new_shared, new_state),
     (state.shared, state.shared_optimizer),
   )
+  return shared, shared_optimizer, norm, whole
 
 
 def _finite(trees: Tree) -> jax.Array:

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import tensorflow_datasets as tfds
 
-from hra import jobs, run
+from hra import jobs, run, scoring
 from hra.config import PrepareConfig
 from hra.data import dataset
 from hra.data.prepare import prepare
@@ -199,7 +199,7 @@ def test_every_layout_gives_equal_results(prepared, tmp_path):
     config.train.steps = 2
     parts = run.assemble(config, tmp_path / layout)
     trained = jobs.train(parts, quiet=True)
-    results[layout] = jobs.evaluate(parts, trained, split="test")
+    results[layout] = scoring.evaluate(parts, trained, split="test")
   assert results["manifest"]["overall"]["utterances"] > 0
   for layout in LAYOUTS[1:]:
     assert results[layout] == results["manifest"], layout

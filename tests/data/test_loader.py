@@ -3,6 +3,7 @@ import threading
 import time
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -102,8 +103,9 @@ def job(counts, **kwargs):
 
 def assert_same(first, second):
   for name, a, b in zip(Batch._fields, first, second, strict=True):
-    np.testing.assert_array_equal(a, b, err_msg=name)
-    assert a.dtype == b.dtype, name
+    for ours, theirs in zip(*map(jax.tree.leaves, (a, b)), strict=True):
+      np.testing.assert_array_equal(ours, theirs, err_msg=name)
+      assert ours.dtype == theirs.dtype, name
 
 
 def history(own_loader, task, *, row):
@@ -174,8 +176,8 @@ def test_shards_concatenate_to_the_whole(counts, processes):
   ]
   for i in range(len(whole)):
     shards = [part[i] for part in parts]
-    joined = [np.concatenate(leaves) for leaves in zip(*shards, strict=True)]
-    assert_same(Batch(*joined), whole[i])
+    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *shards)
+    assert_same(joined, whole[i])
 
 
 def test_a_process_reads_only_its_own_audio():
@@ -245,7 +247,7 @@ def test_places_hold_distinct_tasks_and_out_of_range_ids():
       assert task == 5 + k
       assert not batch.name_hash_K2[k].any()
       assert batch.own_step_K[k] == 0
-      assert batch.own_steps_K[k] == 1
+      assert batch.settings_K.steps[k] == 1
       assert batch.shared_weight_K[k] == 0
       assert not batch.wave_KBS[k].any()
       assert not batch.labels_KBU[k].any()
@@ -258,10 +260,11 @@ def test_batches_have_the_types_and_shapes_of_the_contract():
   own = job({"a": 5, "b": 5})
   batch = own[0]
   assert own.places == 2  # no more places than tasks
-  dtypes = [leaf.dtype.name for leaf in batch]
+  dtypes = [leaf.dtype.name for leaf in jax.tree.leaves(batch)]
   assert dtypes == [
     *("float32", "int32", "int32", "int32", "int32", "uint32", "int32"),
-    *("int32", "float32"),
+    *("int32", "float64", "int32", "int32", "float64", "float64"),
+    "float32",
   ]
   assert batch.labels_KBU.shape == (2, 3, 8)
   assert {own[i].wave_KBS.shape[2] for i in range(len(own))} <= set(BOUNDS)
@@ -368,7 +371,7 @@ def test_batches_carry_own_steps_and_weights():
   for batch in own.batches():
     for k in np.flatnonzero(batch.task_K < 3):
       task = batch.task_K[k]
-      assert batch.own_steps_K[k] == balance.own_steps_N[task]
+      assert batch.settings_K.steps[k] == balance.own_steps_N[task]
       assert batch.shared_weight_K[k] == balance.weight_N[task]
       seen += 1
   assert seen == 3 + 6 + 12

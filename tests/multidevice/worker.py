@@ -32,18 +32,27 @@ def main(dtype: str, out: str, *axes: int) -> None:
   devices = jax.devices()[: int(np.prod(axes))]
   mesh = make_mesh(MeshConfig(*axes), devices)
   types = {"dtype": dtype, "param_dtype": dtype}
-  model = tiny.model(AdapterConfig(width=8, heads="both"), **types)
+  adapter = AdapterConfig(width=8, heads="both")
+  model = tiny.model(adapter, **types)
+  space = tiny.space(adapter, **types)
   backbone = tiny.backbone(**types)
   backbone = jax.device_put(
     backbone, shardings({"backbone": backbone}, mesh)["backbone"]
   )
-  optimizers = tiny.optimizers(STEPS)
+  optimizers = tiny.optimizers()
   initial = place_state(
-    state.init(model.adapter, optimizers, tiny.NAMES, key=jax.random.key(2)),
+    state.init(space, optimizers, tiny.NAMES, key=jax.random.key(2)),
     mesh,
   )
   step = jit_step(
-    make_step(model, optimizers, policy=None, key=jax.random.key(1)),
+    make_step(
+      model,
+      space,
+      optimizers,
+      policy=None,
+      key=jax.random.key(1),
+      rules=tiny.rules(steps=STEPS),
+    ),
     initial,
     mesh,
   )

@@ -13,10 +13,10 @@ import jax
 import numpy as np
 import pytest
 
-from hra import jobs, run
+from hra import jobs, run, scoring
 from hra.checkpoint import Checkpoints
 from hra.data.loader import Loader
-from hra.errors import Interrupted
+from hra.errors import InputError, Interrupted
 from hra.evaluate import transcribe
 from hra.train.interrupt import Signals, Stop
 
@@ -30,7 +30,7 @@ def material(tmp_path_factory):
   folder = tmp_path_factory.mktemp("material")
   data = corpus.prepared(folder)
   backbone = corpus.backbone_folder(folder, data)
-  config = corpus.config(data, backbone, eval_every=4)
+  config = corpus.config(data, backbone, eval_every=4, select="best")
   whole = jobs.train(run.assemble(config, folder / "whole"), quiet=True)
   return config, whole, folder
 
@@ -45,10 +45,6 @@ def _saved(workdir: Path) -> Checkpoints:
   return Checkpoints(workdir / "checkpoints", access="read")
 
 
-def _best(workdir: Path) -> int | None:
-  return _saved(workdir).best
-
-
 def _assert_goes_on(material, workdir: Path) -> None:
   config, whole, folder = material
   again = jobs.train(run.assemble(config, workdir), quiet=True)
@@ -58,7 +54,8 @@ def _assert_goes_on(material, workdir: Path) -> None:
     again,
   )
   assert _metrics(workdir) == _metrics(folder / "whole")
-  assert _best(workdir) == _best(folder / "whole") is not None
+  kept = run.trained_state(run.reopen(workdir))
+  assert (kept.progress.best_step_N > 0).all()
 
 
 def _saving_rarely(material):
@@ -68,12 +65,13 @@ def _saving_rarely(material):
   return config
 
 
-def test_each_evaluation_is_a_checkpoint_and_the_best_stays(material):
-  _, _, folder = material
-  metrics = _metrics(folder / "whole")
-  assert [step for step, _ in metrics] == [2, 4, 4, 6, 8, 8, 9, 9]
-  wers = [(wer, step) for step, wer in metrics if wer is not None]
-  assert _best(folder / "whole") == min(wers)[1]
+def test_tasks_are_evaluated_before_they_train_on(material):
+  """Three tasks, two a step: at own step 4 and at their ends."""
+  _, whole, folder = material
+  steps = [step for step, wer in _metrics(folder / "whole") if wer is not None]
+  assert steps[-1] == 9
+  assert all(step > 4 for step in steps)
+  assert whole.progress.evaluated_N.tolist() == [6, 6, 6]
 
 
 def test_while_data_are_awaited(material, tmp_path, monkeypatch):
@@ -118,13 +116,17 @@ def test_while_a_step_compiles(material, tmp_path, monkeypatch):
   _assert_goes_on(material, tmp_path)
 
 
-@pytest.mark.parametrize("at", [4, 9])
-def test_while_the_dev_split_is_evaluated(material, tmp_path, monkeypatch, at):
+@pytest.mark.parametrize("last", [False, True])
+def test_while_the_dev_split_is_evaluated(
+  material, tmp_path, monkeypatch, last
+):
   """It stops before the next batch; what was left out is evaluated later."""
-  config, _, _ = material
+  config, _, folder = material
+  whole = [step for step, wer in _metrics(folder / "whole") if wer is not None]
+  at = whole[-1] if last else whole[0]
   best_paths = transcribe.best_paths
   calls = []
-  before = {4: 0, 9: 4}[at]  # two batches an evaluation
+  before = _calls_before(material, tmp_path, monkeypatch, at)
 
   def asked(*args):
     calls.append(at)
@@ -137,9 +139,32 @@ def test_while_the_dev_split_is_evaluated(material, tmp_path, monkeypatch, at):
     jobs.train(run.assemble(config, tmp_path), quiet=True)
   assert len(calls) == before + 1
   monkeypatch.undo()
-  assert (at, None) in _metrics(tmp_path)
   assert all(step < at for step, wer in _metrics(tmp_path) if wer is not None)
   _assert_goes_on(material, tmp_path)
+
+
+def _calls_before(material, tmp_path, monkeypatch, at: int) -> int:
+  """Batches of dev evaluations in joint steps before `at`."""
+  config, _, _ = material
+  best_paths = transcribe.best_paths
+  figures = scoring.DevSplit.figures
+  calls = []
+
+  def counted(*args):
+    calls.append(None)
+    return best_paths(*args)
+
+  def until(self, trained, tasks, heed):
+    if int(trained.step) == at:
+      raise InputError("here", expected="", got="")
+    return figures(self, trained, tasks, heed)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(transcribe, "best_paths", counted)
+    patch.setattr(scoring.DevSplit, "figures", until)
+    with pytest.raises(InputError):
+      jobs.train(run.assemble(config, tmp_path / "counted"), quiet=True)
+  return len(calls)
 
 
 @pytest.mark.parametrize("at", [5, 9])
@@ -187,19 +212,3 @@ def test_handlers_are_put_back():
   with Signals():
     assert [signal.getsignal(number) for number in (2, 15)] != before
   assert [signal.getsignal(number) for number in (2, 15)] == before
-
-
-def test_the_best_is_what_is_exported(material):
-  config, whole, folder = material
-  best = _best(folder / "whole")
-  config.train.select = "best"
-  parts = run.assemble(config, folder / "whole")
-  chosen = jobs.train(parts, quiet=True)
-  assert int(chosen.step) == best
-  # `hra evaluate` follows: it reads the choice from the run's folder.
-  again = run.reopen(folder / "whole")
-  assert int(run.trained_state(again).step) == best
-  config.train.select = "last"
-  parts = run.assemble(config, folder / "whole")
-  assert int(jobs.train(parts, quiet=True).step) == int(whole.step) == 9
-  assert int(run.trained_state(run.reopen(folder / "whole")).step) == 9

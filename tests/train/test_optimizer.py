@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from hra.config import OptimizerConfig
+from hra.data.settings import of_tasks, settings
 from hra.train import optimizer
 
 KINDS = ("constant", "cosine", "linear")
@@ -35,7 +36,9 @@ def test_learning_rate_is_optax_s(kind, warmup):
   )
   traced = jax.jit(
     jax.vmap(
-      lambda count, steps: optimizer.learning_rate(config, count, steps),
+      lambda count, steps: optimizer.learning_rate(
+        settings(config, steps=0)._replace(steps=steps), count
+      ),
       in_axes=(0, None),
     )
   )
@@ -53,7 +56,7 @@ def test_every_schedule_moves_at_its_first_step_and_ends_with_its_last(kind):
   config = OptimizerConfig(learning_rate=1.0, schedule=kind, warmup_steps=10)
   for steps in (1, 5, 10, 11, 40):
     count = jnp.arange(steps + 1)
-    rate = optimizer.learning_rate(config, count, steps)
+    rate = optimizer.learning_rate(settings(config, steps=steps), count)
     assert (rate[:steps] > 0).all()
     assert rate[0] == pytest.approx(1 / min(10, steps))
     if steps > 10:
@@ -62,30 +65,40 @@ def test_every_schedule_moves_at_its_first_step_and_ends_with_its_last(kind):
       assert rate[steps - 1] == pytest.approx(1)
 
 
-def test_each_row_is_an_optax_adamw_with_its_own_schedule():
-  config = OptimizerConfig(
-    learning_rate=0.1, warmup_steps=3, weight_decay=0.01, clip_norm=1.0
-  )
+OWN = (
+  OptimizerConfig(learning_rate=0.1, warmup_steps=3, weight_decay=0.01),
+  OptimizerConfig(learning_rate=0.02, schedule="linear", clip_norm=0.3),
+  OptimizerConfig(
+    learning_rate=0.05, schedule="constant", weight_decay=0.2, clip_norm=0
+  ),
+)
+
+
+def test_each_row_is_an_optax_adamw_of_its_own():
+  """Own rate, schedule, warm-up, steps, decay and clipping, in one program."""
   steps_K = (2, 6, 9)
   rng = np.random.default_rng(0)
   rows = jnp.asarray(rng.standard_normal((3, 5)), jnp.float32)
   gradients = rng.standard_normal((9, 3, 5)).astype(np.float32)
-  ours = optimizer.build(config)
+  ours = optimizer.build(b1=0.9, b2=0.999)
   states = optimizer.init_rows(ours, rows, count=3)
+  each = [settings(own, steps=n) for own, n in zip(OWN, steps_K, strict=True)]
+  settings_K = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+  update = jax.jit(
+    lambda gradient, states, rows: optimizer.update_rows(
+      ours, gradient, states, rows, settings_K=settings_K
+    )
+  )
   together = rows
   for gradient in gradients:
-    together, states = optimizer.update_rows(
-      ours,
-      gradient,
-      states,
-      together,
-      own={"steps": jnp.asarray(steps_K)},
-    )
+    together, states = update(gradient, states, together)
   assert optimizer.updates_done(states).tolist() == [9, 9, 9]
-  for k, steps in enumerate(steps_K):
+  for k, (config, steps) in enumerate(zip(OWN, steps_K, strict=True)):
     alone = optax.chain(
-      optax.clip_by_global_norm(1.0),
-      optax.adamw(optax_schedule(config, steps), weight_decay=0.01),
+      optax.clip_by_global_norm(config.clip_norm or jnp.inf),
+      optax.adamw(
+        optax_schedule(config, steps), weight_decay=config.weight_decay
+      ),
     )
     row, state = rows[k], alone.init(rows[k])
     for gradient in gradients[:, k]:
@@ -94,22 +107,9 @@ def test_each_row_is_an_optax_adamw_with_its_own_schedule():
     np.testing.assert_allclose(together[k], row, rtol=1e-5, atol=1e-6)
 
 
-def test_a_fixed_schedule_needs_no_argument():
-  config = OptimizerConfig(learning_rate=0.1, schedule="linear", clip_norm=0)
-  fixed = optimizer.build_fixed(config, steps=2)
-  row = jnp.ones(3)
-  state = fixed.init(row)
-  sizes = []
-  for _ in range(3):
-    updates, state = fixed.update(jnp.ones(3), state, row)
-    sizes.append(float(-updates[0]))
-  np.testing.assert_allclose(sizes, [0.1, 0.05, 0], rtol=1e-4, atol=1e-9)
-
-
 def test_rows_without_numbers_still_count():
-  ours = optimizer.build(OptimizerConfig())
+  ours = optimizer.build(b1=0.9, b2=0.999)
   states = optimizer.init_rows(ours, {}, count=4)
-  _, after = optimizer.update_rows(
-    ours, {}, states, {}, own={"steps": jnp.ones(4, jnp.int32)}
-  )
+  four = of_tasks("abcd", OptimizerConfig(), steps_N=[1] * 4, given={})
+  _, after = optimizer.update_rows(ours, {}, states, {}, settings_K=four)
   assert optimizer.updates_done(after).tolist() == [1, 1, 1, 1]

@@ -172,7 +172,7 @@ def test_a_recording_that_is_damaged_costs_no_step(
 _FORBIDDEN = """
 import json, os, sys
 from pathlib import Path
-from hra import checkpoint, config, config_tree, errors, jobs, run
+from hra import checkpoint, config, config_tree, errors, jobs, run, scoring
 from hra.train import log
 described, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
 c = config_tree.from_dict(config.Config, described)
@@ -183,15 +183,15 @@ def acts():
   yield lambda: run.assemble(c, folder / "other")
   yield lambda: jobs.train(parts, quiet=True)
   yield lambda: log.MetricsLog(parts.workdir, 3)
-  yield lambda: jobs.evaluate(parts, state, split="test")
-  yield lambda: jobs.export(parts, state)
+  yield lambda: scoring.evaluate(parts, state, split="test")
+  yield lambda: jobs.export(parts, state, dev={})
   yield lambda: checkpoint.Checkpoints(folder / "fresh")
   yield lambda: saved(folder / "checkpoints")
 def saved(at):
   opened = checkpoint.Checkpoints(at, access="read")
   opened.save(99, state)
   opened.wait()
-jobs.evaluate(parts, state, split="test")  # imports, as root
+scoring.evaluate(parts, state, split="test")  # imports, as root
 os.seteuid(65534)
 for act in acts():
   try:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from hra import jobs, run
+from hra import jobs, run, scoring
 from hra.data.prepare import prepare
 from hra.errors import InputError, Interrupted
 from hra.submodels import Store
@@ -58,7 +58,7 @@ def test_own_steps_follow_the_data_and_are_exported(whole):
   parts, trained = whole
   assert parts.tasks == ("anna", "bert/b", "cleo")
   assert updates_done(trained.rows_optimizer).tolist() == [5, 1, 3]
-  store = Store(jobs.export(parts, trained))
+  store = Store(jobs.finish(parts, trained))
   told = {name: store[name].summary["own_steps"] for name in store}
   assert told == {"anna": 5, "bert/b": 1, "cleo": 3}
 
@@ -116,13 +116,13 @@ def test_results_tell_what_training_used(material, whole):
   assert told["bert/b"]["seconds"] == pytest.approx(
     parts.train_split.samples[parts.train_split.tasks.index("bert/b")] / 16_000
   )
-  results = jobs.evaluate(parts, trained, split="test")
+  results = scoring.evaluate(parts, trained, split="test")
   used = {
     name: task["train_utterances"] for name, task in results["tasks"].items()
   }
   assert used == {"anna": 5, "bert/b": 1, "cleo": 3}
   (parts.workdir / "balance.json").unlink()
-  results = jobs.evaluate(parts, trained, split="test")
+  results = scoring.evaluate(parts, trained, split="test")
   assert results["tasks"]["anna"]["train_utterances"] == 6
 
 

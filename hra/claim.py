@@ -1,0 +1,265 @@
+"""A run's folder: whose it is, and what it says of itself.
+
+Enters: a configuration, the names of tasks, a backbone's fingerprint. Leaves:
+config.json (resolved, with versions and git hash) and tasks.json; or an error
+that says in what the folder's run is another.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from hra import config_tree
+from hra.config import Config
+from hra.errors import InputError
+from hra.files import absolute, storage, write_json
+from hra.keys import stable_hash
+
+_FREE = (
+  "config.evaluate.",
+  "config.mesh.",
+  "config.data.eval_batch",
+  "config.data.prefetch",
+  "config.data.threads",
+  "config.data.test_split",
+  "config.train.log_every",
+  "config.train.save_seconds",
+  "config.train.keep",  # and keep_best
+)
+"""Beginnings of fields that may change between two calls of one run."""
+
+TASKS = "tasks.json"
+"""The names of a run's tasks, in the order of the table's rows."""
+
+ENROLLED = "enrolled"
+"""The folder, in a run's, of the runs that added tasks to it."""
+
+ENROLMENT = "enrolment.json"
+"""How tasks were added to another run: the mark of a run that did that."""
+
+JOURNAL = "forgetting.json"
+"""Stands in a run's folder for as long as a task is being removed from it."""
+
+_FORGOTTEN = "forgotten"
+_VERSIONED = ("hra", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
+
+
+def claim(
+  workdir: epath.Path,
+  config: Config,
+  tasks: Sequence[str],
+  *,
+  fingerprint: str,
+) -> None:
+  """Writes config.json and tasks.json, or sees that they say the same.
+
+  Args:
+    fingerprint: of the backbone.
+
+  Raises:
+    InputError: the folder is another run's; it can't be written.
+  """
+  _check_whole(workdir)
+  config = _without_forgotten(config, workdir)
+  path = workdir / "config.json"
+  # What was refused before its first step gives way to what mends it.
+  if path.exists() and has_begun(workdir):
+    _check_same(path, config, tasks, fingerprint=fingerprint)
+    described = read(workdir)
+    if config_of(described, path) != config:  # in what may change
+      write_json(path, {**described, "config": config_tree.to_dict(config)})
+    return
+  with storage(workdir, expected="a run's folder that can be made"):
+    workdir.mkdir(parents=True, exist_ok=True)
+  described = {
+    "config": config_tree.to_dict(config),
+    "backbone_fingerprint": fingerprint,
+    "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
+    "git": _git_hash(),
+  }
+  write_json(workdir / TASKS, {"tasks": list(tasks)})
+  write_json(path, described)
+
+
+def has_begun(workdir: epath.Path) -> bool:
+  """Whether a folder holds anything of a job: a checkpoint or a metric."""
+  metrics, checkpoints = workdir / "metrics.jsonl", workdir / "checkpoints"
+  with storage(workdir, expected="a run's folder that can be read"):
+    steps = checkpoints.iterdir() if checkpoints.exists() else ()
+    logged = metrics.exists() and bool(metrics.read_bytes())
+    return logged or any(each.name.isdigit() for each in steps)
+
+
+def read(workdir: epath.Path) -> dict[str, Any]:
+  """What config.json says.
+
+  Raises:
+    InputError: the folder is no run's, or a task is half removed from it.
+  """
+  _check_whole(workdir)
+  return read_config(workdir)
+
+
+def read_config(workdir: epath.Path) -> dict[str, Any]:
+  """`read`, also while a task is being removed."""
+  path = workdir / "config.json"
+  if not path.exists():
+    raise InputError(
+      path,
+      expected="a run's folder",
+      got="no such file",
+      fix="give the --workdir of `hra train` or `hra quickstart`",
+    )
+  return json.loads(path.read_text())
+
+
+def tasks_of(workdir: epath.Path) -> list[str]:
+  """The names of a run's tasks; none where no run has begun."""
+  path = workdir / TASKS
+  return json.loads(path.read_text())["tasks"] if path.exists() else []
+
+
+def enrolments(workdir: epath.Path) -> list[epath.Path]:
+  """The folders of the runs that added tasks to a run."""
+  folder = workdir / ENROLLED
+  with storage(folder, expected="a folder that can be read"):
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def parent_of(workdir: epath.Path) -> epath.Path | None:
+  """The run that a run added tasks to, if it is one that does that."""
+  if workdir.parent.name != ENROLLED or not (workdir / ENROLMENT).exists():
+    return None
+  return workdir.parent.parent
+
+
+def _check_whole(workdir: epath.Path) -> None:
+  for folder in (workdir, parent_of(workdir)):
+    if folder is not None and (folder / JOURNAL).exists():
+      task = json.loads((folder / JOURNAL).read_text())["task"]
+      command = f"hra forget --workdir={folder} --task={shlex.quote(task)}"
+      raise InputError(
+        folder,
+        expected="a run that nothing is being removed from",
+        got=f"one with task {task!r} half forgotten",
+        fix=f"give this command again: {command}",
+      )
+
+
+def _without_forgotten(config: Config, workdir: epath.Path) -> Config:
+  """The configuration that a run has kept since it forgot tasks."""
+  hashes = forgotten(workdir)
+  left = tuple(t for t in config.data.tasks if task_hash(t) not in hashes)
+  data = dataclasses.replace(config.data, tasks=left)
+  return dataclasses.replace(config, data=data)
+
+
+def forget_task(workdir: epath.Path, task: str) -> None:
+  """Takes a task out of tasks.json and config.json; its hash stays."""
+  told = json.loads((workdir / TASKS).read_text())
+  hashes = sorted({*told.get(_FORGOTTEN, ()), task_hash(task)})
+  left = [name for name in told["tasks"] if name != task]
+  write_json(workdir / TASKS, {**told, "tasks": left, _FORGOTTEN: hashes})
+  described = read_config(workdir)
+  config = config_of(described, workdir / "config.json")
+  config = _without_forgotten(config, workdir)
+  told = {**described, "config": config_tree.to_dict(config)}
+  write_json(workdir / "config.json", told)
+
+
+def _check_same(
+  path: epath.Path,
+  config: Config,
+  tasks: Sequence[str],
+  *,
+  fingerprint: str,
+) -> None:
+  described = read(path.parent)
+  before = _flat(config_tree.to_dict(config_of(described, path)))
+  before |= {
+    "backbone": described["backbone_fingerprint"],
+    "tasks": tasks_of(path.parent),
+  }
+  now = _flat(config_tree.to_dict(config))
+  now |= {"backbone": fingerprint, "tasks": list(tasks)}
+  for field in sorted(before.keys() | now.keys()):
+    if field.startswith(_FREE):
+      continue
+    if before.get(field) != now.get(field):
+      raise InputError(
+        f"{path}: {field}",
+        expected=_short(before.get(field)),
+        got=_short(now.get(field)),
+        fix="this folder is another run's: give a fresh --workdir, or its config",
+      )
+
+
+def config_of(described: Mapping[str, Any], path: epath.Path) -> Config:
+  """What a run's config.json says; a field newer than the run has its default."""
+  fields = described["config"]
+  return with_files(config_tree.from_dict(Config, fields, path=str(path)))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "config") -> dict[str, Any]:
+  flat: dict[str, Any] = {}
+  for name, value in values.items():
+    path = f"{prefix}.{name}"
+    if isinstance(value, Mapping):
+      flat |= _flat(value, path)
+    else:
+      flat[path] = value
+  return flat
+
+
+def _short(value: Any, *, most: int = 80) -> str:
+  text = repr(value)
+  return text if len(text) <= most else f"{text[:most]}..."
+
+
+def _git_hash() -> str | None:
+  """The checkout's commit, where the program runs from one."""
+  try:
+    done = subprocess.run(
+      ["git", "rev-parse", "HEAD"],
+      cwd=epath.Path(__file__).parent,
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+  except (OSError, subprocess.CalledProcessError):
+    return None
+  return done.stdout.strip()
+
+
+def with_files(config: Config) -> Config:
+  """The configuration with absolute paths to the files about tasks."""
+
+  def path(given: str) -> str:
+    return given and str(absolute(given))
+
+  weights = path(config.data.task_weights)
+  settings = path(config.train.task_settings)
+  return dataclasses.replace(
+    config,
+    data=dataclasses.replace(config.data, task_weights=weights),
+    train=dataclasses.replace(config.train, task_settings=settings),
+  )
+
+
+def task_hash(task: str) -> str:
+  """How a forgotten task is remembered: so that its name is not."""
+  return f"{stable_hash(task):016x}"
+
+
+def forgotten(workdir: epath.Path) -> frozenset[str]:
+  """The hashes of the tasks that a run has forgotten."""
+  path = workdir / TASKS
+  if not path.exists():
+    return frozenset()
+  return frozenset(json.loads(path.read_text()).get(_FORGOTTEN, ()))

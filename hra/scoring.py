@@ -1,0 +1,280 @@
+"""A run's state on a split: texts, error rates per task, and a verdict.
+
+Enters: the parts of a run and a trained state. Leaves: results.json and
+transcripts.jsonl in the run's folder; dev figures of some tasks while training;
+verdicts.json, which says of which tasks the adapted model is better than the
+backbone.
+"""
+
+import dataclasses
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import soundfile
+from etils import epath
+
+from hra.adapters import table
+from hra.backbone.conformer import Conformer
+from hra.data.audio import encode_int16
+from hra.data.batching import BUCKET_MULTIPLE
+from hra.data.dataset import Split, split_names
+from hra.data.loader import EvaluationBatch, EvaluationLoader
+from hra.dims import SAMPLE_RATE
+from hra.evaluate import metrics
+from hra.evaluate.normalize import normalizer
+from hra.evaluate.transcribe import Rows, hypotheses
+from hra.files import storage, write_aside, write_json
+from hra.run import Parts
+from hra.submodels import Verdict
+from hra.train.judge import Figures
+from hra.train.state import TrainState, chosen_rows
+
+CLIPS = 12
+"""Worst utterances whose audio is kept for the report."""
+
+BALANCE = "balance.json"
+"""What each task of a run got (`hra.data.balance.Balance.by_task`)."""
+
+_VERDICTS = "verdicts.json"
+"""Dev figures and verdict of each task."""
+
+
+class DevSplit:
+  """The dev split of a run, ready to be evaluated task by task."""
+
+  def __init__(self, parts: Parts):
+    self._parts = parts
+    self._split = parts.split(parts.config.data.dev_split)
+    self._loader = _loader(parts, self._split)
+    normalize = normalizer(parts.config.evaluate.normalizer)
+    self._normalize = normalize
+    self._references = [normalize(text) for text in self._split.texts]
+
+  def figures(
+    self,
+    trained: TrainState,
+    tasks: Sequence[int],
+    heed: Callable[[], None],
+  ) -> Figures:
+    """Word errors and words of some tasks, adapted by their last rows.
+
+    Args:
+      tasks: rows of the table.
+      heed: called before each batch; what it raises ends the evaluation.
+    """
+    parts = self._parts
+    names = [parts.tasks[task] for task in tasks]
+    errors, words = Counter[str](), Counter[str]()
+    pooled = parts.config.data.grouping == "pooled"
+    of = [names[0] if pooled else task for task in self._split.tasks]
+    asked = set(names).intersection(of)
+    if asked:
+      texts = _texts(
+        parts,
+        trained,
+        trained.rows,
+        self._loader.of(asked),
+        adapted=True,
+        heed=heed,
+      )
+      edits = metrics.count_edits(
+        [self._references[index] for index in texts],
+        [self._normalize(text) for text in texts.values()],
+      )
+      for index, wrong, length in zip(
+        texts, edits.errors.tolist(), edits.length.tolist(), strict=True
+      ):
+        errors[of[index]] += wrong
+        words[of[index]] += length
+    return Figures(
+      errors_J=np.asarray([errors[name] for name in names]),
+      words_J=np.asarray([words[name] for name in names]),
+    )
+
+
+def has_dev(parts: Parts) -> bool:
+  return parts.config.data.dev_split in split_names(parts.config.data.path)
+
+
+def evaluate(
+  parts: Parts, trained: TrainState, *, split: str
+) -> dict[str, Any]:
+  """WER and CER per task, adapted and backbone, into the run's folder.
+
+  Writes results.json, transcripts.jsonl and the audio of the worst utterances.
+  """
+  config = parts.config
+  opened = parts.split(split)
+  loader = _loader(parts, opened)
+  rows = chosen_rows(trained)
+  adapted = _texts(parts, trained, rows, loader, adapted=True)
+  bare: Mapping[int, str] = {}
+  if not parts.pretraining or config.train.start == "backbone":
+    bare = _texts(parts, trained, rows, loader, adapted=False)
+  transcripts = [
+    metrics.Transcript(
+      id=opened.ids[index],
+      task=opened.tasks[index],
+      reference=opened.texts[index],
+      hypothesis=adapted[index],
+      backbone_hypothesis=bare.get(index),
+      seconds=int(opened.samples[index]) / SAMPLE_RATE,
+    )
+    for index in range(len(opened))
+  ]
+  results = metrics.score(
+    transcripts,
+    config.evaluate,
+    split=split,
+    parameters=parameter_counts(parts, trained),
+    adapter=config.adapter.family,
+    train_utterances=_train_utterances(parts),
+    verdicts=verdicts(parts.workdir),
+  )
+  transcripts = _keep_clips(parts, opened, transcripts)
+  lines = "".join(
+    json.dumps(dataclasses.asdict(transcript)) + "\n"
+    for transcript in transcripts
+  )
+  write_aside(parts.workdir / "transcripts.jsonl", lines.encode())
+  write_json(parts.workdir / "results.json", results)
+  return results
+
+
+def judge(
+  parts: Parts, dev: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Verdict]:
+  """Writes which tasks are better off adapted, by their dev figures.
+
+  Args:
+    dev: figures by task, as in results.json.
+  """
+  least = parts.config.evaluate.guard_words
+  found = {
+    task: _verdict(dev.get(task), least_words=least) for task in parts.tasks
+  }
+  write_json(
+    parts.workdir / _VERDICTS,
+    {
+      "tasks": {
+        task: {"verdict": verdict, "dev": dev.get(task)}
+        for task, verdict in found.items()
+      }
+    },
+  )
+  return found
+
+
+def verdicts(workdir: epath.Path) -> dict[str, Verdict]:
+  """What `judge` wrote; nothing where it hasn't."""
+  path = workdir / _VERDICTS
+  if not path.exists():
+    return {}
+  with storage(path, expected="a file that can be read"):
+    told = json.loads(path.read_text())
+  return {task: each["verdict"] for task, each in told["tasks"].items()}
+
+
+def _verdict(figures: Mapping[str, Any] | None, *, least_words: int) -> Verdict:
+  if figures is None or figures["words"] < least_words:
+    return "unjudged"
+  if figures["backbone_wer"] is None:
+    return "unjudged"
+  return "better" if figures["wer"] < figures["backbone_wer"] else "not better"
+
+
+def parameter_counts(parts: Parts, trained: TrainState) -> dict[str, int]:
+  """Numbers in the backbone, in what tasks share, and in what one task owns."""
+  shared = {
+    name: tree for name, tree in trained.shared.items() if name != "backbone"
+  }
+  return {
+    "backbone": table.count(_backbone(parts, trained)),
+    "shared": table.count(shared),
+    "per_task": table.count(trained.rows) // len(parts.tasks),
+  }
+
+
+def _train_utterances(parts: Parts) -> Mapping[str, int]:
+  """What training used of each task; of runs that did not note it, all."""
+  path = parts.workdir / BALANCE
+  if not path.exists():
+    return Counter(parts.train_split.tasks)
+  with storage(path, expected="a file that can be read"):
+    told = json.loads(path.read_text())
+  return {task: each["utterances"] for task, each in told["tasks"].items()}
+
+
+def _loader(parts: Parts, split: Split) -> EvaluationLoader:
+  longest = -(-int(split.samples.max()) // BUCKET_MULTIPLE) * BUCKET_MULTIPLE
+  bounds = parts.bounds
+  if longest > bounds[-1]:
+    bounds = (*bounds, longest)
+  return EvaluationLoader(
+    split,
+    tokenizer=parts.backbone.tokenizer,
+    table=parts.tasks,
+    bounds=bounds,
+    config=parts.config.data,
+  )
+
+
+def _texts(
+  parts: Parts,
+  trained: TrainState,
+  rows: Any,
+  loader: EvaluationLoader,
+  *,
+  adapted: bool,
+  heed: Callable[[], None] = lambda: None,
+) -> dict[int, str]:
+  """Texts by index; not adapted, they are those of the backbone as it came."""
+  backbone = _backbone(parts, trained) if adapted else parts.backbone.module
+  return hypotheses(
+    parts.model,
+    backbone,
+    trained.shared["adapter"],
+    Rows(parts.space, trained.shared["space"], rows),
+    _heeding(loader.batches(), heed),
+    tokenizer=parts.backbone.tokenizer,
+    adapted=adapted,
+  )
+
+
+def _heeding(
+  batches: Iterator[EvaluationBatch], heed: Callable[[], None]
+) -> Iterator[EvaluationBatch]:
+  for batch in batches:
+    heed()
+    yield batch
+
+
+def _backbone(parts: Parts, trained: TrainState) -> Conformer:
+  return trained.shared.get("backbone", parts.backbone.module)
+
+
+def _keep_clips(
+  parts: Parts, split: Split, transcripts: list[metrics.Transcript]
+) -> list[metrics.Transcript]:
+  """Keeps the worst utterances' audio; says on their lines where."""
+  folder = parts.workdir / "audio"
+  with storage(folder, expected="a folder that can be made"):
+    folder.mkdir(parents=True, exist_ok=True)
+  worst = metrics.worst(transcripts, parts.config.evaluate, count=CLIPS)
+  place = {(each.task, each.id): i for i, each in enumerate(worst)}
+  kept = []
+  for index, transcript in enumerate(transcripts):
+    key = (transcript.task, transcript.id)
+    if key in place:
+      name = f"audio/{place[key]:02d}.wav"
+      wave = encode_int16(split[index].wave_S)
+      encoded = io.BytesIO()
+      soundfile.write(encoded, wave, SAMPLE_RATE, format="WAV")
+      write_aside(parts.workdir / name, encoded.getvalue())
+      transcript = dataclasses.replace(transcript, audio=name)
+    kept.append(transcript)
+  return kept

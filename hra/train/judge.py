@@ -1,0 +1,204 @@
+"""Dev evaluations of each task by itself: best row so far, early stopping.
+
+A task is evaluated when it has done a multiple of `every` own steps, and at its
+end: by its own count, so that it is judged as it would be alone. Tasks that are
+due wait until one of them is about to train again, and are evaluated together.
+While the shared parameters train, an evaluation is noted and judges nothing.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hra.adapters import table
+from hra.train.log import DEV_WER
+from hra.train.state import TrainState
+
+_CHUNK = 64
+"""Tasks whose figures are written in one call: one compiled program."""
+
+
+class Plan(NamedTuple):
+  """What a judge has to know of a job."""
+
+  places: Callable[[int], Sequence[tuple[int, int]]]
+  """A joint step -> its tasks, each with its own step."""
+  own_steps_N: np.ndarray
+  """int64, of the whole job."""
+  patience_N: np.ndarray
+  """int64, evaluations without a lower WER that stop a task; 0 is never."""
+  every: int
+  """Own steps between evaluations; 0 is only at the end."""
+  frozen_from: int
+  """The joint step from which on nothing shared trains."""
+
+
+class Figures(NamedTuple):
+  """Of one evaluation; rows as the tasks were asked for."""
+
+  errors_J: np.ndarray
+  """Word errors."""
+  words_J: np.ndarray
+  """Reference words."""
+
+
+Evaluate = Callable[[TrainState, Sequence[int], Callable[[], None]], Figures]
+"""A state, tasks, and what to call between batches (it may raise) -> figures."""
+
+
+class Judge:
+  """Who is due, and what the figures mean; the state keeps what they meant."""
+
+  def __init__(
+    self, state: TrainState, plan: Plan, evaluate: Evaluate, *, position: int
+  ):
+    """Takes a job up at a joint step; what a stopped job left due is due."""
+    self._plan = plan
+    self._evaluate = evaluate
+    self._own_N = np.zeros(len(plan.own_steps_N), np.int64)
+    for earlier in range(position):
+      self._count(earlier)
+    self._stopped_N = np.asarray(state.progress.stopped_N)
+    evaluated_N = np.asarray(state.progress.evaluated_N)
+    self._due = {
+      task
+      for task in np.flatnonzero(self._own_N != evaluated_N).tolist()
+      if self._is_due(task)
+    }
+
+  @property
+  def all_stopped(self) -> bool:
+    return bool(self._stopped_N.all())
+
+  def trained(self, position: int) -> None:
+    """Notes that joint step `position` was done."""
+    for task in self._count(position):
+      if self._is_due(task):
+        self._due.add(task)
+
+  def waits_for(self, position: int) -> bool:
+    """Whether a task is due that trains in joint step `position`."""
+    return any(task in self._due for task, _ in self._plan.places(position))
+
+  def idle(self, position: int) -> bool:
+    """Whether every task of joint step `position` has stopped."""
+    return all(self._stopped_N[task] for task, _ in self._plan.places(position))
+
+  def finish(self, state: TrainState) -> None:
+    """At the end of a job: who wasn't evaluated at its end, or not judged, is due."""
+    progress = jax.device_get(state.progress._replace(best={}))
+    unjudged_N = (progress.best_step_N == 0) & (progress.words_N > 0)
+    open_N = unjudged_N | (progress.evaluated_N != self._own_N)
+    self._due = set(np.flatnonzero(open_N & ~progress.stopped_N).tolist())
+
+  def judge(
+    self, state: TrainState, *, position: int, heed: Callable[[], None]
+  ) -> tuple[TrainState, dict[str, float]]:
+    """Evaluates who is due -> the state that knows of it, and a line for the log.
+
+    The line has the WER over all tasks, each by its latest evaluation.
+    """
+    due = sorted(self._due)
+    if not due:
+      return state, {}
+    figures = self._evaluate(state, due, heed)
+    judging = position >= self._plan.frozen_from
+    for start in range(0, len(due), _CHUNK):
+      part = slice(start, start + _CHUNK)
+      task_J = np.asarray(due[part])
+      nobody_J = np.arange(len(task_J), _CHUNK) + len(self._own_N)
+      state = _note(
+        state,
+        np.append(task_J, nobody_J).astype(np.int32),
+        *(
+          np.resize(values.astype(np.int32), _CHUNK)
+          for values in (
+            self._own_N[task_J],
+            figures.errors_J[part],
+            figures.words_J[part],
+            self._plan.patience_N[task_J],
+          )
+        ),
+        judging=judging,
+      )
+    self._due.clear()
+    progress = jax.device_get(state.progress._replace(best={}))
+    self._stopped_N = progress.stopped_N
+    words = int(progress.words_N.sum())
+    return state, {
+      DEV_WER: int(progress.errors_N.sum()) / max(words, 1),
+      "dev_tasks": len(due),
+      "stopped": int(progress.stopped_N.sum()),
+    }
+
+  def _count(self, position: int) -> list[int]:
+    tasks = [task for task, _ in self._plan.places(position)]
+    for task, own_step in self._plan.places(position):
+      self._own_N[task] = own_step + 1
+    return tasks
+
+  def _is_due(self, task: int) -> bool:
+    own, every = int(self._own_N[task]), self._plan.every
+    at_end = own == self._plan.own_steps_N[task]
+    on_the_way = every > 0 and own > 0 and own % every == 0
+    return (at_end or on_the_way) and not self._stopped_N[task]
+
+
+@functools.partial(jax.jit, donate_argnums=0, static_argnames="judging")
+def _note(
+  state: TrainState,
+  task_J: jax.Array,
+  own_J: jax.Array,
+  errors_J: jax.Array,
+  words_J: jax.Array,
+  patience_J: jax.Array,
+  *,
+  judging: bool,
+) -> TrainState:
+  """Writes figures of tasks; of equal word errors, the earlier row stays."""
+  progress = state.progress
+
+  def put(leaf_N: jax.Array, value_J: jax.Array) -> jax.Array:
+    return table.scatter(leaf_N, task_J, value_J.astype(leaf_N.dtype))
+
+  progress = progress._replace(
+    evaluated_N=put(progress.evaluated_N, own_J),
+    errors_N=put(progress.errors_N, errors_J),
+    words_N=put(progress.words_N, words_J),
+  )
+  if judging:
+    step_J, best_J, waited_J, stopped_J = table.gather(
+      (
+        progress.best_step_N,
+        progress.best_errors_N,
+        progress.waited_N,
+        progress.stopped_N,
+      ),
+      task_J,
+    )
+    better_J = (words_J > 0) & ((step_J == 0) | (errors_J < best_J))
+    waited_J = jnp.where(better_J, 0, waited_J + 1)
+    nowhere_J = len(state.skipped_N) + jnp.arange(len(task_J))
+    improved_J = jnp.where(better_J, task_J, nowhere_J)
+    progress = progress._replace(
+      best_step_N=put(progress.best_step_N, jnp.where(better_J, own_J, step_J)),
+      best_errors_N=put(
+        progress.best_errors_N, jnp.where(better_J, errors_J, best_J)
+      ),
+      waited_N=put(progress.waited_N, waited_J),
+      stopped_N=put(
+        progress.stopped_N,
+        stopped_J | ((patience_J > 0) & (waited_J >= patience_J)),
+      ),
+    )
+    if jax.tree.leaves(progress.best):
+      progress = progress._replace(
+        best=table.scatter(
+          progress.best, improved_J, table.gather(state.rows, task_J)
+        )
+      )
+  return state._replace(progress=progress)

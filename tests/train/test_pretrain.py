@@ -1,0 +1,81 @@
+"""Where the backbone is what trains: its best checkpoint, its start."""
+
+import json
+
+import corpus
+import jax
+import numpy as np
+import pytest
+
+from hra import jobs, run, scoring
+from hra.backbone import store
+from hra.checkpoint import Checkpoints
+from hra.config import AdapterConfig
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+  """All speakers as one task, a backbone that has begun, and its run."""
+  folder = tmp_path_factory.mktemp("pretrain")
+  data = corpus.prepared(folder)
+  config = corpus.config(
+    data,
+    corpus.backbone_folder(folder, data),
+    mode="pretrain",
+    start="backbone",
+    eval_every=2,
+    keep_best=2,
+  )
+  config.adapter = AdapterConfig(family="none")
+  config.data.grouping = "pooled"
+  parts = run.assemble(config, folder / "whole")
+  return config, parts, jobs.train(parts, quiet=True)
+
+
+def _dev_wers(workdir) -> list[tuple[float, int]]:
+  lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+  return [
+    (line["dev_wer"], line["step"]) for line in lines if "dev_wer" in line
+  ]
+
+
+def test_each_evaluation_is_a_checkpoint_and_the_best_is_exported(material):
+  config, parts, last = material
+  wers = _dev_wers(parts.workdir)
+  assert [step for _, step in wers] == [2, 4, 6]
+  assert int(last.step) == 6
+  best = min(wers)[1]
+  kept = Checkpoints(parts.workdir / "checkpoints", access="read")
+  assert kept.best is not None
+  config.train.select = "best"
+  try:
+    described = parts.workdir / "config.json"
+    told = json.loads(described.read_text())
+    told["config"]["train"]["select"] = "best"
+    described.write_text(json.dumps(told))
+    chosen = run.trained_state(run.reopen(parts.workdir))
+  finally:
+    config.train.select = "last"
+    told["config"]["train"]["select"] = "last"
+    described.write_text(json.dumps(told))
+  assert int(chosen.step) == best
+
+
+def test_fine_tuning_starts_from_the_backbone_and_leaves_it(material):
+  config, parts, trained = material
+  before = store.load(config.backbone_path).module
+  fresh = run.initial_state(parts).shared["backbone"]
+  jax.tree.map(np.testing.assert_array_equal, before, fresh)
+  jax.tree.map(np.testing.assert_array_equal, before, parts.backbone.module)
+  after = trained.shared["backbone"]
+  moved = [
+    np.any(np.asarray(a) != np.asarray(b))
+    for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True)
+  ]
+  assert all(moved)
+
+
+def test_fine_tuning_is_scored_beside_where_it_started(material):
+  _, parts, trained = material
+  results = scoring.evaluate(parts, trained, split="test")
+  assert results["overall"]["backbone_wer"] is not None
