@@ -21,8 +21,11 @@ ORDER = (
   {"model"},
   {"checkpoint", "submodels"},
   {"train", "evaluate"},
+  {"claim"},
   {"run"},
+  {"scoring"},
   {"jobs"},
+  {"sweeps"},
   {"serve"},
   {"commands"},
 )

@@ -11,7 +11,7 @@ import os
 import traceback
 import types
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from absl import flags
 from etils import epath
@@ -104,7 +104,7 @@ def from_flags() -> Config:
       fix="such as --config=experiments/quickstart.py",
     )
   config = load(path)
-  for assignment in flags.FLAGS[_SET].value or ():
+  for assignment in settings():
     config_tree.override(config, assignment, path=_PREFIX.removesuffix("."))
   config_tree.validate(config)
   return config
@@ -127,6 +127,24 @@ def load(path: str) -> Config:
       got=type(config).__name__,
     )
   return config
+
+
+def load_sweep(path: str) -> Any:
+  """sweep() of an experiment's file, which stands beside get_config(); or None.
+
+  Raises:
+    InputError: no such file, or one that fails (naming the line).
+  """
+  declare = getattr(load_module(path), "sweep", None)
+  if declare is None:
+    return None
+  with _blamed(path):
+    return declare()
+
+
+def settings() -> list[str]:
+  """FIELD=VALUE of each `--config.FIELD=VALUE`."""
+  return list(flags.FLAGS[_SET].value or ())
 
 
 def load_module(path: str) -> types.ModuleType:

@@ -36,11 +36,12 @@ VERBS = {
   "evaluate": "WER and CER per task, adapted and backbone",
   "transcribe": "audio files -> text, with a Submodel or without",
   "report": "one self-contained HTML page from finished runs",
+  "sweep": "an experiment under several settings, compared",
 }
 
 INTERRUPTED = 75
 
-RESUMED = ("quickstart", "prepare", "train")
+RESUMED = ("quickstart", "prepare", "train", "sweep")
 """Verbs that go on from what they did before they were stopped."""
 
 

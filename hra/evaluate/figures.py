@@ -225,7 +225,7 @@ def trade_off(
   sizes = [size for _, size, _ in known]
   if len(set(sizes)) < 2:
     return None
-  x = _decades(min(sizes), max(sizes))
+  x = decades(min(sizes), max(sizes))
   rates = [
     overall[key]
     for _, _, overall in known
@@ -271,7 +271,7 @@ def shares(parameters: Mapping[str, int]) -> list[Share]:
   ]
 
 
-def _decades(low: float, high: float) -> Axis:
+def decades(low: float, high: float) -> Axis:
   """A log10 axis with ticks at 1, 2 and 5 times the powers of ten."""
   marks = [
     factor * 10.0**power

@@ -22,6 +22,8 @@ from hra.evaluate.diff import Pair, align
 from hra.evaluate.metrics import Transcript, worst
 from hra.evaluate.normalize import normalizer
 from hra.evaluate.runs import Run, read_run
+from hra.evaluate.sweep import SweepRuns, read_sweep, short_names, shown
+from hra.evaluate.sweep_figure import sweep_plot
 from hra.evaluate.table import count, percent, points, significant
 from hra.files import write_aside
 
@@ -92,14 +94,45 @@ def write_report(
   for place, folder in enumerate(resolved):
     if folder in resolved[:place]:
       raise InputError(folder, expected="each run once", got="it twice")
-  loaded = [read_run(folder) for folder in resolved]
+  return _write(out, _render([read_run(folder) for folder in resolved]))
+
+
+def write_sweep_report(
+  workdir: epath.PathLike, out: epath.PathLike | None = None
+) -> epath.Path:
+  """Writes the page of a sweep's finished runs: a table, a plot, each run.
+
+  Args:
+    workdir: the sweep's folder.
+    out: the page's path; report.html in that folder if None.
+
+  Returns:
+    The page's path.
+
+  Raises:
+    InputError: no sweep stands there, none of its runs is finished, or one that
+      it lists as finished can't be read.
+  """
+  sweep = read_sweep(workdir)
+  if not sweep.done:
+    raise InputError(
+      sweep.path,
+      expected="a finished run",
+      got=f"none of {len(sweep.runs)}",
+      fix="give the command of the sweep again",
+    )
+  runs = [read_run((sweep.path / run.name).resolve()) for run in sweep.done]
+  return _write(out or sweep.path / "report.html", _render(runs, sweep=sweep))
+
+
+def _write(out: epath.PathLike, page: str) -> epath.Path:
   path = epath.Path(out)
   path.parent.mkdir(parents=True, exist_ok=True)
-  write_aside(path, _render(loaded).encode("utf-8", "replace"))
+  write_aside(path, page.encode("utf-8", "replace"))
   return path
 
 
-def _render(runs: Sequence[Run]) -> str:
+def _render(runs: Sequence[Run], *, sweep: SweepRuns | None = None) -> str:
   names = [run.name for run in runs]
   clips = MOST_CLIPS
   sections = []
@@ -118,6 +151,9 @@ def _render(runs: Sequence[Run]) -> str:
     .render(
       sections=sections,
       ranked=ranked,
+      sweep=sweep,
+      short=short_names(sweep.fields) if sweep else {},
+      sweep_plot=sweep_plot(sweep) if sweep else None,
       comparison=figures.dumbbells(
         [(item.name, item.results["overall"]) for item in ranked]
       )
@@ -144,6 +180,7 @@ def _environment() -> jinja2.Environment:
   environment.filters.update(
     percent=percent,
     count=count,
+    shown=shown,
     points=lambda rate: points(rate).replace("-", "\u2212"),
   )
   environment.tests["significant"] = significant

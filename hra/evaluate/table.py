@@ -4,7 +4,7 @@ At most 100 characters wide, columns aligned, highest WER first.
 """
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _HEADER = (
@@ -39,17 +39,19 @@ def table(results: Mapping[str, Any], *, limit: int = 50) -> str:
   overall = {"train_utterances": sum(known) if known else None}
   body = [_row(name, task) for name, task in tasks[:limit]]
   last = _row(f"all {len(tasks)}", {**results["overall"], **overall})
-  rows = [_HEADER, *body, last]
-  widths = [
-    max(_width(row[column]) for row in rows) for column in range(len(_HEADER))
-  ]
-  lines = [_line(row, widths) for row in rows]
-  rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+  lines = aligned([_HEADER, *body, last])
+  rule = "-" * max(_width(line) for line in lines)
   lines = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
   hidden = len(tasks) - limit
   if hidden > 0:
     lines.insert(-2, f"... and {hidden:,} tasks with a lower WER")
   return "\n".join(lines)
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+  """A line per row, two spaces between columns; the first `left` flush left."""
+  widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+  return [_line(row, widths, left=left) for row in rows]
 
 
 def significant(figures: Mapping[str, Any]) -> bool:
@@ -91,13 +93,12 @@ def _row(name: str, figures: Mapping[str, Any]) -> tuple[str, ...]:
   )
 
 
-def _line(row: tuple[str, ...], widths: list[int]) -> str:
-  gaps = [
-    " " * (width - _width(cell))
-    for cell, width in zip(row, widths, strict=True)
-  ]
-  numbers = [gap + cell for gap, cell in zip(gaps[1:], row[1:], strict=True)]
-  return "  ".join([row[0] + gaps[0], *numbers]).rstrip()
+def _line(row: Sequence[str], widths: Sequence[int], *, left: int) -> str:
+  cells = []
+  for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
+    gap = " " * (width - _width(cell))
+    cells.append(cell + gap if place < left else gap + cell)
+  return "  ".join(cells).rstrip()
 
 
 def _shown(name: str) -> str:

@@ -18,7 +18,11 @@ from hra.errors import InputError
 from hra.evaluate import figures
 from hra.evaluate.diff import Pair, align
 from hra.evaluate.metrics import Transcript, score
-from hra.evaluate.report import MOST_CLIPS, write_report
+from hra.evaluate.report import (
+  MOST_CLIPS,
+  write_report,
+  write_sweep_report,
+)
 from hra.evaluate.runs import MADE_BY, check_run, read_run
 
 _EVIL = "<script>alert('x')</script>\"'&"
@@ -411,6 +415,79 @@ def test_align_shows_each_word_once_with_its_edit():
   ]
   assert align("a b", "b") == [Pair("delete", "a", ""), Pair("equal", "b", "b")]
   assert align("", "") == []
+
+
+def _make_sweep(folder: pathlib.Path, entries) -> pathlib.Path:
+  """Runs by (name, values, WER); None is one that failed."""
+  folder.mkdir()
+  listed = []
+  for name, values, wer in entries:
+    results = None
+    if wer is not None:
+      run = _make_run(folder / name)
+      results = json.loads((run / "results.json").read_text())
+      results["overall"] |= {"wer": wer, "wer_low": wer, "wer_high": wer}
+    listed.append(
+      {
+        "name": name,
+        "label": "",
+        "values": values,
+        "status": "failed" if wer is None else "done",
+        "error": f"hra train: {_EVIL}" if wer is None else None,
+        "results": results,
+      }
+    )
+  (folder / "sweep.json").write_text(json.dumps({"runs": listed}))
+  return folder
+
+
+def test_a_sweep_has_one_table_and_one_plot(tmp_path):
+  runs = [
+    (f"w{width}{heads}", {"adapter.width": width, "adapter.heads": heads}, 0.4)
+    for width in (16, 64)
+    for heads in ("both", "personal", _EVIL)
+  ]
+  folder = _make_sweep(
+    tmp_path / "widths",
+    [*runs, ("lost", {"adapter.width": 8, "adapter.heads": "both"}, None)],
+  )
+  path = write_sweep_report(folder)
+  assert path == folder / "report.html"
+  page = _Page(path.read_text())
+  assert "widths: 7 runs" in page.text
+  assert "6 done; what varies: adapter.heads, adapter.width" in page.text
+  assert f"failed: hra train: {_EVIL}" in page.text
+  (plot,) = [
+    attributes["aria-label"]
+    for _, attributes in page.elements
+    if (attributes.get("aria-label") or "").startswith("Word error rate by")
+  ]
+  assert "adapter.width" in plot
+  assert plot.count("WER 40.0%") == 6
+  assert page.text.count("WER 40.0%") == 6  # of the points' titles
+  links = {link["href"] for link in page.all("a")} - {"#main"}
+  sections = {f"#{item['id']}" for item in page.all("section") if "id" in item}
+  assert links == sections
+  assert len(links) == 6
+  assert all(head.get("scope") for head in page.all("th"))
+  assert len(page.all("script")) == 1
+  again = write_sweep_report(folder, tmp_path / "again.html")
+  assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_sweep_of_which_nothing_is_done_has_no_page(tmp_path):
+  folder = _make_sweep(tmp_path / "sweep", [("lost", {"seed": 1}, None)])
+  with pytest.raises(InputError, match="a finished run"):
+    write_sweep_report(folder)
+  assert not (folder / "report.html").exists()
+
+
+def test_a_sweep_of_one_run_or_of_seeds_has_a_page(tmp_path):
+  one = _make_sweep(tmp_path / "one", [("a", {"seed": 1}, 0.3)])
+  assert "one: 1 run<" in write_sweep_report(one).read_text()
+  seeds = [(f"seed={seed}", {"seed": seed}, 0.3) for seed in (0, 1)]
+  folder = _make_sweep(tmp_path / "seeds", seeds)
+  assert "seeds: 2 runs" in write_sweep_report(folder).read_text()
 
 
 def test_the_command_writes_beside_the_run_and_prints_the_path(tmp_path):

@@ -11,11 +11,10 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const key = (row) => row.cells[column].dataset.value;
-      const numbers = column > 0;
       const rows = [...body.rows].sort((left, right) => {
         const [a, b] = [key(left), key(right)];
         if (a === "" || b === "") return (a === "") - (b === "");
-        const order = numbers ? a - b : a.localeCompare(b);
+        const order = isNaN(a - b) ? a.localeCompare(b) : a - b;
         return down ? -order : order;
       });
       body.append(...rows);

@@ -1,0 +1,95 @@
+"""Runs an experiment with each of several settings, and compares the results.
+
+    hra sweep --config=experiments/quickstart.py --workdir=runs/widths \\
+      --axis=adapter.width=32,64,128 --axis=seed=0,1,2 --jobs=2
+
+The runs are the product of the axes, times what the experiment's own sweep()
+returns, if it has one: a list of {"adapter.width": 64, ...}, or {NAME: {...}}. A
+comma separates values; a value with commas in it, as fields of several values
+have, stands in brackets: --axis=adapter.sites=[attention],[first,second].
+--config.FIELD=VALUE sets a field of every run.
+
+Each run has a folder WORKDIR/NAME, named by its settings, with a log.txt. The same
+command does what is left, and further values of an axis add to what is done.
+Ends with a table, sweep.json and report.html; to forget a run, remove its folder.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+from etils import epath
+
+from hra.commands import configs
+from hra.errors import InputError, Interrupted
+from hra.evaluate.report import write_sweep_report
+from hra.evaluate.sweep import read_sweep, sweep_table
+from hra.sweeps import plan, runner
+
+_CONFIG = configs.define()
+_WORKDIR = flags.DEFINE_string("workdir", "", "The sweep's folder.")
+_AXIS = flags.DEFINE_multi_string(
+  "axis", [], "FIELD=VALUE,VALUE,...; repeat it for the product of several."
+)
+_JOBS = flags.DEFINE_integer(
+  "jobs",
+  1,
+  "Runs at once; they share the cores, and the GPUs if there are any.",
+)
+_SPLIT = flags.DEFINE_string(
+  "split", "", "What is scored; empty is the configured test split."
+)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Plans, runs what is left, prints the table and writes the report.
+
+  Raises:
+    InputError: before anything runs, what can't be planned; at the end, that
+      runs failed.
+    Interrupted: after SIGTERM or Ctrl-C, when the runs have saved.
+  """
+  del argv
+  workdir = epath.Path(configs.required_path(_WORKDIR, "runs/widths"))
+  path = configs.required(_CONFIG, "experiments/quickstart.py") or ""
+  sweep = plan.make(
+    configs.load(path),
+    experiment=path,
+    workdir=workdir,
+    axes=_AXIS.value,
+    declared=configs.load_sweep(path),
+    settings=configs.settings(),
+    split=_SPLIT.value,
+  )
+  sys.stdout.write(f"runs of the sweep {workdir}: {len(sweep.runs)}\n")
+  outcome = runner.run(sweep, jobs=_JOBS.value, out=sys.stdout)
+  found = read_sweep(workdir)
+  if found.done:
+    page = write_sweep_report(workdir)
+    sys.stdout.write(f"\n{sweep_table(found)}\n\nreport: {page}\n")
+  _conclude(outcome, workdir)
+
+
+def _conclude(outcome: runner.Outcome, workdir: epath.Path) -> None:
+  """Raises what the command ends with where not all runs are done."""
+  every = sum(map(len, outcome))
+  failed = ", ".join(outcome.failed)
+  if outcome.left:
+    raise Interrupted(
+      f"interrupted with {len(outcome.done)} of {every} runs done"
+      f"{f' and {len(outcome.failed)} failed ({failed})' if failed else ''}; the "
+      "same command goes on"
+    )
+  if failed:
+    raise InputError(
+      workdir,
+      expected=f"{every} runs that end well",
+      got=f"{len(outcome.failed)} that failed ({failed})",
+      fix=f"see {runner.LOG} in their folders; the same command tries them again",
+    )
+
+
+if __name__ == "__main__":
+  from hra.commands import main as cli
+
+  cli.run_verb("sweep")

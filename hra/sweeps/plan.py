@@ -1,0 +1,381 @@
+"""An experiment and its axes -> the runs of a sweep: names, settings, commands.
+
+Nothing is written or started here, so that a launcher can render the same runs.
+What can't run is refused before anything has.
+"""
+
+import copy
+import hashlib
+import itertools
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from hra import config_tree
+from hra.config import Config
+from hra.errors import InputError
+from hra.files import absolute
+
+DATA = "data"
+"""Folder of the corpora that runs of a sweep make and share."""
+
+_RESERVED = {DATA, "sweep.json", "report.html", "con", "prn", "aux", "nul"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+_UNSAFE = re.compile(r"[^a-z0-9._+-]+")
+_LONGEST = 80
+_OPEN, _CLOSE = "([", ")]"
+
+
+class Run(NamedTuple):
+  """One run of a sweep."""
+
+  name: str
+  """Of its folder in the sweep's: its settings, or its label and the axes'."""
+  label: str
+  """What sweep() calls it; may be empty."""
+  overrides: Mapping[str, str]
+  """Field -> value, as `--config.FIELD=VALUE` takes it."""
+  config: Config
+  """What is asked for; data that are synthesised have no place yet."""
+  folder: epath.Path
+  split: str
+  """Scored at the end."""
+  corpus: str
+  """Where the run makes its data or finds them made; empty without synthesis."""
+
+
+class Sweep(NamedTuple):
+  """All runs of a sweep, in the order of sweep() and the axes."""
+
+  experiment: str
+  workdir: epath.Path
+  settings: tuple[str, ...]
+  """FIELD=VALUE of every run."""
+  axes: Mapping[str, Sequence[str]]
+  runs: tuple[Run, ...]
+
+
+def make(
+  base: Config,
+  *,
+  experiment: str,
+  workdir: epath.PathLike,
+  axes: Sequence[str] = (),
+  declared: Any = None,
+  settings: Sequence[str] = (),
+  split: str = "",
+) -> Sweep:
+  """Plans a sweep; every configuration in it is valid.
+
+  Args:
+    base: get_config() of the experiment, without the settings.
+    experiment: its file, for the command lines.
+    workdir: the sweep's folder.
+    axes: FIELD=VALUE,VALUE,...; their product, times what sweep() declares.
+    declared: what sweep() returned: a list of {field: value}, or {name: {field:
+      value}}; None where there is none.
+    settings: FIELD=VALUE of every run.
+    split: scored of each run; empty is its test split.
+
+  Raises:
+    InputError: nothing varies, an axis or sweep() that can't be read, a field
+      that is set twice, two runs that are the same.
+    ConfigError: a configuration that can't run, naming run and field.
+  """
+  base = copy.deepcopy(base)
+  for assignment in settings:
+    config_tree.override(base, assignment, path="--config")
+  parsed = dict(_axis(base, text) for text in _each_once(axes))
+  if not parsed and declared is None:
+    raise InputError(
+      "--axis",
+      expected="an axis, or a sweep() beside the experiment's get_config()",
+      got="neither",
+      fix="such as --axis=adapter.width=32,64,128",
+    )
+  entries = [("", {})] if declared is None else _declared(declared, experiment)
+  _check_set_once(parsed, entries, settings, experiment)
+  workdir = absolute(workdir)
+  runs = [
+    _run(base, label, fields, dict(zip(parsed, values, strict=True)), workdir)
+    for label, fields in entries
+    for values in itertools.product(*parsed.values())
+  ]
+  _check_unlike(runs)
+  return Sweep(
+    experiment=os.path.abspath(experiment),
+    workdir=workdir,
+    settings=tuple(settings),
+    axes=parsed,
+    runs=tuple(
+      run._replace(split=split or run.config.data.test_split) for run in runs
+    ),
+  )
+
+
+def commands(
+  sweep: Sweep, run: Run, *, python: str = sys.executable
+) -> dict[str, list[str]]:
+  """Verb -> the command line of it, in the order in which they are run."""
+  chosen = [f"{field}={value}" for field, value in run.overrides.items()]
+  if run.corpus and not run.config.data.path:
+    chosen.append(f"data.path={run.corpus}")
+  return {
+    "train": [
+      python,
+      "-m",
+      "hra.commands.train",
+      f"--config={sweep.experiment}",
+      f"--workdir={run.folder}",
+      *(f"--config.{each}" for each in (*sweep.settings, *chosen)),
+    ],
+    "evaluate": [
+      python,
+      "-m",
+      "hra.commands.evaluate",
+      f"--workdir={run.folder}",
+      f"--split={run.split}",
+    ],
+  }
+
+
+def name_of(overrides: Mapping[str, str], *, label: str = "") -> str:
+  """A folder's name, such as `adapter.width=64,seed=1`.
+
+  Lower case and safe on every file system. It depends on nothing but its
+  arguments, whatever their order; where characters had to be replaced or cut, a
+  hash of the settings makes it one of its own.
+  """
+  parts = sorted(overrides.items())
+  shown = [
+    f"{_UNSAFE.sub('-', field.lower())}={_UNSAFE.sub('-', value.lower())}"
+    for field, value in parts
+  ]
+  name = ",".join([label, *shown] if label else shown)
+  exact = all(
+    text == f"{field}={value}"
+    for text, (field, value) in zip(shown, parts, strict=True)
+  )
+  if exact and len(name) <= _LONGEST and not name.endswith("."):
+    return name
+  return f"{name[: _LONGEST - 9].rstrip('.')}-{_digest(repr(parts))}"
+
+
+def flat(config: Config) -> dict[str, Any]:
+  """Every field by its path, such as `adapter.width`."""
+  return dict(_flat(config_tree.to_dict(config), prefix=""))
+
+
+def split_values(text: str) -> list[str]:
+  """`a,b,c` -> its values; commas inside of brackets don't divide: `[a,b],[c]`.
+
+  Raises:
+    ValueError: brackets that don't match.
+  """
+  values, depth = [""], 0
+  for mark in text:
+    depth += (mark in _OPEN) - (mark in _CLOSE)
+    if depth < 0:
+      break
+    if mark == "," and depth == 0:
+      values.append("")
+    else:
+      values[-1] += mark
+  if depth:
+    raise ValueError(text)
+  return [value.strip() for value in values]
+
+
+def _axis(base: Config, text: str) -> tuple[str, list[str]]:
+  """FIELD=VALUE,... -> the field and its values as they are written best."""
+  field, equals, values = text.partition("=")
+  where = f"--axis={field}"
+  try:
+    parts = split_values(values)
+  except ValueError as error:
+    raise InputError(
+      where,
+      expected="brackets that match",
+      got=values,
+      fix=f"a value with commas in it stands in brackets: {field}=[a,b],[c]",
+    ) from error
+  if not field or not equals or not all(parts):
+    raise InputError(
+      where,
+      expected="FIELD=VALUE,VALUE,...",
+      got=repr(text),
+      fix="such as --axis=adapter.width=32,64,128",
+    )
+  written = []
+  for part in parts:
+    config = copy.deepcopy(base)
+    config_tree.override(config, f"{field}={part}", path="--axis")
+    written.append(_text(flat(config)[field]))
+  for value in written:
+    if written.count(value) > 1:
+      raise InputError(where, expected="each value once", got=f"{value} twice")
+  return field, written
+
+
+def _each_once(axes: Sequence[str]) -> Sequence[str]:
+  fields = [axis.partition("=")[0] for axis in axes]
+  for field in fields:
+    if fields.count(field) > 1:
+      raise InputError(
+        f"--axis={field}",
+        expected="each field once",
+        got="it twice",
+        fix=f"give all its values to one: --axis={field}=A,B,C",
+      )
+  return axes
+
+
+def _declared(
+  declared: Any, experiment: str
+) -> list[tuple[str, dict[str, str]]]:
+  """What sweep() returned as (label, overrides)."""
+  where = f"{experiment}: sweep()"
+  named = isinstance(declared, Mapping)
+  if not declared or not isinstance(declared, Mapping | list | tuple):
+    raise InputError(
+      where,
+      expected="a list of {field: value}, or {name: {field: value}}",
+      got=repr(declared),
+    )
+  entries = (
+    list(declared.items())
+    if isinstance(declared, Mapping)
+    else [("", each) for each in declared]
+  )
+  for label, fields in entries:
+    if not isinstance(fields, Mapping):
+      raise InputError(
+        where,
+        expected=f"{{field: value}} for {label!r}" if named else "mappings",
+        got=repr(fields),
+        fix="such as {'small': {'adapter.width': 64}}",
+      )
+    if named and (
+      not isinstance(label, str)
+      or not _NAME.fullmatch(label)
+      or label.endswith(".")
+      or label.lower() in _RESERVED
+    ):
+      raise InputError(
+        where,
+        expected="names of letters, digits and . _ - that can be folders",
+        got=repr(label),
+      )
+  return [
+    (label, {str(field): _text(value) for field, value in fields.items()})
+    for label, fields in entries
+  ]
+
+
+def _check_set_once(
+  axes: Mapping[str, Sequence[str]],
+  entries: Sequence[tuple[str, Mapping[str, str]]],
+  settings: Sequence[str],
+  experiment: str,
+) -> None:
+  declared = {field for _, fields in entries for field in fields}
+  for field in axes:
+    if field in declared:
+      raise InputError(
+        f"--axis={field}",
+        expected=f"a field that sweep() of {experiment} leaves alone",
+        got="one that it sets",
+      )
+  for setting in settings:
+    field = setting.partition("=")[0]
+    if field in declared or field in axes:
+      by = "an axis" if field in axes else "sweep()"
+      raise InputError(
+        f"--config.{field}",
+        expected="a field that no run sets itself",
+        got=f"one of {by}",
+      )
+
+
+def _run(
+  base: Config,
+  label: str,
+  fields: Mapping[str, str],
+  values: Mapping[str, str],
+  workdir: epath.Path,
+) -> Run:
+  """One run: what sweep() sets, and the axes' values."""
+  config = copy.deepcopy(base)
+  for field, value in (*fields.items(), *values.items()):
+    path = f"sweep() {label}: config" if label else "config"
+    config_tree.override(config, f"{field}={value}", path=path)
+  written = flat(config)
+  overrides = {field: _text(written[field]) for field in (*fields, *values)}
+  # A label stands for what sweep() sets.
+  telling = (
+    {field: overrides[field] for field in values} if label else overrides
+  )
+  name = name_of(telling, label=label) or "defaults"
+  config_tree.validate(config, path=f"{name}: config")
+  return Run(
+    name=name,
+    label=label,
+    overrides=overrides,
+    config=config,
+    folder=workdir / name,
+    split="",
+    corpus=_corpus(config, workdir),
+  )
+
+
+def _corpus(config: Config, workdir: epath.Path) -> str:
+  """One folder for all runs that hear the same synthesised speech."""
+  if config.data.source != "synthetic":
+    return ""
+  if config.data.path:
+    return str(absolute(config.data.path))
+  pretraining = config.train.mode == "pretrain"
+  heard = (
+    config_tree.to_dict(config.synthetic),
+    config_tree.to_dict(config.prepare),
+    None if pretraining else config.backbone_path,  # whose tokenizer they get
+  )
+  return str(workdir / DATA / _digest(repr(heard)))
+
+
+def _check_unlike(runs: Sequence[Run]) -> None:
+  folders: dict[str, Run] = {}
+  for run in runs:
+    other = folders.setdefault(run.name.casefold(), run)
+    if other is not run:
+      raise InputError(
+        run.folder,
+        expected="runs that differ",
+        got=f"{other.name!r} and {run.name!r} for one folder",
+        fix="leave one out, or give them other names",
+      )
+
+
+def _text(value: Any) -> str:
+  """A value as `--config.FIELD=VALUE` takes it."""
+  if isinstance(value, bool):
+    return str(value).lower()
+  if isinstance(value, tuple | list):
+    return f"[{','.join(map(_text, value))}]"
+  return str(value)
+
+
+def _flat(values: Mapping[str, Any], *, prefix: str) -> Any:
+  for name, value in values.items():
+    if isinstance(value, Mapping):
+      yield from _flat(value, prefix=f"{prefix}{name}.")
+    else:
+      yield f"{prefix}{name}", value
+
+
+def _digest(text: str) -> str:
+  return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()

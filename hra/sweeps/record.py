@@ -1,0 +1,233 @@
+"""What a sweep's folder says of its runs: `sweep.json`, and `asked.json` in each.
+
+`asked.json` holds the configuration that was asked for; what is done under it
+stays done, whatever the sweep grows to. `sweep.json` is the list that people and
+reports read.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from etils import epath
+
+from hra import claim, config_tree
+from hra.config import Config
+from hra.errors import InputError
+from hra.files import storage, write_json
+from hra.sweeps import plan
+
+NAME = "sweep.json"
+ASKED = "asked.json"
+
+_HARMLESS = (
+  "mesh.",
+  "data.eval_batch",
+  "data.prefetch",
+  "data.threads",
+  "data.test_split",  # what was scored stands in results.json
+  "train.log_every",
+  "train.save_seconds",
+  "train.keep",  # and keep_best
+)
+"""Beginnings of fields that change neither what is trained nor its results."""
+
+_SCORING = ("evaluate.",)
+"""Those that a run may change when it is trained; it is scored again."""
+
+Needs = Literal["all", "evaluation", "nothing"]
+
+
+def check(run: plan.Run) -> Needs:
+  """What is left to do of a run.
+
+  Raises:
+    InputError: its folder is another run's, naming the field that differs.
+  """
+  asked = _read(run.folder / ASKED)
+  if asked is None:
+    _check_vacant(run)
+    return "all"
+  before = _flat_of(asked["config"], path=f"{run.folder / ASKED}: config")
+  changed = [
+    field
+    for field, value in plan.flat(run.config).items()
+    if before[field] != value and not field.startswith(_HARMLESS)
+  ]
+  for field in changed:
+    if not field.startswith(_SCORING) and claim.has_begun(run.folder):
+      raise InputError(
+        f"{run.folder}: {field}",
+        expected=f"{before[field]!r}, as the run has begun with",
+        got=repr(plan.flat(run.config)[field]),
+        fix="give another --workdir, or remove that folder",
+      )
+  if changed:
+    return "all"
+  if results(run) is not None:
+    return "nothing"
+  return "evaluation" if asked["trained"] else "all"
+
+
+def ask(run: plan.Run, *, needs: Needs) -> None:
+  """Notes in a run's folder what is asked for, before it starts."""
+  with storage(run.folder, expected="a folder that can be made"):
+    run.folder.mkdir(parents=True, exist_ok=True)
+    if needs == "all":  # scores of before would pass for what is asked now
+      (run.folder / "results.json").unlink(missing_ok=True)
+  _write_asked(run, trained=needs == "evaluation")
+
+
+def note_trained(run: plan.Run) -> None:
+  """Notes that only the evaluation is left."""
+  _write_asked(run, trained=True)
+
+
+def results(run: plan.Run) -> dict[str, Any] | None:
+  """results.json of a run, where it is of the split and scoring asked for."""
+  found = _read(run.folder / "results.json")
+  scoring = config_tree.to_dict(run.config.evaluate)
+  if found is None or found["split"] != run.split:
+    return None
+  return found if found["scoring"] == scoring else None
+
+
+class Record:
+  """sweep.json: one entry a run, those of earlier calls included.
+
+  An entry has `name`, `label`, `overrides`, `values` (all fields that vary in the
+  sweep), `status` (waiting, running, done, failed, interrupted), `seconds` of
+  processes, `error`, and the headline `results`. A run whose folder was removed is
+  forgotten.
+  """
+
+  def __init__(self, sweep: plan.Sweep):
+    self._sweep = sweep
+    self._path = sweep.workdir / NAME
+    self._started: dict[str, float] = {}
+    before = {each["name"]: each for each in entries(sweep.workdir)}
+    planned = {run.name: run for run in sweep.runs}
+    self.entries = {
+      name: {
+        "name": name,
+        "label": run.label,
+        "overrides": dict(run.overrides),
+        "status": "waiting",
+        "seconds": before.get(name, {}).get("seconds", 0.0),
+        "error": None,
+        "results": None,
+      }
+      for name, run in planned.items()
+    }
+    old = {
+      name: entry
+      for name, entry in before.items()
+      if name not in planned and (sweep.workdir / name / ASKED).exists()
+    }
+    self.entries = {**old, **self.entries}
+    self._set_values(planned)
+
+  def start(self, run: plan.Run) -> None:
+    self._started[run.name] = time.monotonic()
+    self._set(run, status="running")
+
+  def finish(self, run: plan.Run, *, error: str = "") -> None:
+    """Notes that a run is done, or what ended it."""
+    found = None if error else results(run)
+    self._set(
+      run,
+      status="failed" if error else "done",
+      error=error or None,
+      results=found and _headline(found),
+    )
+
+  def interrupt(self, run: plan.Run) -> None:
+    self._set(run, status="interrupted")
+
+  def elapsed(self, run: plan.Run) -> float:
+    """Seconds since the run was started by this process."""
+    return time.monotonic() - self._started[run.name]
+
+  def write(self) -> None:
+    """Writes sweep.json."""
+    write_json(
+      self._path,
+      {
+        "config": self._sweep.experiment,
+        "settings": list(self._sweep.settings),
+        "axes": {name: list(each) for name, each in self._sweep.axes.items()},
+        "runs": list(self.entries.values()),
+      },
+    )
+
+  def _set(self, run: plan.Run, **changes: Any) -> None:
+    entry = self.entries[run.name]
+    if entry["status"] == "running":
+      changes["seconds"] = round(entry["seconds"] + self.elapsed(run), 1)
+    entry.update(changes)
+    self.write()
+
+  def _set_values(self, planned: Mapping[str, plan.Run]) -> None:
+    varied = sorted(
+      {field for each in self.entries.values() for field in each["overrides"]}
+    )
+    for name, entry in self.entries.items():
+      if name in planned:
+        values = plan.flat(planned[name].config)
+      else:
+        path = self._sweep.workdir / name / ASKED
+        values = _flat_of(_read(path)["config"], path=f"{path}: config")
+      entry["values"] = {field: values[field] for field in varied}
+
+
+def entries(workdir: epath.Path) -> list[dict[str, Any]]:
+  """The runs that a folder's sweep.json lists; none where there is no such file."""
+  found = _read(workdir / NAME)
+  return [] if found is None else found["runs"]
+
+
+def _headline(found: Mapping[str, Any]) -> dict[str, Any]:
+  keys = ("wer", "wer_low", "wer_high", "backbone_wer", "words", "utterances")
+  return {
+    "split": found["split"],
+    "overall": {key: found["overall"][key] for key in keys},
+    "parameters": found["parameters"],
+  }
+
+
+def _check_vacant(run: plan.Run) -> None:
+  if (run.folder / "config.json").exists():
+    raise InputError(
+      run.folder,
+      expected="a run of this sweep, or no such folder",
+      got="a run that something else began",
+      fix="give another --workdir, or move that folder away",
+    )
+
+
+def _write_asked(run: plan.Run, *, trained: bool) -> None:
+  described = {"config": config_tree.to_dict(run.config), "trained": trained}
+  write_json(run.folder / ASKED, described)
+
+
+def _flat_of(config: Mapping[str, Any], *, path: str) -> dict[str, Any]:
+  """Fields of a stored configuration; one newer than that has its default."""
+  return plan.flat(config_tree.from_dict(Config, config, path=path))
+
+
+def _read(path: epath.Path) -> Any:
+  """What a file of JSON holds, or None where there is none."""
+  if not path.exists():
+    return None
+  with storage(path, expected="a file that can be read"):
+    text = path.read_text()
+  try:
+    return json.loads(text)
+  except json.JSONDecodeError as error:
+    raise InputError(
+      path,
+      expected="JSON",
+      got=str(error),
+      fix="remove that file: it is made again",
+    ) from error

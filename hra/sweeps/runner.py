@@ -1,0 +1,354 @@
+"""The runs of a sweep -> finished folders, some processes at a time.
+
+A run is two processes of the program's own command line, in a folder of its own.
+One that fails stops no other; one that was done before is left alone; one that
+was interrupted goes on from its checkpoint.
+"""
+
+import collections
+import contextlib
+import fcntl
+import os
+import pathlib
+import re
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Self, TextIO
+
+from etils import epath
+from tqdm import tqdm
+
+from hra.data.place import LAST
+from hra.errors import InputError
+from hra.evaluate.table import interval, percent
+from hra.files import is_remote, storage
+from hra.sweeps import cores, plan, record
+from hra.train.interrupt import Signals
+
+LOG = "log.txt"
+LOCK = ".lock"
+
+INTERRUPTED = (75, 130, 143, -signal.SIGINT, -signal.SIGTERM)
+"""Exit codes of a process that was asked to stop."""
+
+_TAIL = 1 << 16
+"""Bytes of a log that are searched for what went wrong."""
+
+_QUIET = {"TQDM_MININTERVAL": "30", "PYTHONUNBUFFERED": "1"}
+"""Environment of a process whose terminal is a file."""
+
+_PAUSE = 0.1
+"""Seconds between two looks at the processes."""
+
+_REFRESH = 0.5
+"""Seconds between two states of the progress line."""
+
+Commands = Callable[[plan.Run], Mapping[str, Sequence[str]]]
+
+
+class Outcome(NamedTuple):
+  """How a sweep ended; names of runs of the plan."""
+
+  done: tuple[str, ...]
+  failed: tuple[str, ...]
+  left: tuple[str, ...]
+  """Interrupted, or not started."""
+
+
+def run(
+  sweep: plan.Sweep,
+  *,
+  jobs: int,
+  out: TextIO,
+  commands: Commands | None = None,
+) -> Outcome:
+  """Does what is left to do of a sweep.
+
+  SIGTERM and Ctrl-C are handed to the runs, which save; a second one kills them.
+
+  Args:
+    jobs: processes at once.
+    out: where a progress line goes, if it is a terminal, and a line per run.
+    commands: verb -> command line of a run; `hra.sweeps.plan.commands` if None.
+
+  Raises:
+    InputError: before anything starts: a folder that is another run's, a sweep at
+      work in the same folder, or one that isn't local.
+  """
+  if jobs < 1:
+    raise InputError("--jobs", expected="at least 1", got=str(jobs))
+  if is_remote(sweep.workdir):
+    raise InputError(
+      sweep.workdir,
+      expected="a local folder, for the runs' logs",
+      got="a URL",
+      fix="give a local --workdir and copy what it holds",
+    )
+  with _only_sweep(sweep.workdir) as lock:
+    needs = {run.name: record.check(run) for run in sweep.runs}
+    listed = record.Record(sweep)
+    for each in sweep.runs:
+      if needs[each.name] == "nothing":
+        listed.finish(each)
+    listed.write()
+    pool = _Pool(
+      sweep,
+      listed,
+      needs,
+      jobs=jobs,
+      lock=lock,
+      out=out,
+      commands=commands or (lambda run: plan.commands(sweep, run)),
+    )
+    with Signals() as signals, pool:
+      pool.work(signals)
+  names: dict[str, list[str]] = {"done": [], "failed": [], "left": []}
+  for each in sweep.runs:
+    status = listed.entries[each.name]["status"]
+    names[status if status in names else "left"].append(each.name)
+  return Outcome(*(tuple(names[key]) for key in Outcome._fields))
+
+
+class _Active:
+  """A run that goes on: its present process and the verbs that follow."""
+
+  def __init__(self, run: plan.Run, *, place: int, verbs: Sequence[str]):
+    self.run = run
+    self.place = place
+    self.verbs = list(verbs)
+    self.log = pathlib.Path(run.folder / LOG)
+    self.process: subprocess.Popen | None = None
+    self.told_from = 0
+    """Where the log of the present process begins."""
+
+
+class _Pool:
+  """Runs side by side; leaving it as a context kills what still goes on."""
+
+  def __init__(
+    self,
+    sweep: plan.Sweep,
+    listed: record.Record,
+    needs: Mapping[str, record.Needs],
+    *,
+    jobs: int,
+    lock: TextIO,
+    out: TextIO,
+    commands: Commands,
+  ):
+    waiting = [run for run in sweep.runs if needs[run.name] != "nothing"]
+    self._waiting = collections.deque(waiting)
+    self._listed = listed
+    self._needs = needs
+    self._jobs = max(1, min(jobs, len(waiting)))
+    self._lock = lock
+    self._out = out
+    self._commands = commands
+    self._active: list[_Active] = []
+    self._machine = (cores.usable_cores(), cores.usable_gpus())
+    self._failed = 0
+    self._shown = 0.0
+    self._bar = tqdm(
+      total=len(waiting),
+      desc="sweep",
+      file=out,
+      disable=not out.isatty(),
+      dynamic_ncols=True,
+      leave=False,
+      bar_format="{desc}: {n_fmt}/{total_fmt} runs |{bar:16}| {elapsed}{postfix}",
+    )
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *raised: object) -> None:
+    for each in self._active:
+      if each.process is not None:
+        with contextlib.suppress(ProcessLookupError):
+          os.killpg(each.process.pid, signal.SIGKILL)
+        each.process.wait()
+    self._bar.close()
+
+  def work(self, signals: Signals) -> None:
+    """Until all runs have ended, or, after a signal, those that go on."""
+    told = False
+    while self._active or (self._waiting and signals.first is None):
+      if signals.first is None:
+        self._fill()
+      elif not told:
+        told = True
+        self._say("stopping: the runs save; once more ends them at once")
+        for each in self._active:
+          if each.process is not None:
+            each.process.send_signal(signal.SIGTERM)
+      for each in tuple(self._active):
+        self._look(each, stopping=signals.first is not None)
+      self._show()
+      time.sleep(_PAUSE)
+
+  def _fill(self) -> None:
+    while len(self._active) < self._jobs:
+      run = next((run for run in self._waiting if self._may_start(run)), None)
+      if run is None:
+        return
+      self._waiting.remove(run)
+      taken = {each.place for each in self._active}
+      place = next(place for place in range(self._jobs) if place not in taken)
+      needs = self._needs[run.name]
+      record.ask(run, needs=needs)
+      verbs = ("evaluate",) if needs == "evaluation" else ("train", "evaluate")
+      active = _Active(run, place=place, verbs=verbs)
+      self._listed.start(run)
+      self._active.append(active)
+      self._start(active)
+
+  def _may_start(self, run: plan.Run) -> bool:
+    """One run makes the speech that several hear; the others wait for it."""
+    made = epath.Path(run.corpus) / "prepared" / LAST
+    return (
+      not run.corpus
+      or all(each.run.corpus != run.corpus for each in self._active)
+      or made.exists()
+    )
+
+  def _start(self, active: _Active) -> None:
+    """Starts a process for the first of a run's verbs."""
+    command = self._commands(active.run)[active.verbs[0]]
+    found, gpus = self._machine
+    share = cores.share(active.place, jobs=self._jobs, cores=found, gpus=gpus)
+    with (
+      storage(active.log, expected="a file that can be written"),
+      active.log.open("ab") as log,
+    ):
+      log.write(f"$ {shlex.join(command)}\n".encode())
+      log.flush()
+      active.told_from = log.tell()
+      active.process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**_QUIET, **share.threads, **os.environ, **share.devices},
+        # A group of its own: Ctrl-C reaches a run once, from here. What outlives
+        # this process keeps the sweep's folder locked.
+        start_new_session=True,
+        pass_fds=(self._lock.fileno(),),
+      )
+    cores.confine(active.process.pid, share.cores)
+
+  def _look(self, active: _Active, *, stopping: bool) -> None:
+    """Sees whether a run's process has ended, and what follows from that."""
+    code = None if active.process is None else active.process.poll()
+    if code is None:
+      return
+    run, verb = active.run, active.verbs.pop(0)
+    if code == 0 and verb == "train":
+      record.note_trained(run)
+    if code == 0 and active.verbs and not stopping:
+      self._start(active)
+      return
+    self._active.remove(active)
+    if code in INTERRUPTED or (code == 0 and active.verbs):
+      self._listed.interrupt(run)
+      self._tell(run, "stopped", "")
+      return
+    error = "" if code == 0 else _error(active, verb, code)
+    if not error and record.results(run) is None:
+      error = (
+        f"hra {verb} ended well, but left no results.json of {run.split!r}"
+      )
+    self._listed.finish(run, error=error)
+    self._failed += bool(error)
+    self._bar.update()
+    if error:
+      self._tell(run, "failed", f"{error}; see {active.log}")
+    else:
+      overall = self._listed.entries[run.name]["results"]["overall"]
+      rate = f"WER {percent(overall['wer'])}% ({interval(overall)})"
+      self._tell(run, "done", rate)
+
+  def _tell(self, run: plan.Run, how: str, what: str) -> None:
+    seconds = _clock(self._listed.elapsed(run))
+    self._say(f"{how:<8}{run.name}  {seconds}  {what}".rstrip())
+
+  def _say(self, line: str) -> None:
+    self._bar.clear()
+    self._out.write(f"{line}\n")
+    self._out.flush()
+
+  def _show(self) -> None:
+    if self._bar.disable or time.monotonic() < self._shown + _REFRESH:
+      return
+    self._shown = time.monotonic()
+    known = [
+      entry["seconds"]
+      for entry in self._listed.entries.values()
+      if entry["status"] == "done" and entry["seconds"]
+    ]
+    left = _left(
+      [self._listed.elapsed(each.run) for each in self._active],
+      waiting=len(self._waiting),
+      typical=sum(known) / len(known) if known else None,
+      jobs=self._jobs,
+    )
+    parts = [
+      f"{self._failed} failed" if self._failed else "",
+      "" if left is None else f"about {_clock(left)} left",
+      " ".join(each.run.name for each in self._active),
+    ]
+    self._bar.set_postfix_str("; ".join(filter(None, parts)), refresh=False)
+    self._bar.refresh()
+
+
+@contextlib.contextmanager
+def _only_sweep(workdir: epath.Path) -> Iterator[TextIO]:
+  """Holds the folder's lock; runs that go on hold it too."""
+  with contextlib.ExitStack() as stack:
+    with storage(workdir, expected="a folder that can be made"):
+      workdir.mkdir(parents=True, exist_ok=True)
+      lock = stack.enter_context(open(workdir / LOCK, "w"))
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError as error:
+        raise InputError(
+          workdir,
+          expected="a folder in which nothing is at work",
+          got="another sweep, or a run that outlived it",
+          fix="wait until it has ended",
+        ) from error
+    yield lock
+
+
+def _left(
+  elapsed: Sequence[float],
+  *,
+  waiting: int,
+  typical: float | None,
+  jobs: int,
+) -> float | None:
+  """Seconds until all is done, if runs take as long as those that are."""
+  if typical is None:
+    return None
+  going = [max(0.0, typical - each) for each in elapsed]
+  return max([*going, (sum(going) + waiting * typical) / jobs])
+
+
+def _error(active: _Active, verb: str, code: int) -> str:
+  """What a run says of its end, in one line."""
+  if code < 0:
+    fix = ": is the memory enough?" if code == -signal.SIGKILL else ""
+    return f"hra {verb} was killed by {signal.Signals(-code).name}{fix}"
+  with active.log.open("rb") as log:
+    end = log.seek(0, os.SEEK_END)
+    log.seek(max(active.told_from, end - _TAIL))
+    text = log.read().decode("utf-8", "replace")
+  lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
+  told = [line for line in lines if line.startswith(f"hra {verb}: ")]
+  return (told or lines or [f"hra {verb} ended with exit code {code}"])[-1]
+
+
+def _clock(seconds: float) -> str:
+  return tqdm.format_interval(round(seconds))
