@@ -1,7 +1,9 @@
 """Properties of the synthesised corpora: purity, rules, splits, files."""
 
+import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from hra.config import SyntheticConfig
 from hra.config_tree import ConfigError
 from hra.data.synthetic import (
   acoustics,
+  combinations,
   corpus,
   espeak,
   phonology,
@@ -38,6 +41,10 @@ VOICE = speakers.Voice(name="plain", pitch=100, pitch_span=40, tract=1.0)
 def synth():
   with espeak.Espeak() as engine:
     yield engine
+
+
+def atypical(count, **changes):
+  return speakers.atypical_speakers(SyntheticConfig(speakers=count, **changes))
 
 
 def digest(wave_S):
@@ -297,9 +304,9 @@ def test_unseen_voices_have_other_vocal_tracts_than_typical_ones():
 
 
 def test_a_speaker_depends_on_seed_and_name_alone():
-  few = speakers.atypical_speakers(3, seed=1, severity=0.7)
-  many = speakers.atypical_speakers(9, seed=1, severity=0.7)
-  other = speakers.atypical_speakers(3, seed=2, severity=0.7)
+  few = atypical(3, seed=1, severity=0.7)
+  many = atypical(9, seed=1, severity=0.7)
+  other = atypical(3, seed=2, severity=0.7)
   assert few == many[:3]
   assert [speaker.name for speaker in few] == [
     "speaker-00",
@@ -315,7 +322,7 @@ def test_severity_adds_habits_and_changes_more_phonemes(synth):
   changed = []
   for severity in (0.0, 0.3, 0.6, 1.0):
     total = 0
-    for speaker in speakers.atypical_speakers(12, seed=0, severity=severity):
+    for speaker in atypical(12, severity=severity):
       rng = np.random.default_rng(0)
       for words in spoken:
         said = speaker.pronounce(words, rng=rng)
@@ -323,8 +330,8 @@ def test_severity_adds_habits_and_changes_more_phonemes(synth):
     changed.append(total)
   assert changed[0] == 0
   assert changed == sorted(set(changed))
-  mild = speakers.atypical_speakers(12, seed=0, severity=0.3)
-  severe = speakers.atypical_speakers(12, seed=0, severity=0.9)
+  mild = atypical(12, severity=0.3)
+  severe = atypical(12, severity=0.9)
   for less, more in zip(mild, severe, strict=True):
     assert set(less.rules) <= set(more.rules)
 
@@ -332,7 +339,7 @@ def test_severity_adds_habits_and_changes_more_phonemes(synth):
 def test_speakers_contradict_each_other():
   rules = [
     {rule for rule, _ in speaker.rules}
-    for speaker in speakers.atypical_speakers(20, seed=0, severity=0.6)
+    for speaker in atypical(20, severity=0.6)
   ]
   for group in ("place", "voice", "vowels", "liquids", "nasality"):
     heard = set().union(*rules) & set(phonology.GROUPS[group])
@@ -348,6 +355,181 @@ def test_pauses_cut_a_sentence_without_losing_words():
   texts = [piece for piece in pieces if isinstance(piece, str)]
   assert " ".join(texts) == espeak.notation(words)
   assert len(silences) == len(texts) - 1 > 0
+
+
+# -- pools of combinations
+
+POOLS = ("training", "held_out")
+
+
+def rules_of(speaker):
+  return [rule for rule, _ in speaker.rules]
+
+
+@pytest.fixture(scope="module")
+def pools():
+  """Pool -> (seed, severity) -> 300 speakers."""
+  return {
+    pool: {
+      (seed, severity): atypical(
+        300, seed=seed, severity=severity, combinations=pool
+      )
+      for seed in (0, 1, 2)
+      for severity in (0.4, 0.6, 1.0)
+    }
+    for pool in ("any", *POOLS)
+  }
+
+
+def everyone(drawn):
+  return [speaker for members in drawn.values() for speaker in members]
+
+
+def pairs_heard(drawn):
+  return {
+    pair
+    for speaker in everyone(drawn)
+    for pair in itertools.combinations(rules_of(speaker), 2)
+  }
+
+
+def test_no_held_out_combination_stands_in_a_training_one(pools):
+  known = pairs_heard(pools["training"])
+  assert len(known) > 100
+  for speaker in everyone(pools["held_out"]):
+    assert set(itertools.combinations(rules_of(speaker), 2)) - known
+  whole = [
+    {frozenset(rules_of(speaker)) for speaker in everyone(pools[pool])}
+    for pool in POOLS
+  ]
+  assert min(map(len, whole)) > 500
+  assert not whole[0] & whole[1]
+  assert not any(held <= train for held in whole[1] for train in whole[0])
+
+
+def test_only_pairs_that_are_held_out_are_missing_in_training(pools):
+  every = pairs_heard(pools["any"])
+  held_out = set(
+    combinations.held_out_pairs(itertools.chain(*phonology.GROUPS.values()))
+  )
+  assert every - pairs_heard(pools["training"]) == every & held_out
+  assert pairs_heard(pools["held_out"]) == every
+
+
+def test_a_pool_moves_how_often_a_rule_occurs_but_little(pools):
+  for severity in (0.4, 0.6):
+    counts = {
+      pool: collections.Counter(
+        rule
+        for (_, own), members in drawn.items()
+        if own == severity
+        for speaker in members
+        for rule in rules_of(speaker)
+      )
+      for pool, drawn in pools.items()
+    }
+    for rule in itertools.chain(*phonology.GROUPS.values()):
+      held, train = (counts[pool][rule] for pool in POOLS)
+      noise = 3 * np.sqrt(held + train)  # of the difference of two counts
+      assert abs(held - train) < 0.3 * max(held, train) + noise, rule
+      assert min(held, train) > 0
+
+
+def test_a_pool_leaves_the_severity_as_it_was(pools):
+  for key, members in pools["any"].items():
+    count = [len(speaker.rules) for speaker in members]
+    for pool in POOLS:
+      drawn = pools[pool][key]
+      if pool == "training":  # whose speakers have the names of any
+        assert [len(speaker.rules) for speaker in drawn] == count
+        assert [speaker.effects for speaker in drawn] == [
+          speaker.effects for speaker in members
+        ]
+      strength = [
+        np.mean([sum(p for _, p in each.rules) for each in group])
+        for group in (members, drawn)
+      ]
+      assert strength[1] == pytest.approx(strength[0], rel=0.12)
+
+
+def test_the_pools_have_no_name_and_no_voice_in_common(pools):
+  training, held_out = (pools[pool][0, 0.6] for pool in POOLS)
+  assert held_out[0].name == "newcomer-00"
+  assert not {each.name for each in training} & {each.name for each in held_out}
+  assert not {each.voice.definition() for each in training} & {
+    each.voice.definition() for each in held_out
+  }
+
+
+def test_speakers_of_any_combination_are_who_they_always_were():
+  """Corpora that people have made would be others if this digest changed.
+
+  Then `corpus._FORMAT` has to rise, and the quickstart to be run again.
+  """
+  drawn = hashlib.sha256()
+  for severity in (0.0, 0.5, 0.6, 1.6):
+    for speaker in atypical(60, severity=severity):
+      habits = (speaker.rules, speaker.pauses, speaker.effects)
+      drawn.update(repr((speaker.voice, *habits)).encode())
+  assert drawn.hexdigest()[:16] == "259e6d25a025fd88"
+
+
+def test_a_spread_of_severity_gives_mild_and_severe_speakers():
+  even = atypical(200, severity=0.6)
+  spread = atypical(200, severity=0.6, severity_spread=0.3)
+  assert {each.severity for each in even} == {0.6}
+  own = np.array([each.severity for each in spread])
+  assert own.min() >= 0.3
+  assert own.max() <= 0.9
+  assert np.mean(own) == pytest.approx(0.6, abs=0.04)
+  assert np.std(own) == pytest.approx(0.3 / np.sqrt(3), rel=0.1)
+  rules = [len(each.rules) for each in spread]
+  assert np.corrcoef(own, rules)[0, 1] > 0.7
+
+
+def test_describe_says_by_name_what_a_corpus_holds():
+  spec = SyntheticConfig(
+    speakers=4, severity=0.6, severity_spread=0.2, combinations="held_out"
+  )
+  described = corpus.describe(spec)
+  assert described == json.loads(json.dumps(described))
+  assert list(described) == list(corpus.cast(spec))
+  for name, speaker in corpus.cast(spec).items():
+    assert described[name]["severity"] == speaker.severity
+    assert described[name]["rules"] == dict(speaker.rules)
+    assert described[name]["strength"] == pytest.approx(
+      sum(chance for _, chance in speaker.rules)
+    )
+    assert described[name]["effects"] == dict(speaker.effects)
+
+
+def test_no_corpus_tests_on_what_another_trains_on():
+  specs = [
+    SyntheticConfig(
+      speakers=40, train_utterances=60, seed=seed, combinations=pool
+    )
+    for seed, pool in ((0, "training"), (1, "training"), (0, "held_out"))
+  ]
+  said = {split: set() for split in sentences.SPLITS}
+  for spec in specs:
+    for utterance in corpus.plan(spec):
+      said[utterance.split].add(utterance.text)
+  assert min(map(len, said.values())) > 200
+  sentences.check_disjoint(**said)
+
+
+def test_fewer_recordings_are_the_first_of_more():
+  """So that budgets of recordings are nested and share one test split."""
+
+  def planned(train, dev):
+    spec = SyntheticConfig(
+      speakers=2, train_utterances=train, dev_utterances=dev
+    )
+    return set(corpus.plan(spec))
+
+  few, many = planned(4, 1), planned(32, 8)
+  assert few < many
+  assert {each for each in many if each.split == "test"} < few
 
 
 # -- sound
@@ -527,10 +709,45 @@ def test_typical_tests_are_spoken_by_unseen_voices_only():
 
 @pytest.mark.parametrize(
   ("field", "value"),
-  [("speakers", 0), ("severity", -0.5), ("snr_low", 50.0), ("seed", -1)],
+  [
+    ("speakers", 0),
+    ("severity", -0.5),
+    ("severity_spread", 0.7),
+    ("snr_low", 50.0),
+    ("seed", -1),
+  ],
 )
 def test_a_spec_that_cannot_stand_is_refused(tmp_path, field, value):
   spec = SyntheticConfig()
   setattr(spec, field, value)
   with pytest.raises(ConfigError, match=f"synthetic.{field}"):
     corpus.synthesize(tmp_path / "none", spec=spec, progress=False)
+
+
+@pytest.mark.parametrize(
+  ("pool", "severity", "spread"),
+  [
+    ("held_out", 0.3, 0.0),  # some would have a single habit
+    ("held_out", 0.5, 0.2),
+    ("training", 0.9, 0.2),
+  ],
+)
+def test_a_pool_that_a_severity_cannot_fill_is_refused(
+  tmp_path, pool, severity, spread
+):
+  spec = SyntheticConfig(
+    combinations=pool, severity=severity, severity_spread=spread
+  )
+  with pytest.raises(ConfigError, match=r"synthetic\.severity"):
+    corpus.synthesize(tmp_path / "none", spec=spec, progress=False)
+
+
+def test_what_came_later_leaves_the_identity_of_corpora_alone():
+  plain = json.loads(corpus._identity(SyntheticConfig()))["spec"]
+  every = {field.name for field in dataclasses.fields(SyntheticConfig)}
+  assert set(plain) == every - {"combinations", "severity_spread"}
+  pooled = SyntheticConfig(combinations="training")
+  assert json.loads(corpus._identity(pooled))["spec"] == {
+    **plain,
+    "combinations": "training",
+  }

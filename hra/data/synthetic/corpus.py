@@ -11,6 +11,7 @@ interrupted goes on from the recordings that it has.
 
 import io
 import json
+import math
 import os
 import queue
 import subprocess
@@ -20,7 +21,7 @@ import wave
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -37,6 +38,9 @@ from hra.keys import host_rng
 
 _FORMAT = 1
 """Rises when the same configuration would give other recordings."""
+_LATER = ("combinations", "severity_spread")
+"""Fields that no corpus had at first: left out of its identity at their defaults,
+which change nothing, so that a corpus made before is known again."""
 
 
 class Utterance(NamedTuple):
@@ -107,9 +111,7 @@ def synthesize(
 def cast(spec: SyntheticConfig) -> dict[str, Speaker]:
   """Name -> speaker, in the order of the manifests."""
   if spec.population == "atypical":
-    members = speakers.atypical_speakers(
-      spec.speakers, seed=spec.seed, severity=spec.severity
-    )
+    members = speakers.atypical_speakers(spec)
   else:
     members = [
       Speaker(voice)
@@ -119,6 +121,26 @@ def cast(spec: SyntheticConfig) -> dict[str, Speaker]:
       )
     ]
   return {member.name: member for member in members}
+
+
+def describe(spec: SyntheticConfig) -> dict[str, dict[str, Any]]:
+  """Name -> what is particular in how a speaker speaks, for JSON.
+
+  `severity` is what the habits were drawn for, `rules` and `effects` are their
+  names with probabilities and strengths, `pauses` is the probability of one after
+  a word. `strength` sums up the habits that came of it: the sum of the rules'
+  probabilities.
+  """
+  return {
+    name: {
+      "severity": member.severity,
+      "strength": math.fsum(chance for _, chance in member.rules),
+      "rules": dict(member.rules),
+      "effects": dict(member.effects),
+      "pauses": member.pauses,
+    }
+    for name, member in cast(spec).items()
+  }
 
 
 def plan(spec: SyntheticConfig) -> list[Utterance]:
@@ -263,11 +285,13 @@ def _forward(
 
 def _identity(spec: SyntheticConfig) -> str:
   """All that decides the recordings, as the JSON of spec.json."""
-  record = {
-    "format": _FORMAT,
-    "espeak": version(),
-    "spec": config_tree.to_dict(spec),
+  initial = SyntheticConfig()
+  fields = {
+    name: value
+    for name, value in config_tree.to_dict(spec).items()
+    if name not in _LATER or value != getattr(initial, name)
   }
+  record = {"format": _FORMAT, "espeak": version(), "spec": fields}
   return json.dumps(record, indent=2, sort_keys=True)
 
 

@@ -7,12 +7,14 @@ same among ten speakers and among a hundred.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
 
-from hra.data.synthetic import acoustics, phonology
+from hra.config import SyntheticConfig
+from hra.data.synthetic import acoustics, combinations, phonology
 from hra.data.synthetic.espeak import Espeak, Words, notation
 from hra.keys import host_rng
 
@@ -33,6 +35,8 @@ _RULE_LIMITS = {
   "stutter": 0.25,
 }
 """Rules that would leave no words at the probability of the others."""
+_PREFIXES = {"any": "speaker", "training": "speaker", "held_out": "newcomer"}
+"""Of names: the pools of combinations have no voice in common."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +93,8 @@ class Speaker:
   """Probability of a pause after a word."""
   effects: tuple[tuple[str, float], ...] = ()
   """Names from `acoustics.EFFECTS` in order, with strengths in [0, 1]."""
+  severity: float = 0.0
+  """What habits and effects were drawn for."""
 
   @property
   def name(self) -> str:
@@ -144,18 +150,18 @@ def unseen_voices(count: int, *, seed: int) -> list[Voice]:
   ]
 
 
-def atypical_speakers(
-  count: int, *, seed: int, severity: float
-) -> list[Speaker]:
+def atypical_speakers(spec: SyntheticConfig) -> list[Speaker]:
   """speaker-00, ...: with more severity come more habits and a stranger sound.
 
   About 6.5 x severity rules each, applied with probabilities of 0.6 to 1 (less
-  for those that delete): systematic, hence learnable. Habits are nested: those
-  of one severity stay at every higher one. Severity 0 is the voice alone.
+  for those that delete): systematic, hence learnable. Habits are nested, but for
+  those of a pool of combinations (`combinations`): those of one severity stay at
+  every higher one. Severity 0 is the voice alone. Held-out combinations belong
+  to newcomer-00, ...
   """
   return [
-    _atypical(name, seed=seed, severity=severity)
-    for name in _names("speaker", count)
+    _atypical(name, spec=spec)
+    for name in _names(_PREFIXES[spec.combinations], spec.speakers)
   ]
 
 
@@ -185,26 +191,25 @@ def _voice(name: str, *, seed: int, slices: range) -> Voice:
   )
 
 
-def _atypical(name: str, *, seed: int, severity: float) -> Speaker:
-  voice = _voice(name, seed=seed, slices=range(_SLICES))
-  rng = host_rng(seed, "habits", name)  # draws all, whatever the severity
-  # The first of a race: each group is drawn in proportion to its weight.
-  times = {
-    group: rng.exponential() / _WEIGHTS.get(group, 1.0)
-    for group in phonology.GROUPS
-  }
-  groups = sorted(times, key=times.__getitem__)
+def _atypical(name: str, *, spec: SyntheticConfig) -> Speaker:
+  voice = _voice(name, seed=spec.seed, slices=range(_SLICES))
+  # Apart from the habits, so that a spread of 0 leaves those as they were.
+  swing = host_rng(spec.seed, "severity", name).uniform(-1.0, 1.0)
+  severity = spec.severity + spec.severity_spread * float(swing)
+  rng = host_rng(spec.seed, "habits", name)  # draws all, whatever the severity
+  order = _race(rng)
   count = 6.5 * severity + rng.uniform(-0.75, 0.75)
-  members = {group: _pick(phonology.GROUPS[group], rng) for group in groups}
-  chances = {group: float(rng.uniform(0.6, 1.0)) for group in groups}
-  kept = groups[: max(round(count), 1)] if severity else []
+  members = {group: _pick(phonology.GROUPS[group], rng) for group in order}
+  chances = {group: float(rng.uniform(0.6, 1.0)) for group in order}
+  kept = order[: max(round(count), 1)] if severity else []
+  if spec.combinations == "any":
+    chosen = {group: members[group] for group in kept}
+  else:
+    chosen = _pooled(name, kept, spec=spec)
   rules = tuple(
-    (
-      members[group],
-      chances[group] * _RULE_LIMITS.get(members[group], 1.0),
-    )
+    (chosen[group], chances[group] * _RULE_LIMITS.get(chosen[group], 1.0))
     for group in phonology.GROUPS
-    if group in kept
+    if group in chosen
   )
   audible = {
     effect: (rng.random() < 0.5 * severity, float(rng.uniform(0.4, 1.0)))
@@ -219,6 +224,7 @@ def _atypical(name: str, *, seed: int, severity: float) -> Speaker:
   first, second, *others = voice.formants
   moved = strength("formant_shift")
   return Speaker(
+    severity=severity,
     voice=dataclasses.replace(
       voice,
       formants=(
@@ -236,6 +242,33 @@ def _atypical(name: str, *, seed: int, severity: float) -> Speaker:
       if strength(effect)
     ),
   )
+
+
+def _race(rng: np.random.Generator) -> list[str]:
+  """All groups; being early is likelier in proportion to a group's weight."""
+  times = {
+    group: rng.exponential() / _WEIGHTS.get(group, 1.0)
+    for group in phonology.GROUPS
+  }
+  return sorted(times, key=times.__getitem__)
+
+
+def _pooled(
+  name: str, kept: Sequence[str], *, spec: SyntheticConfig
+) -> dict[str, str]:
+  """Rules of the spec's pool, from these groups if they can be combined so.
+
+  Else from as many groups of another race: how many habits a speaker has does
+  not depend on the pool.
+  """
+  groups = list(kept)
+  for attempt in itertools.count():
+    rng = host_rng(spec.seed, "combination", name, attempt)
+    chosen = combinations.pick(groups, pool=spec.combinations, rng=rng)
+    if chosen is not None:
+      return chosen
+    groups = _race(rng)[: len(kept)]
+  raise AssertionError("unreachable")
 
 
 def _pick(choices: Sequence[_Choice], rng: np.random.Generator) -> _Choice:

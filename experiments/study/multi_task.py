@@ -1,0 +1,109 @@
+"""Question (a), multi-task: every adapter at several sizes, all speakers in one job.
+
+    hra sweep --config=experiments/study/multi_task.py --workdir=runs/study/multi_task
+
+The sweep is the tuning: each arm with three learning rates on the speakers of seed
+0, of which the one of the lowest dev WER counts, then runs with seeds 1 and 2
+(`--config.seed` and `--config.synthetic.seed`). The frozen backbone is in every
+run's results.
+"""
+
+from typing import Any
+
+from hra.config import (
+  BackboneConfig,
+  Config,
+  DataConfig,
+  OptimizerConfig,
+  SpecAugmentConfig,
+  SyntheticConfig,
+  TrainConfig,
+)
+
+RATES = {"low": 2e-3, "middle": 5e-3, "high": 1.25e-2}
+_FULL = 0.1
+"""Factor of the rates where every weight moves."""
+
+ARMS: dict[str, dict[str, Any]] = {
+  **{
+    f"hra-{width}": {"adapter.family": "hra", "adapter.width": width}
+    for width in (8, 16, 32, 64, 128)
+  },
+  **{
+    f"residual-{width}": {"adapter.family": "residual", "adapter.width": width}
+    for width in (1, 2, 4, 8, 16, 32)
+  },
+  **{
+    f"lora-{width}": {
+      "adapter.family": "lora",
+      "adapter.width": width,
+      "adapter.sites": ("attention.query", "attention.value"),
+    }
+    for width in (1, 4, 8)
+  },
+  "bitfit": {"adapter.family": "bitfit"},
+  "full": {"adapter.family": "full"},
+  # Nothing is personal, so what is shared trains to the end.
+  "shared-only": {
+    "adapter.family": "hra",
+    "adapter.width": 64,
+    "adapter.heads": "shared",
+    "train.shared_part": 1.0,
+  },
+}
+"""Arm -> what it changes."""
+
+
+def get_config() -> Config:
+  return Config(
+    name="study_multi_task",
+    backbone_path="runs/study/backbone/backbone",
+    augment=SpecAugmentConfig(
+      freq_masks=1, freq_width=5, time_masks=1, time_width=10, time_ratio=0.1
+    ),
+    backbone=BackboneConfig(remat="full"),
+    synthetic=SyntheticConfig(
+      speakers=16,
+      severity=0.6,
+      severity_spread=0.2,
+      combinations="held_out",
+      train_utterances=60,
+      dev_utterances=10,
+      test_utterances=20,
+    ),
+    data=DataConfig(
+      source="synthetic",
+      tasks_per_batch=8,
+      utterances_per_task=5,
+      # Named, so that a speaker has the same minibatches alone and in the job.
+      bucket_seconds=(2.5, 3.4, 9.0),
+      speed_low=0.9,
+      speed_high=1.1,
+    ),
+    train=TrainConfig(
+      steps=120,
+      log_every=50,
+      eval_every=30,
+      select="best",
+      rows=OptimizerConfig(learning_rate=RATES["middle"], warmup_steps=10),
+      shared=OptimizerConfig(learning_rate=RATES["middle"], warmup_steps=10),
+    ),
+  )
+
+
+def tuned(arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+  """Each arm at each of the three learning rates, by `ARM-RATE`."""
+  runs = {}
+  for arm, changes in arms.items():
+    full = changes.get("adapter.family") == "full"
+    for label, rate in RATES.items():
+      runs[f"{arm}-{label}"] = {
+        **changes,
+        "train.rows.learning_rate": rate * (_FULL if full else 1.0),
+        "train.shared.learning_rate": rate * (_FULL if full else 1.0),
+      }
+  return runs
+
+
+def sweep() -> dict[str, dict[str, Any]]:
+  return tuned(ARMS)

@@ -1,0 +1,38 @@
+"""Question (a), single-task: atypical speech as one domain, one row for everybody.
+
+    hra sweep --config=experiments/study/single_task.py \\
+      --workdir=runs/study/single_task
+
+The speakers, recordings, tuning and arms of multi_task.py, fewer sizes: what is
+asked here is how far one row goes for all.
+"""
+
+import pathlib
+from typing import Any
+
+from hra.commands import configs
+from hra.config import Config
+
+_MULTI_TASK = configs.load_module(
+  str(pathlib.Path(__file__).with_name("multi_task.py"))
+)
+_ARMS = (
+  *("hra-8", "hra-32", "hra-128"),
+  *("residual-1", "residual-8", "residual-32"),
+  *("lora-1", "lora-8", "bitfit", "full"),
+)
+
+
+def get_config() -> Config:
+  config: Config = _MULTI_TASK.get_config()
+  config.name = "study_single_task"
+  config.data.grouping = "pooled"
+  config.data.tasks_per_batch = 1
+  config.data.utterances_per_task = 16
+  config.train.steps = 240
+  config.train.eval_every = 60
+  return config
+
+
+def sweep() -> dict[str, dict[str, Any]]:
+  return _MULTI_TASK.tuned({name: _MULTI_TASK.ARMS[name] for name in _ARMS})
