@@ -12,29 +12,17 @@ random audio of the middle length bucket. Writes docs/saving.json and docs/savin
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import results
+import training
 from absl import app, flags, logging
 
-from hra.adapters import families, spaces
-from hra.backbone import store
 from hra.checkpoint import Checkpoints
 from hra.commands import configs, process
 from hra.config import Config
-from hra.data import settings
-from hra.data.batching import Batch
-from hra.dims import SAMPLE_RATE
-from hra.features import specaugment
-from hra.keys import hash_words
-from hra.model import Model
-from hra.sharding import make_mesh
-from hra.train import optimizer, state
-from hra.train.placement import jit_step, place_state
-from hra.train.step import Rules, make_step
 
 _FOLDER = flags.DEFINE_string(
   "folder", "", "Where checkpoints go; empty is a temporary folder."
@@ -88,7 +76,9 @@ def main(argv: Sequence[str]) -> None:
 
 def _measure(case: Case, folder: str) -> dict[str, Any]:
   """One row of the table: medians over pairs of blocks."""
-  trained, advance = _training(case)
+  trained, advance, _ = training.make(
+    case.config, tasks=case.tasks, seconds=SECONDS
+  )
   checkpoints = Checkpoints(folder, keep=case.config.train.keep)
   position = 0
 
@@ -137,90 +127,6 @@ def _measure(case: Case, folder: str) -> dict[str, Any]:
     "cpu_ratio": added["cpu"]
     / (minute * statistics.median(each.cpu / each.wall for each in without)),
   }
-
-
-def _training(
-  case: Case,
-) -> tuple[state.TrainState, Callable[[state.TrainState], state.TrainState]]:
-  """A fresh state on the devices, and its compiled step on one random batch."""
-  config = case.config
-  mesh = make_mesh(config.mesh)
-  backbone = store.load("tiny", computed=config.backbone, mesh=mesh)
-  pretraining = config.train.mode == "pretrain"
-  mels = backbone.frontend.num_mels * backbone.frontend.stack
-  adapter = families.build(config.adapter, backbone.config, mels=mels)
-  model = Model(adapter=adapter, frontend=backbone.frontend)
-  space = spaces.build(config.space, adapter=adapter, family=config.adapter)
-  adamw = optimizer.build(b1=config.train.rows.b1, b2=config.train.rows.b2)
-  optimizers = state.Optimizers(shared=adamw, rows=adamw)
-  names = [f"task-{index}" for index in range(case.tasks)]
-  fresh = state.init(
-    space,
-    optimizers,
-    names,
-    key=jax.random.key(0),
-    pretrained=backbone.module if pretraining else None,
-  )
-  fresh = place_state(_dense(fresh), mesh)
-  step = jit_step(
-    make_step(
-      model,
-      space,
-      optimizers,
-      policy=specaugment.make_policy(config.augment),
-      key=jax.random.key(1),
-      rules=Rules(
-        shared=settings.settings(config.train.shared, steps=config.train.steps)
-      ),
-    ),
-    fresh,
-    mesh,
-  )
-  batch = _batch(
-    config,
-    names[: config.data.tasks_per_batch],
-    labels=backbone.config.vocabulary,
-  )
-  frozen = None if pretraining else backbone.module
-  return fresh, lambda now: step(now, frozen, batch)[0]
-
-
-def _dense(fresh: state.TrainState) -> state.TrainState:
-  """With rows and moments as training leaves them: zeros are cheap to store."""
-  rng = np.random.default_rng(0)
-
-  def fill(leaf: jax.Array) -> Any:
-    if leaf.dtype != np.float32:
-      return leaf
-    return np.abs(1e-3 * rng.standard_normal(leaf.shape, np.float32))
-
-  return fresh._replace(
-    rows=jax.tree.map(fill, fresh.rows),
-    rows_optimizer=jax.tree.map(fill, fresh.rows_optimizer),
-  )
-
-
-def _batch(config: Config, names: Sequence[str], *, labels: int) -> Batch:
-  """Noise of the whole bucket's length, ten labels a second."""
-  rng = np.random.default_rng(0)
-  size = (len(names), config.data.utterances_per_task)
-  samples, spoken = round(SECONDS * SAMPLE_RATE), round(10 * SECONDS)
-  return Batch(
-    wave_KBS=0.1 * rng.standard_normal((*size, samples), np.float32),
-    lengths_KB=np.full(size, samples, np.int32),
-    labels_KBU=rng.integers(1, labels, (*size, spoken), np.int32),
-    label_lengths_KB=np.full(size, spoken, np.int32),
-    task_K=np.arange(len(names), dtype=np.int32),
-    name_hash_K2=np.stack([hash_words(name) for name in names]),
-    own_step_K=np.zeros(len(names), np.int32),
-    settings_K=settings.of_tasks(
-      names,
-      config.train.rows,
-      steps_N=[config.train.steps] * len(names),
-      given={},
-    ),
-    shared_weight_K=np.ones(len(names), np.float32),
-  )
 
 
 def _markdown(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:

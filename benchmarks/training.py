@@ -1,0 +1,116 @@
+"""A training step on random audio, for benchmarks: the state, and what advances it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from hra.adapters import families, spaces
+from hra.backbone import store
+from hra.config import Config
+from hra.data import settings
+from hra.data.batching import Batch
+from hra.dims import SAMPLE_RATE
+from hra.features import specaugment
+from hra.keys import hash_words
+from hra.model import Model
+from hra.sharding import make_mesh
+from hra.train import optimizer, state
+from hra.train.placement import jit_step, place_state
+from hra.train.step import Rules, make_step
+
+Advance = Callable[[state.TrainState], state.TrainState]
+
+
+def make(
+  config: Config, *, tasks: int, seconds: float
+) -> tuple[state.TrainState, Advance, float]:
+  """A fresh state on the devices, its compiled step on one batch, and its FLOPs.
+
+  The bundled backbone; the first tasks make the batch. The FLOPs are those that
+  XLA counts, with the body of each scan counted once.
+
+  Args:
+    seconds: of each recording, noise.
+  """
+  mesh = make_mesh(config.mesh)
+  backbone = store.load("tiny", computed=config.backbone, mesh=mesh)
+  pretraining = config.train.mode == "pretrain"
+  mels = backbone.frontend.num_mels * backbone.frontend.stack
+  adapter = families.build(config.adapter, backbone.config, mels=mels)
+  model = Model(adapter=adapter, frontend=backbone.frontend)
+  space = spaces.build(config.space, adapter=adapter, family=config.adapter)
+  adamw = optimizer.build(b1=config.train.rows.b1, b2=config.train.rows.b2)
+  optimizers = state.Optimizers(shared=adamw, rows=adamw)
+  names = [f"task-{index}" for index in range(tasks)]
+  fresh = state.init(
+    space,
+    optimizers,
+    names,
+    key=jax.random.key(0),
+    pretrained=backbone.module if pretraining else None,
+  )
+  fresh = place_state(_dense(fresh), mesh)
+  shared = settings.settings(config.train.shared, steps=config.train.steps)
+  step = make_step(
+    model,
+    space,
+    optimizers,
+    policy=specaugment.make_policy(config.augment),
+    key=jax.random.key(1),
+    rules=Rules(shared=shared),
+  )
+  batch = _batch(
+    config,
+    names[: config.data.tasks_per_batch],
+    labels=backbone.config.vocabulary,
+    seconds=seconds,
+  )
+  frozen = None if pretraining else backbone.module
+  compiled = jit_step(step, fresh, mesh).lower(fresh, frozen, batch).compile()
+  flops = compiled.cost_analysis()["flops"]
+  return fresh, lambda now: compiled(now, frozen, batch)[0], flops
+
+
+def _dense(fresh: state.TrainState) -> state.TrainState:
+  """With rows and moments as training leaves them: zeros are cheap to store."""
+  rng = np.random.default_rng(0)
+
+  def fill(leaf: jax.Array) -> Any:
+    if leaf.dtype != np.float32:
+      return leaf
+    return np.abs(1e-3 * rng.standard_normal(leaf.shape, np.float32))
+
+  return fresh._replace(
+    rows=jax.tree.map(fill, fresh.rows),
+    rows_optimizer=jax.tree.map(fill, fresh.rows_optimizer),
+  )
+
+
+def _batch(
+  config: Config, names: Sequence[str], *, labels: int, seconds: float
+) -> Batch:
+  """Noise of the given length, ten labels a second."""
+  rng = np.random.default_rng(0)
+  size = (len(names), config.data.utterances_per_task)
+  samples, spoken = round(seconds * SAMPLE_RATE), round(10 * seconds)
+  own = settings.of_tasks(
+    names,
+    config.train.rows,
+    steps_N=[config.train.steps] * len(names),
+    given={},
+  )
+  return Batch(
+    wave_KBS=0.1 * rng.standard_normal((*size, samples), np.float32),
+    lengths_KB=np.full(size, samples, np.int32),
+    labels_KBU=rng.integers(1, labels, (*size, spoken), np.int32),
+    label_lengths_KB=np.full(size, spoken, np.int32),
+    task_K=np.arange(len(names), dtype=np.int32),
+    name_hash_K2=np.stack([hash_words(name) for name in names]),
+    own_step_K=np.zeros(len(names), np.int32),
+    settings_K=jax.tree.map(
+      lambda leaf: leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype)), own
+    ),
+    shared_weight_K=np.ones(len(names), np.float32),
+  )
