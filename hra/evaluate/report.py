@@ -62,6 +62,8 @@ class Section(NamedTuple):
   better: int
   surely_better: int
   surely_worse: int
+  falls_back: int
+  """Tasks that the backbone answers for."""
   dumbbells: figures.DumbbellPlot | None
   curves: list[figures.LineChart]
   shares: list[figures.Share]
@@ -205,6 +207,7 @@ def _section(run: Run, name: str, clips: int) -> Section:
     better=sum(change < 0 for change in changes),
     surely_better=sum(change < 0 for change in sure),
     surely_worse=sum(change > 0 for change in sure),
+    falls_back=sum(task.get("verdict") == "not better" for _, task in tasks),
     dumbbells=figures.dumbbells(tasks),
     curves=figures.curves(run),
     shares=figures.shares(results["parameters"]),

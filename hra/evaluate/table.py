@@ -17,10 +17,12 @@ _HEADER = (
   "change ",
 )
 _NAME_WIDTH = 30
+_NAMED = 3
+"""Tasks that a line names at most."""
 
 
 def table(results: Mapping[str, Any], *, limit: int = 50) -> str:
-  """One line per task and one for all of them; rates in per cent.
+  """One line per task, one for all of them, one on fallbacks; rates in per cent.
 
   `change` is WER less backbone WER in points, marked * where its interval
   doesn't hold zero.
@@ -45,7 +47,25 @@ def table(results: Mapping[str, Any], *, limit: int = 50) -> str:
   hidden = len(tasks) - limit
   if hidden > 0:
     lines.insert(-2, f"... and {hidden:,} tasks with a lower WER")
-  return "\n".join(lines)
+  return "\n".join([*lines, *_served(results)])
+
+
+def _served(results: Mapping[str, Any]) -> list[str]:
+  """Who the backbone answers for, and what that comes to."""
+  falls_back = sorted(
+    name
+    for name, task in results["tasks"].items()
+    if task.get("verdict") == "not better"
+  )
+  if not falls_back:
+    return []
+  shown = ", ".join(_shown(name) for name in falls_back[:_NAMED])
+  more = len(falls_back) - _NAMED
+  return [
+    f"no better adapted on dev, so that the backbone answers: {shown}"
+    f"{f' and {more:,} others' if more > 0 else ''}; as served, WER is "
+    f"{percent(results['overall']['served_wer'])}"
+  ]
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:

@@ -5,7 +5,7 @@ from hra.evaluate.metrics import Transcript, score
 from hra.evaluate.table import table
 
 
-def _results(tasks, *, alone: str | None = "x x x x"):
+def _results(tasks, *, alone: str | None = "x x x x", verdicts=None):
   rows = [
     Transcript(f"{name}{index}", name, "a b c d", heard, alone, 1.0)
     for name, heard in tasks.items()
@@ -18,6 +18,7 @@ def _results(tasks, *, alone: str | None = "x x x x"):
     parameters={"backbone": 1, "shared": 1, "per_task": 1},
     adapter="hra",
     train_utterances=dict.fromkeys(tasks, 1_234_567),
+    verdicts=verdicts or {},
   )
 
 
@@ -64,3 +65,11 @@ def test_absent_figures_show_as_dashes():
   line = table(_results({"anna": "a b c d"}, alone=None)).splitlines()[2]
   assert line.split()[3] == "-"
   assert line.split()[-1] == "-"
+
+
+def test_who_the_backbone_answers_for_is_told():
+  tasks = {"good": "a b c d", "bad": "x x x x y"}
+  verdicts = {"good": "better", "bad": "not better"}
+  told = table(_results(tasks, alone="x x x d", verdicts=verdicts))
+  assert "the backbone answers: bad; as served, WER is 37.5" in told
+  assert "answers" not in table(_results(tasks, alone="x x x d"))
