@@ -21,8 +21,7 @@ from hra.errors import InputError
 from hra.files import absolute, storage, write_json
 from hra.keys import stable_hash
 
-_FREE = (
-  "config.evaluate.",
+FREE = (
   "config.mesh.",
   "config.data.eval_batch",
   "config.data.prefetch",
@@ -32,7 +31,15 @@ _FREE = (
   "config.train.save_seconds",
   "config.train.keep",  # and keep_best
 )
-"""Beginnings of fields that may change between two calls of one run."""
+"""Beginnings of fields that change neither what is trained nor its results."""
+
+RESCORED = (
+  "config.evaluate.bootstrap",
+  "config.evaluate.confidence",
+  "config.evaluate.seed",
+)
+"""Fields that change a trained run's results. Like those above, they may change
+between two calls of one run; the normaliser may not: it chose the best rows."""
 
 TASKS = "tasks.json"
 """The names of a run's tasks, in the order of the table's rows."""
@@ -189,7 +196,7 @@ def _check_same(
   now = _flat(config_tree.to_dict(config))
   now |= {"backbone": fingerprint, "tasks": list(tasks)}
   for field in sorted(before.keys() | now.keys()):
-    if field.startswith(_FREE):
+    if field.startswith((*FREE, *RESCORED)):
       continue
     if before.get(field) != now.get(field):
       raise InputError(

@@ -9,7 +9,6 @@ import numpy as np
 from etils import epath
 
 from hra import claim, scoring, submodels
-from hra.adapters.spaces import freeze
 from hra.backbone import store
 from hra.claim import has_begun
 from hra.config import SpecAugmentConfig
@@ -29,9 +28,8 @@ from hra.train import loop
 from hra.train.judge import Plan
 from hra.train.optimizer import updates_done
 from hra.train.placement import batch_placement, jit_step, place_batch
-from hra.train.state import TrainState, chosen_rows
+from hra.train.state import TrainState
 from hra.train.step import Rules, make_step
-
 
 _ENROLMENT_LABELS = 64
 """Labels are padded to a multiple of that where tasks are added to a run: who is
@@ -108,9 +106,7 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
       got="'best'",
     )
   plan = make_plan(parts, loader)
-  trains_shared = plan.frozen_from > 0 or parts.pretraining
   length = len(loader) if parts.pretraining else plan.frozen_from
-  has_shared = bool(jax.tree.leaves(initial.shared))
   step = make_step(
     parts.model,
     parts.space,
@@ -119,7 +115,7 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
     key=jax.random.key(config.seed + 1),
     rules=Rules(
       shared=settings.settings(config.train.shared, steps=length)
-      if trains_shared and has_shared
+      if length
       else None,
       max_bad_steps=config.train.max_bad_steps,
     ),
@@ -143,28 +139,56 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
 
 
 def make_plan(parts: Parts, loader: Loader) -> Plan:
-  """When tasks are evaluated, and from when on that counts."""
+  """When tasks are evaluated, and from when on that counts.
+
+  Raises:
+    InputError: a patience that nothing could end.
+  """
   train = parts.config.train
-  joint = 0 if parts.pretraining else round(train.shared_part * len(loader))
+  given = _given(parts)
+  patience_N = settings.counts(
+    parts.tasks, "patience", [train.patience] * len(parts.tasks), given=given
+  )
+  if patience_N.any() and (train.select != "best" or not train.eval_every):
+    raise InputError(
+      f"patience in {train.task_settings}"
+      if given
+      else "config.train.patience",
+      expected="evaluations to wait for (config.train.eval_every) and a best row "
+      "to end with (config.train.select 'best')",
+      got=f"eval_every {train.eval_every}, select {train.select!r}",
+    )
+  trains_shared = not parts.pretraining and _shares(parts)
+  joint = round(train.shared_part * len(loader)) if trains_shared else 0
   return Plan(
     places=lambda position: loader.plan[position].places,
     own_steps_N=loader.roster.balance.own_steps_N,
-    patience_N=settings.counts(
-      parts.tasks,
-      "patience",
-      [train.patience] * len(parts.tasks),
-      given=_given(parts),
-    ),
+    patience_N=patience_N,
     every=train.eval_every,
     frozen_from=joint,
+    max_bad_steps=train.max_bad_steps,
   )
+
+
+def _shares(parts: Parts) -> bool:
+  """Whether tasks share any parameters beside the backbone."""
+  key = jax.random.key(0)
+  shared = (
+    jax.eval_shape(parts.model.adapter.init_shared, key),
+    jax.eval_shape(parts.space.init_shared, key),
+  )
+  return bool(jax.tree.leaves(shared))
 
 
 def finish(parts: Parts, trained: TrainState) -> epath.Path:
   """Judges tasks on the dev split, then exports Submodels, or the backbone."""
   dev: dict[str, Any] = {"overall": None, "tasks": {}}
   if scoring.has_dev(parts):
-    dev = scoring.evaluate(parts, trained, split=parts.config.data.dev_split)
+    split = parts.config.data.dev_split
+    judging = not parts.pretraining
+    dev = scoring.evaluate(parts, trained, split=split, judging=judging)
+  elif not parts.pretraining:
+    scoring.judge(parts, {})
   if parts.pretraining:
     about = {"run": parts.config.name, "dev": dev["overall"]}
     return export_backbone(parts, trained, about=about)
@@ -180,37 +204,41 @@ def export(
   """Writes one Submodel file per task, and the shared parameters once.
 
   Args:
-    dev: figures by task (as in results.json): recorded in each file, with the
-      verdict on whether the task is better off than with the backbone.
+    dev: figures by task (as in results.json), recorded in each file; the verdict
+      is what `hra.scoring.judge` wrote.
   """
   folder = submodels_folder(parts.workdir)
   with storage(folder, expected="a folder that can be made"):
     folder.mkdir(parents=True, exist_ok=True)
   shared = jax.device_get(trained.shared["adapter"])
-  rows = jax.device_get(
-    freeze(parts.space, trained.shared["space"], chosen_rows(trained))
+  kept = bool(jax.tree.leaves(trained.progress.best))
+  best_step_N, own_steps_N, skipped_N = jax.device_get(
+    (
+      trained.progress.best_step_N,
+      updates_done(trained.rows_optimizer),
+      trained.skipped_N,
+    )
   )
-  verdicts = scoring.judge(parts, dev)
-  best_step_N = jax.device_get(trained.progress.best_step_N)
-  own_steps_N = jax.device_get(updates_done(trained.rows_optimizer))
+  verdicts = scoring.verdicts(parts.workdir)
   fingerprint = submodels.save_shared(folder, shared)
   for place, task in enumerate(parts.tasks):
+    row_1 = scoring.rows_of(parts.space, trained, np.asarray([place]))
     submodels.save(
       folder,
       submodels.Submodel(
         task=task,
         adapter=parts.config.adapter,
-        row=jax.tree.map(lambda leaf, place=place: leaf[place], rows),
+        row=jax.tree.map(lambda leaf: leaf[0], jax.device_get(row_1)),
         shared=shared,
         backbone_fingerprint=parts.backbone.fingerprint,
         shared_fingerprint=fingerprint,
         summary={
           "run": parts.config.name,
           "own_steps": int(own_steps_N[place]),
-          "skipped_steps": int(trained.skipped_N[place]),
-          "chosen_step": int(best_step_N[place]) or None,
+          "skipped_steps": int(skipped_N[place]),
+          "chosen_step": (kept and int(best_step_N[place])) or None,
           "dev": dev.get(task),
-          "verdict": verdicts[task],
+          "verdict": verdicts.get(task, "unjudged"),
         },
       ),
     )

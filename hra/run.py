@@ -52,7 +52,8 @@ class Parts(NamedTuple):
 
   def split(self, name: str) -> Split:
     """A split of the run's data, without tasks that take no part."""
-    return _open(self.config, self.workdir, name)
+    opened = open_split(self.config.data.path, name)
+    return _taking_part(self.config, self.workdir, opened)
 
   @property
   def pretraining(self) -> bool:
@@ -72,10 +73,11 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
   config_tree.validate(config)
   workdir = epath.Path(workdir)
   config = with_data(config, workdir)
-  train_split = _open(config, workdir, config.data.train_split)
+  everyone = open_split(config.data.path, config.data.train_split)
+  train_split = _taking_part(config, workdir, everyone)
   pooled = config.data.grouping == "pooled"
   tasks = (POOLED,) if pooled else tuple(sorted(set(train_split.tasks)))
-  bounds = _bounds(config, train_split)
+  bounds = _bounds(config, everyone)  # the same, whoever takes part
   mesh = make_mesh(config.mesh)
   if config.train.mode == "pretrain" and config.train.start == "random":
     backbone = _fresh_backbone(config, mesh)
@@ -145,26 +147,28 @@ def _with_path(config: Config, path: epath.PathLike) -> Config:
   return claim.with_files(dataclasses.replace(config, data=data))
 
 
-def _open(config: Config, workdir: epath.Path, name: str) -> Split:
-  """A split of a run's data, without tasks that take no part.
+def _taking_part(config: Config, workdir: epath.Path, split: Split) -> Split:
+  """A split without tasks that take no part.
 
   Raises:
     InputError: a name in `data.tasks` or `data.without` is no task of the train
       split; nobody is left.
   """
-  split = open_split(config.data.path, name)
   chosen, without = config.data.tasks, config.data.without
   forgotten = claim.forgotten(workdir)
   if not (chosen or without or forgotten):
     return split
   known = set(split.tasks)
-  if name == config.data.train_split:
+  training = split.name == config.data.train_split
+  if config.data.grouping == "pooled" and not training:
+    chosen = ()  # a pool is judged on whatever voices dev and test have
+  if training:
     for field, names in (("tasks", chosen), ("without", without)):
       for task in names:
         if task not in known:
           raise InputError(
             f"config.data.{field}",
-            expected=f"names of the {len(known):,} tasks in {name!r}",
+            expected=f"names of the {len(known):,} tasks in {split.name!r}",
             got=repr(task),
             fix=f"did you mean {config_tree.nearest(task, known)!r}?",
           )
@@ -173,9 +177,9 @@ def _open(config: Config, workdir: epath.Path, name: str) -> Split:
     for task in known.intersection(chosen or known).difference(without)
     if claim.task_hash(task) not in forgotten
   }
-  if not left:
+  if training and not left:
     raise InputError(
-      f"{config.data.path}: split {name!r}",
+      f"{config.data.path}: split {split.name!r}",
       expected="a task that takes part",
       got="none",
       fix="see config.data.tasks and config.data.without",

@@ -7,26 +7,31 @@ backbone.
 """
 
 import dataclasses
+import functools
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 import soundfile
 from etils import epath
 
 from hra.adapters import table
+from hra.adapters.interface import Tree
+from hra.adapters.spaces import TaskSpace, freeze
 from hra.backbone.conformer import Conformer
 from hra.data.audio import encode_int16
 from hra.data.batching import BUCKET_MULTIPLE
 from hra.data.dataset import Split, split_names
 from hra.data.loader import EvaluationBatch, EvaluationLoader
+from hra.data.roster import POOLED
 from hra.dims import SAMPLE_RATE
 from hra.evaluate import metrics
 from hra.evaluate.normalize import normalizer
-from hra.evaluate.transcribe import Rows, hypotheses
+from hra.evaluate.transcribe import hypotheses
 from hra.files import storage, write_aside, write_json
 from hra.run import Parts
 from hra.submodels import Verdict
@@ -75,8 +80,7 @@ class DevSplit:
     if asked:
       texts = _texts(
         parts,
-        trained,
-        trained.rows,
+        trained._replace(progress=trained.progress._replace(best={})),
         self._loader.of(asked),
         adapted=True,
         heed=heed,
@@ -97,24 +101,31 @@ class DevSplit:
 
 
 def has_dev(parts: Parts) -> bool:
-  return parts.config.data.dev_split in split_names(parts.config.data.path)
+  """Whether there is a dev split with recordings of who takes part."""
+  name = parts.config.data.dev_split
+  if name not in split_names(parts.config.data.path):
+    return False
+  return len(parts.split(name)) > 0
 
 
 def evaluate(
-  parts: Parts, trained: TrainState, *, split: str
+  parts: Parts, trained: TrainState, *, split: str, judging: bool = False
 ) -> dict[str, Any]:
   """WER and CER per task, adapted and backbone, into the run's folder.
 
   Writes results.json, transcripts.jsonl and the audio of the worst utterances.
+
+  Args:
+    judging: writes verdicts by these figures, in place of using those that are
+      there.
   """
   config = parts.config
   opened = parts.split(split)
   loader = _loader(parts, opened)
-  rows = chosen_rows(trained)
-  adapted = _texts(parts, trained, rows, loader, adapted=True)
+  adapted = _texts(parts, trained, loader, adapted=True)
   bare: Mapping[int, str] = {}
   if not parts.pretraining or config.train.start == "backbone":
-    bare = _texts(parts, trained, rows, loader, adapted=False)
+    bare = _texts(parts, trained, loader, adapted=False)
   transcripts = [
     metrics.Transcript(
       id=opened.ids[index],
@@ -133,7 +144,7 @@ def evaluate(
     parameters=parameter_counts(parts, trained),
     adapter=config.adapter.family,
     train_utterances=_train_utterances(parts),
-    verdicts=verdicts(parts.workdir),
+    verdicts=functools.partial(judge if judging else _judged, parts),
   )
   transcripts = _keep_clips(parts, opened, transcripts)
   lines = "".join(
@@ -146,27 +157,46 @@ def evaluate(
 
 
 def judge(
-  parts: Parts, dev: Mapping[str, Mapping[str, Any]]
+  parts: Parts, figures: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Verdict]:
-  """Writes which tasks are better off adapted, by their dev figures.
+  """Writes who is better off adapted, by figures on dev; returns it by name.
+
+  Of a pool there is one verdict, by the figures of all.
 
   Args:
-    dev: figures by task, as in results.json.
+    figures: by name, and of all under the name "".
   """
   least = parts.config.evaluate.guard_words
+  pooled = parts.config.data.grouping == "pooled"
   found = {
-    task: _verdict(dev.get(task), least_words=least) for task in parts.tasks
+    task: _verdict(figures.get("" if pooled else task), least_words=least)
+    for task in parts.tasks
   }
   write_json(
     parts.workdir / _VERDICTS,
     {
       "tasks": {
-        task: {"verdict": verdict, "dev": dev.get(task)}
+        task: {"verdict": verdict, "dev": figures.get("" if pooled else task)}
         for task, verdict in found.items()
       }
     },
   )
-  return found
+  return _by_name(parts, found, figures)
+
+
+def _judged(
+  parts: Parts, figures: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Verdict]:
+  return _by_name(parts, verdicts(parts.workdir), figures)
+
+
+def _by_name(
+  parts: Parts, found: Mapping[str, Verdict], names: Iterable[str]
+) -> dict[str, Verdict]:
+  """Verdicts by the names that recordings have: in a pool, one for all."""
+  if parts.config.data.grouping == "pooled" and POOLED in found:
+    return dict.fromkeys(names, found[POOLED])
+  return dict(found)
 
 
 def verdicts(workdir: epath.Path) -> dict[str, Verdict]:
@@ -226,7 +256,6 @@ def _loader(parts: Parts, split: Split) -> EvaluationLoader:
 def _texts(
   parts: Parts,
   trained: TrainState,
-  rows: Any,
   loader: EvaluationLoader,
   *,
   adapted: bool,
@@ -238,11 +267,26 @@ def _texts(
     parts.model,
     backbone,
     trained.shared["adapter"],
-    Rows(parts.space, trained.shared["space"], rows),
+    functools.partial(rows_of, parts.space, trained),
     _heeding(loader.batches(), heed),
     tokenizer=parts.backbone.tokenizer,
     adapted=adapted,
   )
+
+
+def rows_of(
+  space: TaskSpace, trained: TrainState, task_K: jax.Array | np.ndarray
+) -> Tree:
+  """The rows [K, ...] that tasks end with, made of what they own."""
+  kept = trained._replace(  # no more than the rows are made of
+    shared=trained.shared["space"], shared_optimizer={}, rows_optimizer={}
+  )
+  return _rows_of(space, kept, task_K)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _rows_of(space: TaskSpace, kept: TrainState, task_K: jax.Array) -> Tree:
+  return freeze(space, kept.shared, chosen_rows(kept, task_K))
 
 
 def _heeding(

@@ -11,8 +11,7 @@ not of new tasks.
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jiwer
@@ -40,6 +39,9 @@ class Transcript:
   """Of audio."""
   audio: str | None = None
   """A WAV file, relative to the run's folder, where one was kept."""
+
+
+Verdicts = Callable[[Mapping[str, Mapping[str, Any]]], Mapping[str, str]]
 
 
 class Edits(NamedTuple):
@@ -144,7 +146,7 @@ def score(
   parameters: Mapping[str, int],
   adapter: str,
   train_utterances: Mapping[str, int],
-  verdicts: Mapping[str, str] = MappingProxyType({}),
+  verdicts: Verdicts = lambda figures: {},
 ) -> dict[str, Any]:
   """The contents of results.json.
 
@@ -159,8 +161,9 @@ def score(
     parameters: counts: `backbone`, `shared`, `per_task`.
     adapter: the family's name.
     train_utterances: by task; a task that is absent has None.
-    verdicts: by task, on its dev split: `not better` is served by the backbone,
-      and counts so in the overall `served_wer`.
+    verdicts: figures by task, and of all under the name "" -> verdicts by task.
+      `not better` is served by the backbone, and counts so in the overall
+      `served_wer`.
 
   Raises:
     InputError: no transcripts, a repeated id, or a backbone hypothesis for
@@ -180,10 +183,12 @@ def score(
     figures[name] = {
       **_figures(group, samples[-1], config),
       "train_utterances": train_utterances.get(name),
-      "verdict": verdicts.get(name),
     }
   overall = _figures(scored, _total(samples), config)
-  overall["served_wer"] = _served(scored, tasks, verdicts)
+  found = verdicts({**figures, "": overall})
+  for name, task in figures.items():
+    task["verdict"] = found.get(name)
+  overall["served_wer"] = _served(scored, tasks, found)
   overall["mean_task_wer"] = _mean(task["wer"] for task in figures.values())
   overall["mean_task_backbone_wer"] = _mean(
     task["backbone_wer"] for task in figures.values()

@@ -126,7 +126,6 @@ class Recognizer:
         group.backbone,
         group.shared,
         group.rows,
-        np.arange(len(group.members)),
         group.active,
         wave_BS,
         lengths_B,

@@ -1,19 +1,16 @@
 """Batches of recordings -> texts, by the same forward as training and serving.
 
-In: waveforms of any tasks in one batch, the table of what tasks own. Out: texts. The bare
+In: waveforms of any tasks in one batch, and their rows. Out: texts. The bare
 backbone is the same compiled program with the adapter switched off.
 """
 
 import functools
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
 
-from hra.adapters import table
 from hra.adapters.interface import Tree
-from hra.adapters.spaces import TaskSpace, freeze
 from hra.backbone.conformer import Conformer
 from hra.data.loader import EvaluationBatch
 from hra.data.tokenizer import Tokenizer
@@ -26,8 +23,7 @@ def best_paths(
   model: Model,
   backbone: Conformer,
   shared: Tree,
-  rows: Tree,
-  task_K: jax.Array,
+  rows_K: Tree,
   active_K: jax.Array,
   wave_KS: jax.Array,
   lengths_K: jax.Array,
@@ -35,47 +31,34 @@ def best_paths(
   """The likeliest label of each frame [K, T] of K utterances.
 
   Args:
-    rows: the table [N, ...]; `task_K` says which row each utterance uses.
+    rows_K: of each utterance [K, ...].
     active_K: False runs the bare backbone on that utterance.
   """
   return jax.vmap(model.best_path, in_axes=(None, None, 0, 0, 0, 0))(
     backbone,
     shared,
-    table.gather(rows, task_K),
+    rows_K,
     active_K,
     wave_KS,
     lengths_K,
   )
 
 
-class Rows(NamedTuple):
-  """A table of what tasks own, and how rows are made of it."""
-
-  space: TaskSpace
-  shared: Tree
-  """What the space shares."""
-  owned: Tree
-  """[N, ...]"""
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _rows_of(
-  space: TaskSpace, shared: Tree, owned: Tree, task_K: jax.Array
-) -> Tree:
-  return freeze(space, shared, table.gather(owned, task_K))
-
-
 def hypotheses(
   model: Model,
   backbone: Conformer,
   shared: Tree,
-  rows: Rows,
+  rows_of: Callable[[np.ndarray], Tree],
   batches: Iterable[EvaluationBatch],
   *,
   tokenizer: Tokenizer,
   adapted: bool,
 ) -> dict[int, str]:
-  """The text of every utterance of `batches`, by its index in the split."""
+  """The text of every utterance of `batches`, by its index in the split.
+
+  Args:
+    rows_of: tasks' places in the table [K] -> their rows [K, ...].
+  """
   texts: dict[int, str] = {}
   pending: list[tuple[np.ndarray, jax.Array]] = []
   for batch, indices_K in batches:
@@ -83,8 +66,7 @@ def hypotheses(
       model,
       backbone,
       shared,
-      _rows_of(*rows, batch.task_K),
-      np.arange(len(indices_K)),
+      rows_of(batch.task_K),
       np.full(len(indices_K), adapted),
       batch.wave_KBS[:, 0],
       batch.lengths_KB[:, 0],

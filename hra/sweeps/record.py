@@ -21,21 +21,6 @@ from hra.sweeps import plan
 NAME = "sweep.json"
 ASKED = "asked.json"
 
-_HARMLESS = (
-  "mesh.",
-  "data.eval_batch",
-  "data.prefetch",
-  "data.threads",
-  "data.test_split",  # what was scored stands in results.json
-  "train.log_every",
-  "train.save_seconds",
-  "train.keep",  # and keep_best
-)
-"""Beginnings of fields that change neither what is trained nor its results."""
-
-_SCORING = ("evaluate.",)
-"""Those that a run may change when it is trained; it is scored again."""
-
 Needs = Literal["all", "evaluation", "nothing"]
 
 
@@ -53,10 +38,10 @@ def check(run: plan.Run) -> Needs:
   changed = [
     field
     for field, value in plan.flat(run.config).items()
-    if before[field] != value and not field.startswith(_HARMLESS)
+    if before[field] != value and not _starts(field, claim.FREE)
   ]
   for field in changed:
-    if not field.startswith(_SCORING) and claim.has_begun(run.folder):
+    if not _starts(field, claim.RESCORED) and claim.has_begun(run.folder):
       raise InputError(
         f"{run.folder}: {field}",
         expected=f"{before[field]!r}, as the run has begun with",
@@ -231,3 +216,7 @@ def _read(path: epath.Path) -> Any:
       got=str(error),
       fix="remove that file: it is made again",
     ) from error
+
+
+def _starts(field: str, beginnings: tuple[str, ...]) -> bool:
+  return f"config.{field}".startswith(beginnings)

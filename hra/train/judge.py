@@ -19,7 +19,9 @@ from hra.train.log import DEV_WER
 from hra.train.state import TrainState
 
 _CHUNK = 64
-"""Tasks whose figures are written in one call: one compiled program."""
+"""Tasks whose figures are written in one call, at most: one compiled program."""
+_CHUNK_NUMBERS = 1 << 24
+"""Of their rows together, at most: 64 MiB."""
 
 
 class Plan(NamedTuple):
@@ -35,6 +37,8 @@ class Plan(NamedTuple):
   """Own steps between evaluations; 0 is only at the end."""
   frozen_from: int
   """The joint step from which on nothing shared trains."""
+  max_bad_steps: int
+  """Own steps lost to what is not finite that end a task's part."""
 
 
 class Figures(NamedTuple):
@@ -54,15 +58,24 @@ class Judge:
   """Who is due, and what the figures mean; the state keeps what they meant."""
 
   def __init__(
-    self, state: TrainState, plan: Plan, evaluate: Evaluate, *, position: int
+    self,
+    state: TrainState,
+    plan: Plan,
+    evaluate: Evaluate | None,
+    *,
+    position: int,
   ):
-    """Takes a job up at a joint step; what a stopped job left due is due."""
+    """Takes a job up at a joint step; what a stopped job left due is due.
+
+    Args:
+      evaluate: None where there is nothing to evaluate on.
+    """
     self._plan = plan
     self._evaluate = evaluate
     self._own_N = np.zeros(len(plan.own_steps_N), np.int64)
     for earlier in range(position):
       self._count(earlier)
-    self._stopped_N = np.asarray(state.progress.stopped_N)
+    self.look(state)
     evaluated_N = np.asarray(state.progress.evaluated_N)
     self._due = {
       task
@@ -71,8 +84,23 @@ class Judge:
     }
 
   @property
-  def all_stopped(self) -> bool:
-    return bool(self._stopped_N.all())
+  def all_out(self) -> bool:
+    """Whether no task takes part any more."""
+    return not self._takes_part_N.any()
+
+  @property
+  def quarantined(self) -> list[int]:
+    """Tasks that train no more, as far as was looked."""
+    return np.flatnonzero(self._quarantined_N).tolist()
+
+  def look(self, state: TrainState) -> None:
+    """Fetches who takes part no more; waits for the step that made the state."""
+    skipped_N, stopped_N = jax.device_get(
+      (state.skipped_N, state.progress.stopped_N)
+    )
+    self._quarantined_N = skipped_N >= self._plan.max_bad_steps
+    self._takes_part_N = ~(stopped_N | self._quarantined_N)
+    self._stopped_N = stopped_N
 
   def trained(self, position: int) -> None:
     """Notes that joint step `position` was done."""
@@ -85,11 +113,14 @@ class Judge:
     return any(task in self._due for task, _ in self._plan.places(position))
 
   def idle(self, position: int) -> bool:
-    """Whether every task of joint step `position` has stopped."""
-    return all(self._stopped_N[task] for task, _ in self._plan.places(position))
+    """Whether nobody of joint step `position` takes part any more."""
+    places = self._plan.places(position)
+    return not any(self._takes_part_N[task] for task, _ in places)
 
   def finish(self, state: TrainState) -> None:
     """At the end of a job: who wasn't evaluated at its end, or not judged, is due."""
+    if self._evaluate is None:
+      return
     progress = jax.device_get(state.progress._replace(best={}))
     unjudged_N = (progress.best_step_N == 0) & (progress.words_N > 0)
     open_N = unjudged_N | (progress.evaluated_N != self._own_N)
@@ -103,19 +134,40 @@ class Judge:
     The line has the WER over all tasks, each by its latest evaluation.
     """
     due = sorted(self._due)
-    if not due:
+    if not due or self._evaluate is None:
       return state, {}
     figures = self._evaluate(state, due, heed)
-    judging = position >= self._plan.frozen_from
-    for start in range(0, len(due), _CHUNK):
-      part = slice(start, start + _CHUNK)
+    state = self._noted(
+      state, due, figures, judging=position >= self._plan.frozen_from
+    )
+    self._due.clear()
+    self.look(state)
+    progress = jax.device_get(state.progress._replace(best={}))
+    words = int(progress.words_N.sum())
+    wer = {DEV_WER: int(progress.errors_N.sum()) / words} if words else {}
+    return state, wer | {
+      "dev_tasks": len(due),
+      "stopped": int(progress.stopped_N.sum()),
+    }
+
+  def _noted(
+    self,
+    state: TrainState,
+    due: Sequence[int],
+    figures: Figures,
+    *,
+    judging: bool,
+  ) -> TrainState:
+    size = _chunk(state)
+    for start in range(0, len(due), size):
+      part = slice(start, start + size)
       task_J = np.asarray(due[part])
-      nobody_J = np.arange(len(task_J), _CHUNK) + len(self._own_N)
+      nobody_J = np.arange(len(task_J), size) + len(self._own_N)
       state = _note(
         state,
         np.append(task_J, nobody_J).astype(np.int32),
         *(
-          np.resize(values.astype(np.int32), _CHUNK)
+          np.resize(values.astype(np.int32), size)
           for values in (
             self._own_N[task_J],
             figures.errors_J[part],
@@ -125,27 +177,27 @@ class Judge:
         ),
         judging=judging,
       )
-    self._due.clear()
-    progress = jax.device_get(state.progress._replace(best={}))
-    self._stopped_N = progress.stopped_N
-    words = int(progress.words_N.sum())
-    return state, {
-      DEV_WER: int(progress.errors_N.sum()) / max(words, 1),
-      "dev_tasks": len(due),
-      "stopped": int(progress.stopped_N.sum()),
-    }
+    return state
 
   def _count(self, position: int) -> list[int]:
-    tasks = [task for task, _ in self._plan.places(position)]
-    for task, own_step in self._plan.places(position):
+    places = self._plan.places(position)
+    for task, own_step in places:
       self._own_N[task] = own_step + 1
-    return tasks
+    return [task for task, _ in places]
 
   def _is_due(self, task: int) -> bool:
+    if self._evaluate is None or self._stopped_N[task]:
+      return False
     own, every = int(self._own_N[task]), self._plan.every
-    at_end = own == self._plan.own_steps_N[task]
     on_the_way = every > 0 and own > 0 and own % every == 0
-    return (at_end or on_the_way) and not self._stopped_N[task]
+    return on_the_way or own == self._plan.own_steps_N[task]
+
+
+def _chunk(state: TrainState) -> int:
+  """Tasks whose figures are written in one call: of large rows, few."""
+  tasks = max(len(state.skipped_N), 1)
+  numbers = table.count(state.progress.best) // tasks
+  return max(1, min(_CHUNK, _CHUNK_NUMBERS // max(numbers, 1)))
 
 
 @functools.partial(jax.jit, donate_argnums=0, static_argnames="judging")
@@ -181,7 +233,8 @@ def _note(
       task_J,
     )
     better_J = (words_J > 0) & ((step_J == 0) | (errors_J < best_J))
-    waited_J = jnp.where(better_J, 0, waited_J + 1)
+    # Who has no dev words is not judged, and so doesn't wait either.
+    waited_J = jnp.where(better_J, 0, waited_J + (words_J > 0))
     nowhere_J = len(state.skipped_N) + jnp.arange(len(task_J))
     improved_J = jnp.where(better_J, task_J, nowhere_J)
     progress = progress._replace(

@@ -117,45 +117,41 @@ class _Training:
     self._checkpoints = checkpoints
     self._log = log
     self._saved = time.monotonic()
-    self._judge = (
-      None
-      if job.evaluate is None
-      else Judge(state, job.plan, job.evaluate, position=self.position)
-    )
+    self._judge = Judge(state, job.plan, job.evaluate, position=self.position)
+    self._window = Window()
+    self._told: set[int] = set()
 
   def run(self, signals: Signals, bar: tqdm) -> None:
     """Trains to the end, evaluates where that is due, and saves."""
-    job, config = self._job, self._config
+    job, config, judge = self._job, self._config, self._judge
     batches = job.batches(self.position)
     shapes: set[tuple[int, ...]] = set()
-    window = Window(job.tasks)
+    self._tell(bar)
     while self.position < job.steps:
-      if self._judge is not None and self._judge.waits_for(self.position):
+      if judge.waits_for(self.position):
         self._evaluate(signals)
-        if self._judge.all_stopped:
-          self._skip_to(job.steps, bar)
-          break
+      if judge.all_out:
+        self._skip_to(job.steps, bar)
+        break
       with signals.interruptible():
         batch = next(batches)
-      if self._judge is not None and self._judge.idle(self.position):
+      if judge.idle(self.position):
         self._skip_to(self.position + 1, bar)
         continue
       _announce(batch, shapes, bar)
       self.state, metrics = job.step(self.state, job.frozen, batch)
       self._changed = True
-      if self._judge is not None:
-        self._judge.trained(self.position)
+      judge.trained(self.position)
       self.position += 1
-      window.add(metrics, batch)
+      self._window.add(metrics, batch)
       bar.update()
-      if self.position % config.log_every == 0 or self.position == job.steps:
-        self._write(window, bar)
-        window = Window(job.tasks)
+      if self.position % config.log_every == 0:
+        self._write(bar)
       if time.monotonic() - self._saved > config.save_seconds:
         self.save()
       self._checkpoints.check()
       signals.heed()
-    self._finish(signals)
+    self._finish(signals, bar)
 
   def save(self, *, dev_wer: float | None = None) -> None:
     if self._changed or self._checkpoints.latest is None:
@@ -170,10 +166,10 @@ class _Training:
         self.save()
         self._checkpoints.wait()
 
-  def _finish(self, signals: Signals) -> None:
-    if self._judge is not None:
-      self._judge.finish(self.state)
-      self._evaluate(signals)
+  def _finish(self, signals: Signals, bar: tqdm) -> None:
+    self._write(bar)
+    self._judge.finish(self.state)
+    self._evaluate(signals)
     self.save()
     self._checkpoints.wait()
     signals.heed()
@@ -187,20 +183,30 @@ class _Training:
       step=jnp.full_like(self.state.step, position)
     )
 
-  def _write(self, window: Window, bar: tqdm) -> None:
-    line = {"step": self.position, **window.summary()}
+  def _write(self, bar: tqdm) -> None:
+    """A line of metrics, if steps were done since the last; and who dropped out."""
+    if not self._window:
+      return
+    line = {"step": self.position, **self._window.summary()}
     self._log.write(line)
     bar.set_postfix_str(_postfix(line))
-    for task in window.bad_tasks():
-      bar.write(
-        f"task {task!r}: a loss or gradient was not finite; its row stays as it "
-        "was before",
-        file=sys.stdout,
-      )
+    self._window = Window()
+    self._judge.look(self.state)
+    self._tell(bar)
+
+  def _tell(self, bar: tqdm) -> None:
+    """Names the tasks that are in quarantine, each once in a process."""
+    for task in self._judge.quarantined:
+      if task not in self._told:
+        self._told.add(task)
+        bar.write(
+          f"quarantined task {self._job.tasks[task]!r}: a loss or gradient was "
+          "not finite; its row is what it was before, and trains no more",
+          file=sys.stdout,
+        )
 
   def _evaluate(self, signals: Signals) -> None:
     """Dev figures of who is due; when pretraining, also of a checkpoint."""
-    assert self._judge is not None
     self.state, line = self._judge.judge(
       self.state, position=self.position, heed=signals.heed
     )
@@ -210,7 +216,7 @@ class _Training:
     # First in the log: a state that is saved is evaluated no more.
     if not self._log.scored(self.position):
       self._log.write({"step": self.position, **line})
-    if self._job.frozen is None:
+    if self._job.frozen is None and DEV_WER in line:
       self.save(dev_wer=line[DEV_WER])
 
 

@@ -125,15 +125,23 @@ def of_parts(
   )
 
 
-def chosen_rows(state: TrainState) -> Tree:
-  """What each task ends with: the best, where one was judged, or the last."""
+def chosen_rows(state: TrainState, task_K: jax.Array | None = None) -> Tree:
+  """What tasks end with: the best, where one was judged, or the last.
+
+  Args:
+    task_K: whose rows [K, ...] are asked for; None is the whole table.
+  """
+
+  def of(table_N: Tree) -> Tree:
+    return table_N if task_K is None else table.gather(table_N, task_K)
+
   if not jax.tree.leaves(state.progress.best):
-    return state.rows
-  judged_N = state.progress.best_step_N > 0
+    return of(state.rows)
+  judged = of(state.progress.best_step_N) > 0
   return jax.tree.map(
     lambda best, last: jnp.where(
-      judged_N.reshape(-1, *[1] * (last.ndim - 1)), best, last
+      judged.reshape(-1, *[1] * (last.ndim - 1)), best, last
     ),
-    state.progress.best,
-    state.rows,
+    of(state.progress.best),
+    of(state.rows),
   )

@@ -125,20 +125,25 @@ def make_step(
     row_gradients, *shared_gradients = found
 
     active_K = _taking_part(state, batch.task_K, rules)
-    bad_K = active_K & ~_finite((total_K, found))
-    ok_K = active_K & ~bad_K & (weight_K > 0)
+    say_K = _say(state, batch, rules)
+    finite_K = _finite((total_K, row_gradients))
+    # What is frozen, or doesn't hear a task, can't put it in quarantine.
+    finite_K &= _finite((total_K, shared_gradients)) | (say_K == 0)
+    bad_K = active_K & ~finite_K
+    ok_K = active_K & finite_K & (weight_K > 0)
     weight_K = jnp.where(ok_K, weight_K, 0)
     own_weight_K = jnp.maximum(weight_K, 1)
 
     shared, shared_optimizer = state.shared, state.shared_optimizer
     shared_norm, whole = jnp.zeros(()), jnp.ones((), bool)
     if rules.shared is not None:
-      say_K = jnp.where(ok_K, batch.shared_weight_K, 0)
-      say_K *= state.step < rules.shared.steps
+      say_K = jnp.where(ok_K, say_K, 0)
       shared, shared_optimizer, shared_norm, whole = _update_shared(
         optimizers.shared,
         state,
-        jax.tree.map(lambda leaf: _masked(leaf, ok_K), shared_gradients[0]),
+        jax.tree.map(
+          lambda leaf: _masked(leaf, say_K > 0), shared_gradients[0]
+        ),
         say_K=say_K,
         weight_K=weight_K,
         settings=rules.shared,
@@ -200,6 +205,13 @@ def _features(
     return mel_BTF, lengths_B
 
   return features
+
+
+def _say(state: TrainState, batch: Batch, rules: Rules) -> jax.Array:
+  """[K]: weights in the shared gradients; 0 once those are frozen."""
+  if rules.shared is None:
+    return jnp.zeros_like(batch.shared_weight_K)
+  return batch.shared_weight_K * (state.step < rules.shared.steps)
 
 
 def _taking_part(

@@ -373,3 +373,193 @@ def test_shared_only_has_empty_rows_and_learns():
     fresh, metrics = step(fresh, backbone, tiny.batch(tiny.NAMES[:4]))
     losses.append(float(metrics.loss_K.mean()))
   assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("max_bad_steps", [1, 2])
+def test_a_task_that_was_not_finite_is_quarantined(max_bad_steps, quarantine):
+  """Its later batches are fine; it trains on after one bad step of two."""
+  step, before, backbone = quarantine(max_bad_steps)
+  names = tiny.NAMES[:4]
+  batch = tiny.batch(names)
+  batch.wave_KBS[1, 0, 500] = np.nan
+  once, _ = step(before, backbone, batch)
+  after, metrics = step(once, backbone, tiny.batch(names, own_step=1))
+  others = tuple(name for name in names if name != names[1])
+  kept = _row(once.rows, 1), _row(once.rows_optimizer, 1)
+  now = _row(after.rows, 1), _row(after.rows_optimizer, 1)
+  if max_bad_steps == 2:
+    assert _differs(kept[0], now[0])
+    assert metrics.weight_K[1] > 0
+    batch = tiny.batch(names, own_step=2)
+    batch.wave_KBS[1, 0, 500] = np.nan
+    twice, metrics = step(after, backbone, batch)
+    assert twice.skipped_N.tolist() == [0, 2, 0, 0, 0, 0]
+    after, metrics = step(twice, backbone, tiny.batch(names, own_step=3))
+    _assert_same(_row(twice.rows, 1), _row(after.rows, 1))
+    assert metrics.weight_K[1] == 0
+    return
+  _assert_same(kept, now)
+  assert metrics.weight_K[1] == 0
+  assert not metrics.bad_K.any()
+  assert after.skipped_N.tolist() == [0, 1, 0, 0, 0, 0]
+  absent, _ = step(once, backbone, tiny.batch(others, places=4, own_step=1))
+  _assert_close(after.shared, absent.shared)
+  _assert_close(after.rows, absent.rows)
+
+
+@pytest.fixture(scope="module")
+def quarantine():
+  """Own bad steps that a task may have -> a step, a state, a backbone."""
+
+  def made(max_bad_steps):
+    step, fresh = _setup(max_bad_steps=max_bad_steps)
+    return step, fresh, tiny.backbone()
+
+  return made
+
+
+def test_a_task_that_stopped_stays_and_is_not_heard(trained):
+  step, before, backbone = trained
+  names = tiny.NAMES[:4]
+  stopped = before._replace(
+    progress=before.progress._replace(
+      stopped_N=before.progress.stopped_N.at[1].set(True)
+    )
+  )
+  after, metrics = step(stopped, backbone, tiny.batch(names))
+  _assert_same(_row(stopped.rows, 1), _row(after.rows, 1))
+  _assert_same(_row(stopped.rows_optimizer, 1), _row(after.rows_optimizer, 1))
+  assert metrics.weight_K.astype(bool).tolist() == [True, False, True, True]
+  others = tuple(name for name in names if name != names[1])
+  absent, _ = step(before, backbone, tiny.batch(others, places=4))
+  _assert_close(after.shared, absent.shared)
+  _assert_close(after.rows, absent.rows)
+  loud, _ = step(before, backbone, tiny.batch(names))
+  assert _differs(loud.shared, after.shared)
+
+
+def _assert_close(first, second, *, rtol=1e-4, atol=1e-5):
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol),
+    first,
+    second,
+  )
+
+
+def _poison_embedding(before, batch):
+  rows = jax.tree.map(
+    lambda leaf: leaf.at[batch.task_K[1]].set(3e38), before.rows
+  )
+  return before._replace(rows=rows), batch
+
+
+@pytest.mark.parametrize("poison", [_poison_audio, _poison_embedding])
+def test_a_generator_does_not_hear_who_is_not_finite(poison):
+  """An embedding of 3e38 is finite; the row that is made of it is not."""
+  step, before = _setup(space=tiny.EMBEDDING)
+  backbone = tiny.backbone()
+  for own_step in range(2):  # until the generator's rows move with embeddings
+    before, _ = step(
+      before, backbone, tiny.batch(tiny.NAMES[:4], own_step=own_step)
+    )
+  names = tiny.NAMES[:4]
+  others = tuple(name for name in names if name != names[1])
+  poisoned, batch = poison(before, tiny.batch(names, own_step=2))
+  bad, metrics = step(poisoned, backbone, batch)
+  good, _ = step(before, backbone, tiny.batch(others, places=4, own_step=2))
+  assert metrics.bad_K.tolist() == [False, True, False, False]
+  _assert_close(bad.shared, good.shared)
+  _assert_close(bad.shared_optimizer, good.shared_optimizer)
+  _assert_same(_row(poisoned.rows, 1), _row(bad.rows, 1))
+  _assert_same(_row(poisoned.rows_optimizer, 1), _row(bad.rows_optimizer, 1))
+  for name in others:
+    place = tiny.NAMES.index(name)
+    _assert_close(_row(bad.rows, place), _row(good.rows, place))
+  assert _differs(before.shared["space"], good.shared["space"])
+
+
+MIXES = (
+  ("anna", "bert", "cleo"),
+  ("cleo", "fina", "emil", "dora", "bert", "anna"),
+  ("emil", "cleo"),
+)
+"""The tasks of each own step: who shares a batch, in which order."""
+FAMILIES = {
+  "hra": AdapterConfig(width=8),
+  "hra_gru": AdapterConfig(
+    width=8, controller="gru", controllers="per_layer", heads="both"
+  ),
+  "hra_wide": AdapterConfig(width=8, head="feed_forward", head_width=4),
+  "residual": AdapterConfig(family="residual", width=4, norm="per_task"),
+  "lora": AdapterConfig(family="lora", width=2),
+  "bitfit": AdapterConfig(family="bitfit"),
+  "full": AdapterConfig(family="full"),
+}
+
+
+@pytest.mark.parametrize(
+  ("family", "space", "places"),
+  [
+    ("residual", tiny.TABLE, (6, 6, 6)),
+    ("hra_gru", tiny.EMBEDDING, (6, 6, 6)),
+    *(
+      pytest.param(family, space, (3, 6, 5), marks=pytest.mark.slow)
+      for family in FAMILIES
+      for space in (tiny.TABLE, tiny.EMBEDDING)
+      if not (family == "full" and space is tiny.EMBEDDING)
+    ),
+  ],
+)
+def test_who_shares_a_batch_changes_nothing(float64, family, space, places):
+  """Joint equals alone in float64, whichever tasks, places, order and K."""
+  adapter = FAMILIES[family]
+  types = {"dtype": "float64", "param_dtype": "float64"}
+  optimizers, backbone = tiny.optimizers(), tiny.backbone(**types)
+  rules = tiny.rules()._replace(shared=None)
+  step = jax.jit(
+    make_step(
+      tiny.model(adapter, **types),
+      tiny.space(adapter, space, **types),
+      optimizers,
+      policy=None,
+      key=jax.random.key(1),
+      rules=rules,
+    )
+  )
+  fresh = state.init(
+    tiny.space(adapter, space, **types),
+    optimizers,
+    tiny.NAMES,
+    key=jax.random.key(2),
+  )
+  # Away from the start, where much of a generator is zero.
+  fresh = fresh._replace(
+    shared=jax.tree.map(
+      lambda leaf: (
+        leaf + 0.05 * jax.random.normal(jax.random.key(3), leaf.shape)
+      ),
+      fresh.shared,
+    )
+  )
+
+  def trained(mixes):
+    after = fresh
+    for own_step, names in enumerate(mixes):
+      batch = tiny.batch(
+        names, places=places[own_step], own_step=own_step, dtype=np.float64
+      )
+      after, _ = step(after, backbone, batch)
+    return after
+
+  joint = trained(MIXES)
+  alone = trained([("cleo",)] * len(MIXES))
+  place = tiny.NAMES.index("cleo")
+  _assert_close(
+    _row((joint.rows, joint.rows_optimizer), place),
+    _row((alone.rows, alone.rows_optimizer), place),
+    rtol=1e-9,
+    atol=1e-11,
+  )
+  assert updates_done(alone.rows_optimizer)[place] == len(MIXES)
+  assert _differs(_row(fresh.rows, place), _row(alone.rows, place))
+  _assert_same(joint.shared, fresh.shared)
