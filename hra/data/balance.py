@@ -8,8 +8,6 @@ What a task gets is a function of its own utterances, the seed and constants, so
 that it is the same in every job. Only shares of a pool compare its tasks.
 """
 
-import functools
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,10 +16,9 @@ import numpy as np
 from etils import epath
 
 from hra.config import DataConfig
-from hra.config_tree import nearest
+from hra.data import by_task
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
-from hra.files import storage
 from hra.keys import stable_hash
 
 _SHOWN = 30
@@ -246,29 +243,10 @@ def read_weights(
   Raises:
     InputError: no such file, no such JSON, or a task that is none of `tasks`.
   """
-  if not path:
-    return {}
-  expected = "a JSON object of task names and weights"
-  with storage(path, expected=expected):
-    data = epath.Path(path).read_bytes()
-  try:
-    weights = json.loads(data, object_pairs_hook=functools.partial(_once, path))
-  except InputError:
-    raise
-  # ValueError also says that an integer has too many digits to be read.
-  except (ValueError, RecursionError) as error:
-    raise InputError(path, expected=expected, got=str(error)) from error
-  if not isinstance(weights, dict):
-    raise InputError(path, expected=expected, got=type(weights).__name__)
-  known = set(tasks)
+  weights = by_task.read(
+    path, tasks=tasks, expected="a JSON object of task names and weights"
+  )
   for name, weight in weights.items():
-    if name not in known:
-      raise InputError(
-        path,
-        expected=f"names of the {len(known):,} tasks",
-        got=repr(name),
-        fix=f"did you mean {nearest(name, tasks)!r}?",
-      )
     # `type`, because a bool is an int.
     if type(weight) not in (int, float) or not (
       0 <= weight <= sys.float_info.max
@@ -280,16 +258,6 @@ def read_weights(
         fix="1 is the weight of a task that is not named",
       )
   return {name: float(weight) for name, weight in weights.items()}
-
-
-def _once(path: epath.PathLike, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  """A JSON object's pairs, each name once."""
-  values = dict(pairs)
-  if len(values) < len(pairs):
-    names = [name for name, _ in pairs]
-    twice = next(name for name in names if names.count(name) > 1)
-    raise InputError(path, expected="each task once", got=f"{twice!r} twice")
-  return values
 
 
 def _hashes(

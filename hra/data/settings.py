@@ -7,7 +7,6 @@ one compiled program.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,14 +16,16 @@ from etils import epath
 from hra import config_tree
 from hra.config import OptimizerConfig
 from hra.config_tree import nearest
+from hra.data import by_task
 from hra.errors import InputError
-from hra.files import storage
 
 SCHEDULES = ("constant", "cosine", "linear")
 """A schedule travels as its place here."""
 
 _COUNTS = {"steps": 1, "patience": 0}
 """Settings that are no field of the rows' optimizer, and their least values."""
+_MOST = 2**31 - 1
+"""Of what travels as int32."""
 _FIELDS = (
   "learning_rate",
   "schedule",
@@ -58,7 +59,7 @@ def settings(config: OptimizerConfig, *, steps: int) -> Settings:
     steps=np.int32(steps),
     learning_rate=np.float64(config.learning_rate),
     schedule=np.int32(SCHEDULES.index(config.schedule)),
-    warmup_steps=np.int32(config.warmup_steps),
+    warmup_steps=np.int32(min(config.warmup_steps, _MOST)),
     weight_decay=np.float64(config.weight_decay),
     clip_norm=np.float64(config.clip_norm),
   )
@@ -116,26 +117,10 @@ def read_settings(path: epath.PathLike, *, tasks: Sequence[str]) -> Given:
     InputError: no such file, no such JSON, a task that is none of `tasks`, or a
       setting or a value that can't be.
   """
-  if not path:
-    return {}
-  expected = "a JSON object {task: {setting: value}}"
-  with storage(path, expected=expected):
-    data = epath.Path(path).read_bytes()
-  try:
-    given = json.loads(data)
-  except (ValueError, RecursionError) as error:
-    raise InputError(path, expected=expected, got=str(error)) from error
-  if not isinstance(given, dict):
-    raise InputError(path, expected=expected, got=type(given).__name__)
-  known = set(tasks)
+  given = by_task.read(
+    path, tasks=tasks, expected="a JSON object {task: {setting: value}}"
+  )
   for name, own in given.items():
-    if name not in known:
-      raise InputError(
-        path,
-        expected=f"names of the {len(known):,} tasks",
-        got=repr(name),
-        fix=f"did you mean {nearest(name, tasks)!r}?",
-      )
     if not isinstance(own, dict):
       raise InputError(
         f"{path}: {name!r}", expected="{setting: value}", got=repr(own)
@@ -156,10 +141,10 @@ def _checked(own: Mapping[str, Any], *, path: str) -> dict[str, Any]:
       )
   for field, least in _COUNTS.items():
     value = own.get(field, least)
-    if type(value) is not int or value < least:
+    if type(value) is not int or not least <= value <= _MOST:
       raise InputError(
         f"{path}: {field}",
-        expected=f"a whole number of at least {least}",
+        expected=f"a whole number from {least} to {_MOST:,}",
         got=repr(value),
       )
   fields = {field: own[field] for field in _FIELDS if field in own}

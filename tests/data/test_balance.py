@@ -211,7 +211,7 @@ def test_weights_are_read(tmp_path):
     ('{"anna": Infinity}', "'anna': expected a finite weight.*got inf"),
     ('{"anna": true}', "'anna': expected a finite weight.*got True"),
     ('{"anna": "2"}', "'anna': expected a finite weight.*got '2'"),
-    ('{"anna": 1, "anna": 2}', "expected each task once, got 'anna' twice"),
+    ('{"anna": 1, "anna": 2}', "expected each name once, got 'anna' twice"),
     ("[1, 2]", "expected a JSON object of task names and weights, got list"),
     ('{"anna": 1', "expected a JSON object.*got Expecting"),
     ("\udcff", "expected a JSON object.*got 'utf-8'"),

@@ -1,0 +1,63 @@
+"""A JSON file that says something of tasks -> what it says, by task.
+
+Users write these files by hand: what names no task, or one twice, is refused.
+"""
+
+import functools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+
+from hra.config_tree import nearest
+from hra.errors import InputError
+from hra.files import storage
+
+
+def read(
+  path: epath.PathLike, *, tasks: Sequence[str], expected: str
+) -> dict[str, Any]:
+  """The values of a JSON file {task: value}; none for no path.
+
+  Args:
+    tasks: the names that may stand there.
+    expected: what the file should be, for messages.
+
+  Raises:
+    InputError: no such file, no such JSON, a task that is none of `tasks`, or one
+      that stands twice.
+  """
+  if not path:
+    return {}
+  with storage(path, expected=expected):
+    data = epath.Path(path).read_bytes()
+  try:
+    values = json.loads(data, object_pairs_hook=functools.partial(_once, path))
+  except InputError:
+    raise
+  # ValueError also says that an integer has too many digits to be read.
+  except (ValueError, RecursionError) as error:
+    raise InputError(path, expected=expected, got=str(error)) from error
+  if not isinstance(values, dict):
+    raise InputError(path, expected=expected, got=type(values).__name__)
+  known = set(tasks)
+  for name in values:
+    if name not in known:
+      raise InputError(
+        path,
+        expected=f"names of the {len(known):,} tasks",
+        got=repr(name),
+        fix=f"did you mean {nearest(name, tasks)!r}?",
+      )
+  return values
+
+
+def _once(path: epath.PathLike, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """A JSON object's pairs, each name once."""
+  values = dict(pairs)
+  if len(values) < len(pairs):
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    raise InputError(path, expected="each name once", got=f"{twice!r} twice")
+  return values
