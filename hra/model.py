@@ -60,7 +60,11 @@ class Model:
   frontend: FrontendConfig
 
   def features(self, wave_S: jax.Array, samples: jax.Array) -> Mel:
-    """wave_S in [-1, 1] at 16 kHz, valid samples -> mel_TF, valid frames."""
+    """wave_S in [-1, 1] at 16 kHz, valid samples -> mel_TF, valid frames.
+
+    In JAX's widest float: float32, unless 64 bits are asked for.
+    """
+    wave_S = wave_S.astype(jnp.result_type(float))
     return log_mel(wave_S, samples, self.frontend)
 
   def encode(

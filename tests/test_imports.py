@@ -25,7 +25,7 @@ ORDER = (
   {"run"},
   {"scoring"},
   {"jobs"},
-  {"sweeps"},
+  {"sweeps", "growth"},
   {"serve"},
   {"commands"},
 )

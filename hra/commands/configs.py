@@ -34,10 +34,15 @@ def define(default: str | None = None) -> flags.FlagHolder:
     "The experiment: a Python file with get_config(). Any field can be set as "
     "--config.FIELD=VALUE, such as --config.adapter.width=64.",
   )
+  define_settings()
+  return holder
+
+
+def define_settings() -> None:
+  """Defines what `--config.FIELD=VALUE` is rewritten to, without `--config`."""
   flags.DEFINE_multi_string(
     _SET, [], "FIELD=VALUE; --config.FIELD=VALUE is the usual way to say it."
   )
-  return holder
 
 
 def rewrite(argv: Sequence[str]) -> list[str]:

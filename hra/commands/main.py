@@ -33,6 +33,8 @@ VERBS = {
   "quickstart": "adapt synthesised speakers in one job, start to end",
   "prepare": "recordings and transcripts -> data that training reads",
   "train": "pretrain or adapt, as the config says; resumes by itself",
+  "enroll": "add a task to a finished run, all else frozen",
+  "forget": "remove a task, and all that is its alone, from a run",
   "evaluate": "WER and CER per task, adapted and backbone",
   "transcribe": "audio files -> text, with a Submodel or without",
   "report": "one self-contained HTML page from finished runs",
@@ -41,7 +43,7 @@ VERBS = {
 
 INTERRUPTED = 75
 
-RESUMED = ("quickstart", "prepare", "train", "sweep")
+RESUMED = ("quickstart", "prepare", "train", "enroll", "forget", "sweep")
 """Verbs that go on from what they did before they were stopped."""
 
 

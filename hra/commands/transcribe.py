@@ -6,6 +6,7 @@
 One line a file: its path, a tab, the text.
 """
 
+import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -25,6 +26,12 @@ _TASK = flags.DEFINE_string(
 _BACKBONE = flags.DEFINE_string(
   "backbone", "", "A backbone's folder, or tiny; with --workdir, the run's own."
 )
+_GUARD = flags.DEFINE_bool(
+  "guard",
+  True,
+  "Answer by the bare backbone where the Submodel was no better than it on its "
+  "dev recordings.",
+)
 _BATCH = flags.DEFINE_integer("batch", 16, "Files that are run together.")
 
 
@@ -41,10 +48,19 @@ def main(argv: Sequence[str]) -> None:
   from hra.data.audio import decode
 
   recognizer, submodel = _load()
+  if _GUARD.value and submodel is not None and submodel.worse_than_backbone:
+    print(
+      f"hra transcribe: the Submodel of task {submodel.task!r} was no better than "
+      "the backbone on its dev recordings: the backbone answers (--noguard uses "
+      "the Submodel)",
+      file=sys.stderr,
+    )
   for start in range(0, len(paths), _BATCH.value):
     chosen = paths[start : start + _BATCH.value]
     texts = recognizer.transcribe(
-      [decode(path) for path in chosen], submodels=[submodel] * len(chosen)
+      [decode(path) for path in chosen],
+      submodels=[submodel] * len(chosen),
+      guard=_GUARD.value,
     )
     for path, text in zip(chosen, texts, strict=True):
       print(f"{path}\t{text}", flush=True)

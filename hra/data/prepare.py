@@ -277,6 +277,8 @@ def _options(
   options = dataclasses.asdict(config) | dataclasses.asdict(fields)
   for name in ("jobs", "bad"):
     del options[name]
+  if fields.single_task is None:  # which older preparations didn't know
+    del options["single_task"]
   if tokenizer is not None:
     options |= {"kind": tokenizer.hash, "vocabulary": 0}
   return options

@@ -36,6 +36,8 @@ class Fields:
   session: str = "session"
   split: str = "split"
   audio: str = "audio_filepath"
+  single_task: str | None = None
+  """The task of all recordings, whatever a manifest says; None reads it."""
 
 
 DEFAULT = Fields()

@@ -173,6 +173,8 @@ def _object(line: str, *, where: str) -> Mapping[str, Any]:
 
 
 def _task(entry: Mapping[str, Any], fields: Fields, *, where: str) -> str:
+  if fields.single_task is not None:
+    return values.name(fields.single_task, field="task", where=where)
   field = fields.task
   if field is None:
     field = "task" if entry.get("task") is not None else "speaker"

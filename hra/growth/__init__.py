@@ -1,0 +1,1 @@
+"""New tasks for a finished run, and tasks that it forgets."""

@@ -1,0 +1,52 @@
+"""Checkpoints without a task: its row, moments, best row and progress.
+
+Enters: a run's checkpoints. Leaves: a folder of the same steps aside, in which
+every number but the task's is the same bit for bit.
+"""
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+
+from hra.adapters.interface import Tree
+from hra.checkpoint import Checkpoints, abstract
+from hra.files import storage
+from hra.run import Parts, initial_state
+from hra.train.state import TrainState
+
+
+def without_task(parts: Parts, task: str, aside: epath.Path) -> None:
+  """Writes every checkpoint that a run keeps to `aside`, without `task`.
+
+  What stands at `aside` is a part of an earlier attempt, and removed.
+
+  Raises:
+    InputError: a checkpoint can't be read or written.
+  """
+  if aside.exists():
+    with storage(aside, expected="a folder that can be removed"):
+      aside.rmtree()
+  place = parts.tasks.index(task)
+  shapes = abstract(initial_state(parts))
+  kept = Checkpoints(parts.workdir / "checkpoints", access="read")
+  steps = kept.steps
+  smaller = Checkpoints(aside, keep=len(steps))
+  for step in steps:
+    smaller.save(step, without_row(kept.restore(shapes, step=step), place))
+  smaller.wait()
+  smaller.close()
+  kept.close()
+
+
+def without_row(state: TrainState, place: int) -> TrainState:
+  """A state of N tasks -> the same of N - 1; what is shared stays."""
+
+  def rest(tree: Tree) -> Tree:
+    return jax.tree.map(lambda leaf_N: jnp.delete(leaf_N, place, axis=0), tree)
+
+  return state._replace(
+    rows=rest(state.rows),
+    rows_optimizer=rest(state.rows_optimizer),
+    skipped_N=rest(state.skipped_N),
+    progress=rest(state.progress),
+  )

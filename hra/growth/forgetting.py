@@ -1,0 +1,386 @@
+"""A task leaves a run, with all that is its alone.
+
+Enters: a finished run's folder and a task's name. Leaves: the run without the
+task's row, moments and best row in any checkpoint, its Submodel, its figures,
+transcripts and audio; or, where an enrolment added that task alone, without that
+enrolment. tasks.json remembers a hash of the name: the data still have the task.
+
+First the smaller checkpoints are written aside; then a journal says what is being
+removed, and the rest only ever repeats. Stopped before the journal, the run is as
+it was; after it, commands refuse the run until the same call has finished.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from hra import claim, config_tree, jobs, run, submodels
+from hra.config import Config, EvalConfig
+from hra.data.dataset import open_split
+from hra.errors import InputError
+from hra.evaluate import metrics
+from hra.evaluate.report import write_report
+from hra.evaluate.runs import MADE_BY, read_transcripts
+from hra.files import storage, write_aside, write_json
+from hra.growth.checkpoints import without_task
+
+_ASIDE = "checkpoints.forgetting"
+_BY_TASK = ("verdicts.json", "balance.json")
+"""Files {"tasks": {NAME: ...}}."""
+_OF_TASKS = ("task_weights.json", "task_settings.json")
+"""Files {NAME: ...}."""
+
+
+class Forgotten(NamedTuple):
+  """What became of a task."""
+
+  task: str
+  folder: epath.Path
+  """The run, or the enrolment, that had it."""
+  before: bool
+  """Whether it was forgotten already."""
+  shared: bool
+  """Whether shared parameters that remain were trained with it."""
+  data: str
+  """Where its recordings still are; empty where they were removed."""
+  again: bool
+  """Whether results are gone that `hra evaluate` makes again."""
+
+  def to_json(self) -> dict[str, Any]:
+    return {**self._asdict(), "folder": str(self.folder)}
+
+
+class _Journal(NamedTuple):
+  """What is being removed."""
+
+  root: epath.Path
+  task: str
+  enrolled: str
+  """The enrolment's folder; empty where the run itself has the task."""
+  alone: bool
+  """Whether that enrolment has no other task."""
+
+  @property
+  def home(self) -> epath.Path:
+    if not self.enrolled:
+      return self.root
+    return self.root / claim.ENROLLED / self.enrolled
+
+  def write(self) -> None:
+    told = {"task": self.task, "enrolled": self.enrolled, "alone": self.alone}
+    write_json(self.root / claim.JOURNAL, told)
+
+
+def forget(
+  workdir: epath.PathLike, task: str, *, retrains: bool = False
+) -> Forgotten:
+  """Removes `task` from the run in `workdir`, or goes on with that.
+
+  Args:
+    retrains: whether the run is to be trained anew without it.
+
+  Raises:
+    InputError: the folder is no run's, or an enrolment's; another task is half
+      forgotten; an unknown task, the last one, or a run that is not finished;
+      one to retrain without a task that it was not trained with.
+  """
+  root = epath.Path(workdir)
+  journal = _opened(root, task)
+  if journal is None:
+    _check_run(root)
+    journal = _found(root, task)
+    if journal is None:
+      return _outcome(_Journal(root, task, "", False), before=True)
+    if retrains and journal.enrolled:
+      raise InputError(
+        "--retrain",
+        expected="a task that the run was trained with",
+        got=f"{task!r}, which hra enroll added",
+        fix="leave it out: nothing else was trained with that task",
+      )
+    if not journal.alone:
+      _set_checkpoints_aside(journal)
+    journal.write()
+  outcome = _outcome(journal, before=False)
+  for step in _STEPS:
+    step(journal)
+  with storage(root, expected="a journal that can be removed"):
+    (root / claim.JOURNAL).unlink()
+  results = (journal.home / "results.json").exists()
+  return outcome._replace(again=not journal.alone and not results)
+
+
+def retraining(workdir: epath.PathLike, out: epath.Path) -> Config:
+  """The configuration of a run without all that another one has forgotten.
+
+  What that one said of single tasks is copied into the folder `out`.
+  """
+  workdir = epath.Path(workdir)
+  config = claim.config_of(claim.read(workdir), workdir / "config.json")
+  hashes = claim.forgotten(workdir)
+  split = open_split(config.data.path, config.data.train_split)
+  gone = {t for t in set(split.tasks) if claim.task_hash(t) in hashes}
+  without = tuple(sorted({*config.data.without, *gone}))
+
+  def copied(given: str, name: str) -> str:
+    kept = workdir / name
+    if not given or not kept.exists():
+      return given
+    with storage(out, expected="a run's folder that can be made"):
+      out.mkdir(parents=True, exist_ok=True)
+    write_aside(out / name, kept.read_bytes())
+    return str(out / name)
+
+  weights, settings = _OF_TASKS
+  data, train = config.data, config.train
+  return dataclasses.replace(
+    config,
+    data=dataclasses.replace(
+      data, without=without, task_weights=copied(data.task_weights, weights)
+    ),
+    train=dataclasses.replace(
+      train, task_settings=copied(train.task_settings, settings)
+    ),
+  )
+
+
+def _opened(root: epath.Path, task: str) -> _Journal | None:
+  """What an earlier call left unfinished."""
+  path = root / claim.JOURNAL
+  if not path.exists():
+    return None
+  told = json.loads(path.read_text())
+  if told["task"] != task:
+    raise InputError(
+      f"--task={task}",
+      expected=f"{told['task']!r}, which is half forgotten",
+      got=repr(task),
+      fix=f"first finish that: --task={told['task']}",
+    )
+  return _Journal(root, **told)
+
+
+def _check_run(root: epath.Path) -> None:
+  config = claim.config_of(claim.read(root), root / "config.json")
+  parent = claim.parent_of(root)
+  if parent is not None:
+    raise InputError(
+      root,
+      expected="the run that it added tasks to",
+      got="an enrolment",
+      fix=f"give --workdir={parent}",
+    )
+  if config.train.mode != "adapt" or config.data.grouping != "task":
+    raise InputError(
+      root,
+      expected="a run whose tasks own something each",
+      got="one that knows no tasks",
+      fix="train another without it: config.data.without",
+    )
+
+
+def _found(root: epath.Path, task: str) -> _Journal | None:
+  """Who has the task; None where the run has forgotten it before."""
+  names = claim.tasks_of(root)
+  known = set(names)
+  if task in known:
+    _check_finished(root, task)
+    if len(names) == 1:
+      raise InputError(
+        f"--task={task}",
+        expected="one of several tasks",
+        got=f"the last one of {root}",
+        fix="remove the folder: nothing in it is anyone else's",
+      )
+    return _Journal(root, task, "", False)
+  stem = submodels.file_name(task).removesuffix(".safetensors")
+  for folder in claim.enrolments(root):
+    added = claim.tasks_of(folder)
+    known |= set(added)
+    if added == [task] or (not added and folder.name == stem):
+      return _Journal(root, task, folder.name, True)
+    if task in added:
+      _check_finished(folder, task)
+      return _Journal(root, task, folder.name, False)
+  if claim.task_hash(task) in claim.forgotten(root):
+    return None
+  raise InputError(
+    f"--task={task}",
+    expected=f"one of the {len(known):,} tasks of {root}",
+    got="an unknown one",
+    fix=f"did you mean {config_tree.nearest(task, known)!r}?",
+  )
+
+
+def _check_finished(folder: epath.Path, task: str) -> None:
+  if not jobs.is_finished(folder):
+    raise InputError(
+      folder,
+      expected="a finished run",
+      got="one that was not trained to its end and exported",
+      fix="give the command that trains it again, or train another with "
+      f"--config.data.without={task}",
+    )
+
+
+def _outcome(journal: _Journal, *, before: bool) -> Forgotten:
+  """What there is to say of a task, while its configuration is there."""
+  shared, data = False, ""
+  if not journal.alone:
+    described = claim.read_config(journal.home)
+    config = claim.config_of(described, journal.home / "config.json")
+    files = jobs.submodels_folder(journal.root).glob("shared-*")
+    owns = config.space.kind == "embedding" or any(files)
+    shared = not journal.enrolled and config.train.shared_part > 0 and owns
+    data = config.data.path
+  return Forgotten(
+    task=journal.task,
+    folder=journal.home,
+    before=before,
+    shared=shared,
+    data=data,
+    again=False,
+  )
+
+
+def _set_checkpoints_aside(journal: _Journal) -> None:
+  parts = run.reopen(journal.home)
+  without_task(parts, journal.task, journal.home / _ASIDE)
+
+
+def _remove_enrolment(journal: _Journal) -> None:
+  if journal.alone and journal.home.exists():
+    with storage(journal.home, expected="a folder that can be removed"):
+      journal.home.rmtree()
+
+
+def _swap_checkpoints(journal: _Journal) -> None:
+  """What stands aside is whole: it is the only copy from here on."""
+  aside = journal.home / _ASIDE
+  if journal.alone or not aside.exists():
+    return
+  checkpoints = journal.home / "checkpoints"
+  with storage(checkpoints, expected="checkpoints that can be replaced"):
+    if checkpoints.exists():
+      checkpoints.rmtree()
+    aside.rename(checkpoints)
+
+
+def _remove_submodel(journal: _Journal) -> None:
+  folder = jobs.submodels_folder(journal.root)
+  file = folder / submodels.file_name(journal.task)
+  with storage(file, expected="a file that can be removed"):
+    file.unlink(missing_ok=True)
+
+
+def _remove_entries(journal: _Journal) -> None:
+  """From the files that say something of each task."""
+  if journal.alone:
+    return
+  home, task = journal.home, journal.task
+  for name in (*_BY_TASK, *_OF_TASKS):
+    path = home / name
+    if not path.exists():
+      continue
+    told = json.loads(path.read_text())
+    entries = told["tasks"] if name in _BY_TASK else told
+    if entries.pop(task, None) is not None:
+      write_json(path, told)
+
+
+def _remove_starts(journal: _Journal) -> None:
+  """From what enrolments say of the task that theirs started from."""
+  for folder in claim.enrolments(journal.root):
+    path = folder / claim.ENROLMENT
+    if not path.exists():
+      continue
+    told = json.loads(path.read_text())
+    told["starts"] = {
+      task: {**each, "task": None} if each["task"] == journal.task else each
+      for task, each in told["starts"].items()
+      if task != journal.task
+    }
+    write_json(path, told)
+
+
+def _remove_texts(journal: _Journal) -> None:
+  """Transcripts, recordings kept for the report, and results without them."""
+  home = journal.home
+  transcripts, results = home / "transcripts.jsonl", home / "results.json"
+  left = [
+    each
+    for each in (read_transcripts(transcripts) if transcripts.exists() else ())
+    if each.task != journal.task
+  ]
+  heard = {each.audio for each in left}
+  with storage(home, expected="recordings that can be removed"):
+    for clip in (home / "audio").glob("*.wav"):
+      if f"audio/{clip.name}" not in heard:
+        clip.unlink()
+  scored = _scored(results, left, journal.task)
+  if scored is None:
+    with storage(home, expected="files that can be removed"):
+      results.unlink(missing_ok=True)
+      transcripts.unlink(missing_ok=True)
+    return
+  write_json(results, scored)
+  lines = [json.dumps(dataclasses.asdict(each)) + "\n" for each in left]
+  write_aside(transcripts, "".join(lines).encode())
+
+
+def _scored(
+  results: epath.Path, left: list[metrics.Transcript], task: str
+) -> dict[str, Any] | None:
+  """results.json of the other tasks; None where it has to be made anew.
+
+  Their own figures stay; those over all are counted from their transcripts.
+  """
+  told = json.loads(results.read_text()) if results.exists() else {"tasks": {}}
+  tasks = {name: each for name, each in told["tasks"].items() if name != task}
+  if not left or {each.task for each in left} != set(tasks):
+    return None
+  scored = metrics.score(
+    left,
+    config_tree.from_dict(EvalConfig, told["scoring"], path=str(results)),
+    split=told["split"],
+    parameters=told["parameters"],
+    adapter=told["adapter"],
+    train_utterances={},
+    verdicts=lambda figures: {
+      name: each["verdict"] for name, each in tasks.items()
+    },
+  )
+  return {**told, "overall": scored["overall"], "tasks": tasks}
+
+
+def _remove_name(journal: _Journal) -> None:
+  if not journal.alone:
+    claim.forget_task(journal.home, journal.task)
+
+
+def _write_report(journal: _Journal) -> None:
+  """A page that stands in the run, without the task."""
+  page = journal.home / "report.html"
+  if journal.alone or not page.exists():
+    return
+  if all((journal.home / name).exists() for name in MADE_BY):
+    write_report([journal.home], page)
+  else:
+    with storage(page, expected="a file that can be removed"):
+      page.unlink()
+
+
+_STEPS: tuple[Callable[[_Journal], None], ...] = (
+  _remove_enrolment,
+  _swap_checkpoints,
+  _remove_submodel,
+  _remove_entries,
+  _remove_starts,
+  _remove_texts,
+  _remove_name,
+  _write_report,
+)
+"""In this order, and each of them again where one was interrupted."""

@@ -1,0 +1,93 @@
+"""Few recordings: what is held out of them, and in which shapes they train."""
+
+import json
+
+import newcomers
+import numpy as np
+import pytest
+import soundfile
+
+from hra import run
+from hra.data.dataset import open_split, split_names
+from hra.errors import InputError
+from hra.growth import recordings
+from hra.growth.options import Options
+
+
+def _prepared(finished, tmp_path, manifest, *, fit="row", **options):
+  parent = run.reopen(finished("table"))
+  corpus = recordings.read(str(manifest), task="")
+  config = recordings.configuration(
+    parent, label="new", fit=fit, options=Options(**options)
+  )
+  return recordings.prepared(parent, config, corpus, tmp_path / "data")
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(4, 2), (5, 2), (8, 2)])
+def test_that_two_sentences_at_least_are_held_out(
+  finished, tmp_path, count, held_out
+):
+  manifest = newcomers.write(tmp_path / "new", count=count)
+  config = _prepared(finished, tmp_path, manifest)
+  assert split_names(config.data.path) == ["dev", "train"]
+  assert len(open_split(config.data.path, "dev")) == held_out
+  assert len(open_split(config.data.path, "train")) == count - held_out
+  assert config.data.test_split == "dev"
+  assert (config.train.select, config.train.patience) == ("best", 3)
+
+
+def test_that_a_manifest_that_is_divided_stays_so(finished, tmp_path):
+  manifest = newcomers.write(tmp_path / "new", count=7)
+  lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+  for line, split in zip(
+    lines[:4], ("dev", "test", "test", "test"), strict=True
+  ):
+    line["split"] = split
+  manifest.write_text("\n".join(map(json.dumps, lines)) + "\n")
+  config = _prepared(finished, tmp_path, manifest)
+  sizes = {n: len(open_split(config.data.path, n)) for n in ("dev", "test")}
+  assert sizes == {"dev": 1, "test": 3}
+  assert config.data.test_split == "test"
+
+
+def test_that_settings_are_those_of_the_run_unless_they_are_given(
+  finished, tmp_path
+):
+  manifest = newcomers.write(tmp_path / "new")
+  parent = run.reopen(finished("table")).config
+  config = _prepared(
+    finished,
+    tmp_path,
+    manifest,
+    steps=40,
+    settings=("train.rows.learning_rate=0.5",),
+  )
+  assert config.train.steps == 40
+  assert config.train.eval_every == 5
+  assert config.train.shared_part == 0
+  assert config.train.rows.learning_rate == 0.5
+  assert config.train.rows.schedule == parent.train.rows.schedule
+  assert config.data.speed_high == parent.data.speed_high
+  assert config.data.bucket_seconds == parent.data.bucket_seconds
+  assert parent.train.rows.learning_rate != 0.5
+
+
+def test_that_bad_recordings_are_all_listed_or_left_out(finished, tmp_path):
+  manifest = newcomers.write(tmp_path / "new", count=8)
+  for index in (0, 3):
+    (tmp_path / "new" / f"zoe-{index}.wav").write_bytes(b"no sound")
+  with pytest.raises(InputError, match=r"(?s)jsonl:1.*jsonl:4.*--skip_bad"):
+    _prepared(finished, tmp_path, manifest)
+  config = _prepared(finished, tmp_path, manifest, skip_bad=True)
+  kept = [len(open_split(config.data.path, n)) for n in ("train", "dev")]
+  assert sum(kept) == 6
+
+
+def test_that_recordings_longer_than_the_run_takes_are_refused(
+  finished, tmp_path
+):
+  manifest = newcomers.write(tmp_path / "new")
+  wave = np.zeros(16_000 * 61, np.float32)
+  soundfile.write(tmp_path / "new" / "zoe-1.wav", wave, 16_000)
+  with pytest.raises(InputError, match=r"jsonl:2.*60"):
+    _prepared(finished, tmp_path, manifest)
