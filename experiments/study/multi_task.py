@@ -81,10 +81,8 @@ def get_config() -> Config:
       speed_high=1.1,
     ),
     train=TrainConfig(
-      steps=120,
+      steps=120,  # and then the last row: choosing one would favour some arms
       log_every=50,
-      eval_every=30,
-      select="best",
       rows=OptimizerConfig(learning_rate=RATES["middle"], warmup_steps=10),
       shared=OptimizerConfig(learning_rate=RATES["middle"], warmup_steps=10),
     ),

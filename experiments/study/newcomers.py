@@ -3,7 +3,8 @@
     hra sweep --config=experiments/study/newcomers.py --workdir=runs/study/newcomers
 
 This sweep trains fresh residual rows; its data are those on which embeddings and
-HRA heads are enrolled on the runs of training_speakers.py. A budget includes dev: a
+HRA heads are enrolled on the runs of training_speakers.py (`enrolments`), and on
+which those runs are heard without training (`controls`). A budget includes dev: a
 fifth of it. The smaller budget's recordings are the first of the larger one's,
 and all budgets have one test split.
 """
@@ -14,10 +15,13 @@ from typing import Any
 from hra.commands import configs
 from hra.config import Config
 
-_MULTI_TASK = configs.load_module(
-  str(pathlib.Path(__file__).with_name("multi_task.py"))
-)
+_HERE = pathlib.Path(__file__)
+_MULTI_TASK = configs.load_module(str(_HERE.with_name("multi_task.py")))
+_TRAINING = configs.load_module(str(_HERE.with_name("training_speakers.py")))
 _BUDGETS = (5, 10, 20, 40)
+
+ENROLLED = {"head": "hra", "embedding": "embedding"}
+"""What is fitted of a newcomer -> the arm of training_speakers.py it stands on."""
 
 
 def get_config() -> Config:
@@ -28,15 +32,54 @@ def get_config() -> Config:
   config.synthetic.speakers = 12
   config.train.steps = 60
   config.train.eval_every = 15
+  config.train.select = "best"  # few recordings: all methods stop by dev
+  config.train.shared_part = 0.0  # so that all of it counts, as in enrolments
   return config
 
 
-def sweep() -> dict[str, dict[str, Any]]:
-  arms = {
-    f"row-{budget}": {
-      "synthetic.dev_utterances": budget // 5,
-      "synthetic.train_utterances": budget - budget // 5,
-    }
-    for budget in _BUDGETS
+def _recordings(budget: int) -> dict[str, Any]:
+  return {
+    "synthetic.dev_utterances": budget // 5,
+    "synthetic.train_utterances": budget - budget // 5,
   }
-  return _MULTI_TASK.tuned(arms)
+
+
+def sweep() -> dict[str, dict[str, Any]]:
+  return _MULTI_TASK.tuned(
+    {f"row-{budget}": _recordings(budget) for budget in _BUDGETS}
+  )
+
+
+def enrolments() -> dict[str, dict[str, Any]]:
+  """What `hra enroll` fits, from the mean of the training speakers on."""
+  return _MULTI_TASK.tuned(
+    {
+      f"{method}-{budget}": {**_TRAINING.ARMS[arm], **_recordings(budget)}
+      for method, arm in ENROLLED.items()
+      for budget in _BUDGETS
+    }
+  )
+
+
+def controls() -> dict[str, dict[str, Any]]:
+  """What a newcomer can get without training; a rate of 0 leaves the start."""
+  still = {
+    "train.steps": 1,
+    "train.eval_every": 1,
+    "train.rows.warmup_steps": 0,
+    "train.rows.learning_rate": 0.0,
+  }
+  least = _recordings(min(_BUDGETS))
+  return {
+    "shared-only": {**_TRAINING.ARMS["shared-only"], **least},
+    "mean-embedding": {**_TRAINING.ARMS["embedding"], **least, **still},
+    **{
+      f"nearest-{method}-{budget}": {
+        **_TRAINING.ARMS[arm],
+        **_recordings(budget),
+        **still,
+      }
+      for method, arm in ENROLLED.items()
+      for budget in _BUDGETS
+    },
+  }

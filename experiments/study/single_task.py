@@ -29,8 +29,7 @@ def get_config() -> Config:
   config.data.grouping = "pooled"
   config.data.tasks_per_batch = 1
   config.data.utterances_per_task = 16
-  config.train.steps = 240
-  config.train.eval_every = 60
+  config.train.steps = 600  # as many utterances as multi-task: 16 x 120 x 5
   return config
 
 

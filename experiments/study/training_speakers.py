@@ -18,7 +18,7 @@ from hra.config import Config
 _MULTI_TASK = configs.load_module(
   str(pathlib.Path(__file__).with_name("multi_task.py"))
 )
-_ARMS = {
+ARMS = {
   "embedding": {
     "adapter.family": "residual",
     "adapter.width": 8,
@@ -40,11 +40,9 @@ def get_config() -> Config:
   config.synthetic.dev_utterances = 5
   config.synthetic.test_utterances = 1
   config.train.steps = 24
-  config.train.eval_every = 0
-  config.train.select = "last"
   config.train.shared_part = 1.0  # the shared part is what is wanted
   return config
 
 
 def sweep() -> dict[str, dict[str, Any]]:
-  return _MULTI_TASK.tuned(_ARMS)
+  return _MULTI_TASK.tuned(ARMS)

@@ -1,11 +1,9 @@
 """The pure training step: K distinct tasks, B utterances each.
 
-One function computes the loss and gradients of ONE task with respect to its row
-and to the shared parameters; `vmap` makes it K. Each task's contribution to the
-shared gradient is thereby whole before it is summed, so that a task whose loss or
-gradient is not finite is left out as if it were absent; where their sum is not
-finite, no task is heard. With g_i the gradient of
-the summed loss of task i, l_i its labels and w_i its weight, the gradients are
+A task whose loss or gradient is not finite is left out as if it were absent; where
+the sum of the shared gradients is not finite, no task is heard. With g_i the
+gradient of the summed loss of task i (`hra.train.gradients`), l_i its labels and
+w_i its weight, the gradients are
 
     shared: sum_i w_i g_i / sum_i w_i l_i        row i: g_i / l_i
 
@@ -27,8 +25,8 @@ from hra.backbone.conformer import Conformer
 from hra.data.batching import Batch
 from hra.data.settings import Settings
 from hra.features import specaugment
-from hra.keys import fold_words
 from hra.model import Model
+from hra.train.gradients import make_gradients
 from hra.train.optimizer import update_rows
 from hra.train.state import Optimizers, TrainState
 
@@ -77,134 +75,59 @@ def make_step(
 
   The step takes the frozen backbone, or None where the backbone trains.
   """
-  augmented = _features(model, policy=policy, key=key)
-
-  def task_loss(
-    trained: tuple[Tree, ...],
-    shared: Tree,
-    frozen: Conformer | None,
-    task: Batch,
-    mel_BTF: jax.Array,
-    lengths_B: jax.Array,
-  ) -> tuple[jax.Array, jax.Array]:
-    owned, *given = trained
-    shared = given[0] if given else shared
-    backbone = shared["backbone"] if frozen is None else frozen
-    loss_B = jax.vmap(model.loss, in_axes=(None, None, None, 0, 0, 0, 0))(
-      backbone,
-      shared["adapter"],
-      space.row(shared["space"], owned),
-      mel_BTF,
-      lengths_B,
-      task.labels_KBU,
-      task.label_lengths_KB,
-    )
-    return loss_B.total.sum(), loss_B.weight.sum()
-
-  gradient = jax.value_and_grad(task_loss, has_aux=True)
-
-  def gradients(
-    state: TrainState, rows: Tree, frozen: Conformer | None, batch: Batch
-  ) -> tuple[jax.Array, jax.Array, tuple[Tree, ...]]:
-    """(loss_K, weight_K, gradients [K, ...] of rows and what trains beside)."""
-    mel_KBTF, lengths_KB = jax.vmap(augmented)(batch)
-    train_shared = rules.shared is not None
-    trained = (rows, state.shared) if train_shared else (rows,)
-    axes = (0, None) if train_shared else (0,)
-    (total_K, weight_K), found = jax.vmap(
-      gradient, in_axes=(axes, None, None, 0, 0, 0)
-    )(trained, state.shared, frozen, batch, mel_KBTF, lengths_KB)
-    return total_K, weight_K, found
+  gradients = make_gradients(
+    model,
+    space,
+    policy=policy,
+    key=key,
+    train_shared=rules.shared is not None,
+  )
 
   def step(
     state: TrainState, frozen: Conformer | None, batch: Batch
   ) -> tuple[TrainState, Metrics]:
     rows = table.gather(state.rows, batch.task_K)
-    states = table.gather(state.rows_optimizer, batch.task_K)
-    total_K, weight_K, found = gradients(state, rows, frozen, batch)
-    row_gradients, *shared_gradients = found
-
+    found = gradients(state.shared, rows, frozen, batch)
     active_K = _taking_part(state, batch.task_K, rules)
     say_K = _say(state, batch, rules)
-    finite_K = _finite((total_K, row_gradients))
+    finite_K = _finite((found.total_K, found.rows))
     # What is frozen, or doesn't hear a task, can't put it in quarantine.
-    finite_K &= _finite((total_K, shared_gradients)) | (say_K == 0)
+    finite_K &= _finite((found.total_K, found.shared)) | (say_K == 0)
     bad_K = active_K & ~finite_K
-    ok_K = active_K & finite_K & (weight_K > 0)
-    weight_K = jnp.where(ok_K, weight_K, 0)
-    own_weight_K = jnp.maximum(weight_K, 1)
-
-    shared, shared_optimizer = state.shared, state.shared_optimizer
-    shared_norm, whole = jnp.zeros(()), jnp.ones((), bool)
-    if rules.shared is not None:
-      say_K = jnp.where(ok_K, say_K, 0)
-      shared, shared_optimizer, shared_norm, whole = _update_shared(
-        optimizers.shared,
-        state,
-        jax.tree.map(
-          lambda leaf: _masked(leaf, say_K > 0), shared_gradients[0]
-        ),
-        say_K=say_K,
-        weight_K=weight_K,
-        settings=rules.shared,
-      )
-    row_gradients = jax.tree.map(
-      lambda leaf: (_masked(leaf, ok_K).T / own_weight_K).T, row_gradients
+    ok_K = active_K & finite_K & (found.weight_K > 0)
+    weight_K = jnp.where(ok_K, found.weight_K, 0)
+    state, shared_norm, whole = _update_shared(
+      optimizers.shared,
+      state,
+      found.shared,
+      say_K=jnp.where(ok_K, say_K, 0),
+      weight_K=weight_K,
+      settings=rules.shared,
     )
-    new_rows, new_states = update_rows(
+    state, row_norm_K = _update_rows(
       optimizers.rows,
-      row_gradients,
-      states,
-      rows,
-      settings_K=batch.settings_K,
+      state,
+      batch,
+      rows=rows,
+      gradients=found.rows,
+      weight_K=weight_K,
     )
-    # Places that are empty or were left out write nowhere.
-    number = len(state.skipped_N)
-    places_K = jnp.where(ok_K, batch.task_K, number + jnp.arange(len(ok_K)))
+    # Set and not added: adding, devices would exchange the whole table.
+    skipped_K = table.gather(state.skipped_N, batch.task_K) + bad_K
     state = state._replace(
       step=state.step + 1,
-      shared=shared,
-      shared_optimizer=shared_optimizer,
-      rows=table.scatter(state.rows, places_K, new_rows),
-      rows_optimizer=table.scatter(state.rows_optimizer, places_K, new_states),
-      # Set and not added: adding, devices would exchange the whole table.
-      skipped_N=table.scatter(
-        state.skipped_N,
-        batch.task_K,
-        table.gather(state.skipped_N, batch.task_K) + bad_K.astype(jnp.int32),
-      ),
+      skipped_N=table.scatter(state.skipped_N, batch.task_K, skipped_K),
     )
     return state, Metrics(
-      loss_K=_masked(total_K, ok_K) / own_weight_K,
+      loss_K=_masked(found.total_K, ok_K) / jnp.maximum(weight_K, 1),
       weight_K=weight_K,
-      row_norm_K=jax.vmap(optax.global_norm)(row_gradients)
-      if jax.tree.leaves(row_gradients)
-      else jnp.zeros_like(weight_K),
+      row_norm_K=row_norm_K,
       shared_norm=jnp.where(whole, shared_norm, 0),
       bad_K=bad_K,
       shared_skipped=(~whole).astype(jnp.int32),
     )
 
   return step
-
-
-def _features(
-  model: Model, *, policy: specaugment.Policy | None, key: jax.Array
-) -> Callable[[Batch], tuple[jax.Array, jax.Array]]:
-  """One task's waveforms -> mel_BTF, augmented by its own keys, and lengths."""
-
-  def features(task: Batch) -> tuple[jax.Array, jax.Array]:
-    mel_BTF, lengths_B = jax.vmap(model.features)(
-      task.wave_KBS, task.lengths_KB
-    )
-    if policy is not None:
-      task_key = fold_words(key, task.name_hash_K2)
-      step_key = jax.random.fold_in(task_key, task.own_step_K)
-      keys_B = jax.random.split(step_key, len(mel_BTF))
-      mel_BTF = specaugment.augment(keys_B, mel_BTF, lengths_B, policy)
-    return mel_BTF, lengths_B
-
-  return features
 
 
 def _say(state: TrainState, batch: Batch, rules: Rules) -> jax.Array:
@@ -232,16 +155,18 @@ def _update_shared(
   *,
   say_K: jax.Array,
   weight_K: jax.Array,
-  settings: Settings,
-) -> tuple[Tree, Tree, jax.Array, jax.Array]:
-  """(shared, its optimizer's state, gradient's norm, whether that is finite).
+  settings: Settings | None,
+) -> tuple[TrainState, jax.Array, jax.Array]:
+  """(state, the gradient's norm, whether that is finite).
 
   Nothing moves where no task is heard or the sum is not finite.
   """
+  if settings is None:
+    return state, jnp.zeros(()), jnp.ones((), bool)
   heard = (say_K * weight_K).sum()
   gradient = jax.tree.map(
     lambda leaf: (
-      _scaled(leaf, say_K).sum(0)
+      _scaled(_masked(leaf, say_K > 0), say_K).sum(0)
       / jnp.where(heard > 0, heard, 1).astype(leaf.dtype)
     ),
     gradients,
@@ -258,7 +183,40 @@ def _update_shared(
     (new_shared, new_state),
     (state.shared, state.shared_optimizer),
   )
-  return shared, shared_optimizer, norm, whole
+  state = state._replace(shared=shared, shared_optimizer=shared_optimizer)
+  return state, norm, whole
+
+
+def _update_rows(
+  optimizer: optax.GradientTransformationExtraArgs,
+  state: TrainState,
+  batch: Batch,
+  *,
+  rows: Tree,
+  gradients: Tree,
+  weight_K: jax.Array,
+) -> tuple[TrainState, jax.Array]:
+  """(state, norms of the rows' gradients); places without weight write nowhere."""
+  ok_K = weight_K > 0
+  gradients = jax.tree.map(
+    lambda leaf: (_masked(leaf, ok_K).T / jnp.maximum(weight_K, 1)).T, gradients
+  )
+  new_rows, new_states = update_rows(
+    optimizer,
+    gradients,
+    table.gather(state.rows_optimizer, batch.task_K),
+    rows,
+    settings_K=batch.settings_K,
+  )
+  number = len(state.skipped_N)
+  places_K = jnp.where(ok_K, batch.task_K, number + jnp.arange(len(ok_K)))
+  state = state._replace(
+    rows=table.scatter(state.rows, places_K, new_rows),
+    rows_optimizer=table.scatter(state.rows_optimizer, places_K, new_states),
+  )
+  if not jax.tree.leaves(gradients):
+    return state, jnp.zeros_like(weight_K)
+  return state, jax.vmap(optax.global_norm)(gradients)
 
 
 def _finite(trees: Tree) -> jax.Array:

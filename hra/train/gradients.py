@@ -1,0 +1,106 @@
+"""Losses and gradients of a batch's K tasks, each task by itself.
+
+One function computes the loss and the gradients of ONE task with respect to what it
+owns and to what tasks share; `vmap` makes it K. So each task's share of the shared
+gradient is whole, and can be left out, before anything is summed.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from hra.adapters.interface import Tree
+from hra.adapters.spaces import TaskSpace
+from hra.backbone.conformer import Conformer
+from hra.data.batching import Batch
+from hra.features import specaugment
+from hra.keys import fold_words
+from hra.model import Model
+
+
+class Gradients(NamedTuple):
+  """Of the summed loss of each task, not yet divided by anything."""
+
+  total_K: jax.Array
+  """Nats."""
+  weight_K: jax.Array
+  """Labels."""
+  rows: Tree
+  """[K, ...]"""
+  shared: Tree
+  """[K, ...]; `{}` where what is shared doesn't train."""
+
+
+TaskGradients = Callable[[Tree, Tree, Conformer | None, Batch], Gradients]
+"""(what tasks share, what K tasks own, the frozen backbone, a batch)."""
+
+
+def make_gradients(
+  model: Model,
+  space: TaskSpace,
+  *,
+  policy: specaugment.Policy | None,
+  key: jax.Array,
+  train_shared: bool,
+) -> TaskGradients:
+  """The gradients of a model; `policy` None leaves the features as they are."""
+  augmented = _features(model, policy=policy, key=key)
+
+  def task_loss(
+    trained: tuple[Tree, ...],
+    shared: Tree,
+    frozen: Conformer | None,
+    task: Batch,
+    mel_BTF: jax.Array,
+    lengths_B: jax.Array,
+  ) -> tuple[jax.Array, jax.Array]:
+    owned, *given = trained
+    shared = given[0] if given else shared
+    backbone = shared["backbone"] if frozen is None else frozen
+    loss_B = jax.vmap(model.loss, in_axes=(None, None, None, 0, 0, 0, 0))(
+      backbone,
+      shared["adapter"],
+      space.row(shared["space"], owned),
+      mel_BTF,
+      lengths_B,
+      task.labels_KBU,
+      task.label_lengths_KB,
+    )
+    return loss_B.total.sum(), loss_B.weight.sum()
+
+  gradient = jax.value_and_grad(task_loss, has_aux=True)
+
+  def gradients(
+    shared: Tree, rows: Tree, frozen: Conformer | None, batch: Batch
+  ) -> Gradients:
+    mel_KBTF, lengths_KB = jax.vmap(augmented)(batch)
+    trained: tuple[Tree, ...] = (rows, shared) if train_shared else (rows,)
+    axes = (0, None) if train_shared else (0,)
+    (total_K, weight_K), (of_rows, *of_shared) = jax.vmap(
+      gradient, in_axes=(axes, None, None, 0, 0, 0)
+    )(trained, shared, frozen, batch, mel_KBTF, lengths_KB)
+    return Gradients(
+      total_K, weight_K, of_rows, of_shared[0] if of_shared else {}
+    )
+
+  return gradients
+
+
+def _features(
+  model: Model, *, policy: specaugment.Policy | None, key: jax.Array
+) -> Callable[[Batch], tuple[jax.Array, jax.Array]]:
+  """One task's waveforms -> mel_BTF, augmented by its own keys, and lengths."""
+
+  def features(task: Batch) -> tuple[jax.Array, jax.Array]:
+    mel_BTF, lengths_B = jax.vmap(model.features)(
+      task.wave_KBS, task.lengths_KB
+    )
+    if policy is not None:
+      task_key = fold_words(key, task.name_hash_K2)
+      step_key = jax.random.fold_in(task_key, task.own_step_K)
+      keys_B = jax.random.split(step_key, len(mel_BTF))
+      mel_BTF = specaugment.augment(keys_B, mel_BTF, lengths_B, policy)
+    return mel_BTF, lengths_B
+
+  return features
