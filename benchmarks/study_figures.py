@@ -1,0 +1,412 @@
+"""The study's finished runs -> its figures, as JSON has them.
+
+Enters: arms with the rates that were chosen, and their runs' folders. Leaves: of
+each arm that is done for every seed WER with interval, what it costs, and its paired
+difference to a reference; of each question the figures that answer it, with a
+verdict that follows from them by the rules that stand here.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+import study_statistics as statistics
+from etils import epath
+from study_arms import (
+  JOINT,
+  MULTI,
+  NEWCOMERS,
+  RECURRENCE,
+  REFERENCES,
+  SINGLE,
+  Arm,
+  Key,
+  Study,
+  learning_rates,
+)
+from study_runs import Job, is_done, severities
+from study_statistics import Scores
+from study_worker import COST
+
+from hra import submodels
+from hra.config import EvalConfig
+from hra.data.roster import POOLED
+
+Verdict = Literal["holds", "does not hold", "undecided"]
+
+TIMES = 8.0
+"""By how much HRA is said to be smaller."""
+ROUNDING = 1e-2
+"""Largest norm of the difference of two Submodels, over that of one, that passes
+for rounding: Adam makes the rounding of small gradients steps of full size."""
+ASKED = 5
+"""Recordings at which embedding and fresh row were to be compared."""
+_REFERENCE = ("residual-8", "residual-4")
+"""The arm that those of (a) are compared with; the second where no other is run."""
+
+
+class Heard(NamedTuple):
+  """An arm over all seeds."""
+
+  arm: Arm
+  label: str
+  scores: Scores
+  frozen: Scores
+  served: Scores
+  """The backbone's where dev said that a speaker is not better adapted."""
+  seeds: Mapping[str, str]
+  """Of each speaker."""
+  severity: Mapping[str, float]
+  parameters: Mapping[str, int]
+  cpu_seconds: float
+  """Of the chosen runs, on average over seeds."""
+
+  @property
+  def owned(self) -> int:
+    """Numbers of one speaker; of a pool, all that trains."""
+    shared = self.parameters["shared"] if self.arm.experiment == SINGLE else 0
+    return self.parameters["per_task"] + shared
+
+
+def hear(runs: Mapping[Key, Sequence[Job]]) -> dict[Key, Heard]:
+  """Reads the arms of which every run is done."""
+  return {
+    key: _heard(jobs)
+    for key, jobs in runs.items()
+    if jobs and all(map(is_done, jobs))
+  }
+
+
+def _heard(jobs: Sequence[Job]) -> Heard:
+  read = [statistics.read(job.run.folder, seed=job.seed) for job in jobs]
+  frozen = [each.frozen for each in read if each.frozen is not None]
+  served = [
+    _served(each.arm, alone, job)
+    for each, alone, job in zip(read, frozen, jobs, strict=True)
+  ]
+  scores = statistics.joined([each.arm for each in read])
+  severity: dict[str, float] = {}
+  for job in jobs:
+    severity |= severities(job)
+  return Heard(
+    arm=jobs[0].arm,
+    label=jobs[0].label,
+    scores=scores,
+    frozen=statistics.joined(frozen),
+    served=statistics.joined(served),
+    seeds={name: name.partition("/")[0] for name in set(scores.speakers)},
+    severity={name: severity[name] for name in set(scores.speakers)},
+    parameters=read[0].parameters,
+    cpu_seconds=float(
+      np.mean([cost(job.run.folder)["cpu_seconds"] for job in jobs])
+    ),
+  )
+
+
+def _served(arm: Scores, frozen: Scores, job: Job) -> Scores:
+  path = job.run.folder / "verdicts.json"
+  told = json.loads(path.read_text())["tasks"] if path.exists() else {}
+  back = {
+    f"{job.seed}/{task}"
+    for task, each in told.items()
+    if each["verdict"] == "not better"
+  }
+  everyone = f"{job.seed}/{POOLED}" in back
+  falls_back = np.array([everyone or name in back for name in arm.speakers])
+  errors = np.where(falls_back, frozen.errors, arm.errors)
+  return arm._replace(errors=errors)
+
+
+def arm_figures(
+  heard: Heard,
+  reference: Heard | None,
+  *,
+  dev: Mapping[str, int],
+  config: EvalConfig,
+) -> dict[str, Any]:
+  """All that is said of one arm.
+
+  Args:
+    reference: what it is compared with.
+    dev: label of a rate -> word errors on dev; empty where none was tuned.
+    config: of the bootstrap.
+  """
+  rates = learning_rates(heard.arm)
+  groups = statistics.terciles(heard.severity)
+  figures: dict[str, Any] = {
+    "parameters": dict(heard.parameters),
+    "owned": heard.owned,
+    "rate": rates.get(heard.label) if heard.arm.tunable else None,
+    "rate_label": heard.label,
+    "rate_at_end": _at_end(heard, rates) if dev else None,
+    "dev_errors": {str(rates[label]): dev[label] for label in dev},
+    "speakers": len(heard.seeds),
+    **statistics.rate(heard.scores, config=config)._asdict(),
+    "frozen": statistics.rate(heard.frozen, config=config)._asdict(),
+    "served": statistics.rate(heard.served, config=config)._asdict(),
+    "seeds": _by(heard, heard.seeds, config),
+    "terciles": _by(heard, groups, config),
+    "cpu_seconds": heard.cpu_seconds,
+    "versus": None,
+  }
+  if reference is not None and reference.arm.key != heard.arm.key:
+    figures["versus"] = {
+      "reference": reference.arm.name,
+      **difference(heard, reference, config=config),
+    }
+  return figures
+
+
+def _at_end(heard: Heard, rates: Mapping[str, float]) -> bool:
+  ends = (min(rates.values()), max(rates.values()))
+  return heard.arm.tunable and rates[heard.label] in ends
+
+
+def _by(
+  heard: Heard, groups: Mapping[str, str], config: EvalConfig
+) -> dict[str, Any]:
+  """WER of the arm, and of the backbone, for each group of speakers."""
+  return {
+    group: {"wer": each.arm.wer, "frozen": each.other.wer}
+    for group, each in statistics.by_group(
+      heard.scores, heard.frozen, groups=groups, config=config
+    ).items()
+  }
+
+
+def difference(
+  heard: Heard, other: Heard, *, config: EvalConfig
+) -> dict[str, Any]:
+  """The paired comparison, and the difference in each seed."""
+  whole = statistics.compare(heard.scores, other.scores, config=config)
+  seeds = statistics.by_group(
+    heard.scores, other.scores, groups=heard.seeds, config=config
+  )
+  return {
+    **statistics.figures(whole),
+    "seeds": {seed: each.difference.wer for seed, each in seeds.items()},
+  }
+
+
+def reference_of(key: Key, heard: Mapping[Key, Heard]) -> Heard | None:
+  """What an arm is compared with: fixed before anything is run."""
+  experiment, name = key
+  if experiment in (MULTI, SINGLE):
+    wanted = [(experiment, each) for each in _REFERENCE]
+  elif experiment == RECURRENCE:
+    wanted = [REFERENCES[RECURRENCE]]
+  elif experiment == NEWCOMERS:
+    budget = budget_of(name)
+    wanted = [(NEWCOMERS, f"row-{budget}" if budget else "shared-only")]
+  else:
+    wanted = []
+  return next((heard[each] for each in wanted if each in heard), None)
+
+
+def budget_of(name: str) -> int:
+  """Recordings that an arm of newcomers hears; 0 for a control that needs none."""
+  last = name.rpartition("-")[2]
+  return int(last) if last.isdigit() else 0
+
+
+def better(gap: Mapping[str, float]) -> Verdict:
+  """Whether an arm has the lower WER, by the interval of its difference."""
+  if gap["high"] < 0:
+    return "holds"
+  return "does not hold" if gap["low"] > 0 else "undecided"
+
+
+def smaller(
+  heard: Mapping[Key, Heard], experiment: str, *, config: EvalConfig
+) -> dict[str, Any] | None:
+  """(a): the smallest HRA that is no worse than the smallest good residual.
+
+  It holds where that is 8 times smaller at least. Where even the grid's smallest
+  HRA is not, nothing is decided. None where a family was not run.
+  """
+  sizes = {
+    family: {
+      name: each
+      for (where, name), each in heard.items()
+      if where == experiment and each.arm.name.startswith(f"{family}-")
+    }
+    for family in ("hra", "residual")
+  }
+  if not all(sizes.values()):
+    return None
+  hra, residual = (
+    {name: each.scores for name, each in sizes[family].items()}
+    for family in ("hra", "residual")
+  )
+  owned = {
+    name: each.owned
+    for family in sizes.values()
+    for name, each in family.items()
+  }
+  best = min(residual, key=lambda name: (residual[name].errors.sum(), name))
+  reference = statistics.smallest(residual, parameters=owned, config=config)
+  assert reference is not None  # the best is as good as itself
+  found = statistics.smallest(
+    hra, parameters=owned, other=residual[reference], config=config
+  )
+  most = owned[reference] / min(owned[name] for name in hra)
+  ratio = owned[reference] / owned[found] if found else None
+  verdict: Verdict = "does not hold"
+  if ratio is not None and ratio >= TIMES:
+    verdict = "holds"
+  elif most < TIMES:
+    verdict = "undecided"
+  everyone = {**sizes["hra"], **sizes["residual"]}
+
+  def between(name: str, other: str) -> dict[str, Any]:
+    return difference(everyone[name], everyone[other], config=config)
+
+  return {
+    "verdict": verdict,
+    "best": best,
+    "reference": reference,
+    "reference_parameters": owned[reference],
+    "reference_to_best": between(reference, best),
+    "smallest_hra": found,
+    "smallest_hra_parameters": owned[found] if found else None,
+    "ratio": ratio,
+    "most": most,
+    "difference": between(found, reference) if found else None,
+  }
+
+
+def less_data(
+  heard: Mapping[Key, Heard], *, config: EvalConfig
+) -> dict[str, Any] | None:
+  """(b): embedding against fresh row at 5 recordings; the other budgets beside."""
+  gaps = {}
+  for experiment, name in heard:
+    kind, _, budget = name.rpartition("-")
+    row = heard.get((NEWCOMERS, f"row-{budget}"))
+    if experiment == NEWCOMERS and kind != "row" and row is not None:
+      gap = difference(heard[experiment, name], row, config=config)
+      gaps[name] = {"verdict": better(gap["difference"]), **gap}
+  asked = gaps.get(f"embedding-{ASKED}")
+  return asked and {"verdict": asked["verdict"], "against_row": gaps}
+
+
+def recurrence(
+  heard: Mapping[Key, Heard], *, config: EvalConfig
+) -> dict[str, Any] | None:
+  """(d): whether recurrence lowers the WER; other variants beside."""
+  reference = heard.get(REFERENCES[RECURRENCE])
+  if reference is None or (RECURRENCE, "no-recurrence") not in heard:
+    return None
+  gaps = {}
+  for (experiment, name), each in heard.items():
+    if experiment == RECURRENCE:
+      gap = difference(reference, each, config=config)
+      gaps[name] = {"verdict": better(gap["difference"]), **gap}
+  verdict = gaps["no-recurrence"]["verdict"]
+  return {
+    "verdict": verdict,
+    "reference": reference.arm.name,
+    "reference_less": gaps,
+  }
+
+
+def together(jobs: Sequence[Job]) -> dict[str, Any] | None:
+  """(c): Submodels of one job beside those trained one by one.
+
+  Returns:
+    None where not all runs are done.
+  """
+  if not jobs or not all(map(is_done, jobs)):
+    return None
+  runs = {job.arm.name: job for job in jobs}
+  joint = runs.pop(JOINT)
+  in_job = statistics.read(joint.run.folder, seed=joint.seed).arm
+  groups = statistics.terciles(severities(joint))
+  speakers: list[dict[str, Any]] = []
+  for name, job in runs.items():
+    speaker = f"{job.seed}/{name}"
+    lone = statistics.read(job.run.folder, seed=job.seed).arm
+    rows = [_row(each.run.folder, name) for each in (joint, job)]
+    speakers.append(
+      {
+        "speaker": speaker,
+        "group": groups[speaker],
+        "joint": _wer(in_job, speaker),
+        "alone": _wer(lone, speaker),
+        "largest": float(np.abs(rows[0] - rows[1]).max()),
+        "relative": float(
+          np.linalg.norm(rows[0] - rows[1]) / np.linalg.norm(rows[1])
+        ),
+      }
+    )
+  spent = {
+    name: _total([cost(job.run.folder) for job in chosen])
+    for name, chosen in (("joint", [joint]), ("alone", list(runs.values())))
+  }
+  relative = max(each["relative"] for each in speakers)
+  return {
+    "verdict": "holds" if relative <= ROUNDING else "does not hold",
+    "relative": relative,
+    "largest": max(each["largest"] for each in speakers),
+    "wer_gap": max(abs(each["joint"] - each["alone"]) for each in speakers),
+    "speakers": speakers,
+    "cost": spent,
+    "cpu_ratio": spent["alone"]["cpu_seconds"] / spent["joint"]["cpu_seconds"],
+  }
+
+
+def _row(folder: epath.Path, speaker: str) -> np.ndarray:
+  row = submodels.Store(folder / "submodels")[speaker].row
+  return np.concatenate(
+    [np.ravel(leaf).astype(np.float64) for leaf in jax.tree.leaves(row)]
+  )
+
+
+def _wer(scores: Scores, speaker: str) -> float:
+  chosen = scores.speakers == speaker
+  return float(scores.errors[chosen].sum() / scores.words[chosen].sum())
+
+
+def cost(folder: epath.Path) -> dict[str, float]:
+  """CPU and wall seconds of the processes that worked on a run."""
+  path = folder / COST
+  nothing = {"cpu_seconds": 0.0, "wall_seconds": 0.0, "processes": 0}
+  return json.loads(path.read_text()) if path.exists() else nothing
+
+
+def costs(study: Study) -> dict[str, dict[str, float]]:
+  """What each experiment took, unchosen and failed runs included."""
+  spent: dict[str, list[dict[str, float]]] = {}
+  for path in sorted(study.runs.glob(f"*/seed-*/*/{COST}")):
+    experiment = path.relative_to(study.runs).parts[0]
+    spent.setdefault(experiment, []).append(cost(path.parent))
+  found = {name: _total(each) for name, each in spent.items()}
+  if (study.workdir / "backbone" / COST).exists():
+    found["backbone"] = _total([cost(study.workdir / "backbone")])
+  return found
+
+
+def backbone(study: Study) -> dict[str, Any] | None:
+  """How the backbone does on typical voices that it never heard."""
+  path = study.workdir / "backbone" / "results.json"
+  if study.scale.backbone or not path.exists():
+    return None
+  told = json.loads(path.read_text())
+  rate = {key: told["overall"][key] for key in ("wer", "wer_low", "wer_high")}
+  return {
+    "split": told["split"],
+    "parameters": told["parameters"]["backbone"],
+    **rate,
+  }
+
+
+def _total(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+  return {
+    "runs": len(parts),
+    **{
+      field: sum(part[field] for part in parts)
+      for field in ("cpu_seconds", "wall_seconds", "processes")
+    },
+  }

@@ -1,0 +1,280 @@
+"""The study's runs: each an arm with a seed and a learning rate, and how it is done.
+
+Enters: arms. Leaves: `Job`s, of which each is a run of `hra.sweeps` that
+`study_worker.py` does, and their folders; of each arm the learning rate that its
+dev figures chose. Nothing here reads what test says.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TextIO
+
+from etils import epath
+from study_arms import (
+  TRAINING,
+  Arm,
+  Key,
+  Study,
+  experiment_path,
+  learning_rates,
+  needed,
+)
+
+from hra import config_tree
+from hra.commands import configs
+from hra.data.synthetic import corpus
+from hra.errors import Interrupted
+from hra.sweeps import plan, record, runner
+
+_WORKER = epath.Path(__file__).with_name("study_worker.py")
+
+
+class Job(NamedTuple):
+  """A run, and how the worker does it."""
+
+  arm: Arm
+  seed: int
+  label: str
+  run: plan.Run
+  command: tuple[str, ...]
+  """Arguments of the worker."""
+
+
+def job(
+  study: Study,
+  arm: Arm,
+  *,
+  seed: int,
+  label: str,
+  split: str,
+  rates: Mapping[Key, str],
+) -> Job:
+  """One run.
+
+  Args:
+    label: of the learning rate.
+    split: that is scored: dev while rates are chosen.
+    rates: chosen, of arms that this one stands on.
+  """
+  fields = dict(arm.rates[label])
+  command = [f"--do={arm.do}"]
+  if arm.parent:
+    parent = needed(study)[TRAINING, arm.parent]
+    theirs = rates[parent.key]
+    name = _folder(parent, seed, theirs)
+    command += [f"--parent={study.runs / name}", f"--init={arm.init}"]
+    # On another parent it would be another run.
+    shared = parent.rates[theirs]["train.shared.learning_rate"]
+    fields["train.shared.learning_rate"] = shared
+  base = configs.load(experiment_path(arm.experiment))
+  for setting in (
+    *study.scale.settings.get(arm.experiment, ()),
+    f"seed={seed}",
+    f"synthetic.seed={seed}",
+    f"backbone_path={study.backbone}",
+  ):
+    config_tree.override(base, setting)
+  (run,) = plan.make(
+    base,
+    experiment=experiment_path(arm.experiment),
+    workdir=study.runs / arm.experiment / f"seed-{seed}",
+    declared={_label(arm, label): fields},
+    split=split,
+  ).runs
+  # Runs of all experiments that hear the same speakers share what is made.
+  speech = study.runs / plan.DATA / epath.Path(run.corpus).name
+  run.config.data.path = str(speech)
+  name = _folder(arm, seed, label)
+  return Job(
+    arm,
+    seed,
+    label,
+    run._replace(name=name, corpus=str(speech)),
+    tuple(command),
+  )
+
+
+def tuning(
+  study: Study, chosen: Iterable[Arm], *, rates: Mapping[Key, str]
+) -> list[Job]:
+  """Runs on dev of the first seed; equal rates first.
+
+  An arm's rates are one compiled program: apart, it is compiled once.
+  """
+  found = [arm for arm in chosen if arm.tunable] if study.scale.labels else []
+  seed = study.scale.seeds[0]
+  labels = list(dict.fromkeys(label for arm in found for label in arm.rates))
+  return [
+    job(study, arm, seed=seed, label=label, split="dev", rates=rates)
+    for label in labels
+    for arm in found
+  ]
+
+
+def choose(
+  study: Study,
+  chosen: Iterable[Arm],
+  *,
+  rates: Mapping[Key, str],
+  known: Mapping[Key, str],
+) -> dict[Key, str]:
+  """Arm -> label of its rate: of the fewest errors on dev, of equals the lower.
+
+  Args:
+    rates: as in `job`.
+    known: rates to take where this scale tunes none; else the middle one.
+
+  Returns:
+    Not of arms with a rate that is not done.
+  """
+  found = {}
+  for arm in chosen:
+    labels = list(arm.rates)
+    if not arm.tunable:
+      found[arm.key] = labels[0]
+    elif not study.scale.labels:
+      middle = labels[len(labels) // 2]
+      found[arm.key] = known.get(arm.key, middle)
+    else:
+      errors = dev_errors(study, arm, rates=rates)
+      if len(errors) == len(labels):
+        found[arm.key] = lowest(errors, rates=learning_rates(arm))
+  return found
+
+
+def lowest(errors: Mapping[str, int], *, rates: Mapping[str, float]) -> str:
+  """The label of the fewest errors, of equals that of the lower rate."""
+  return min(errors, key=lambda label: (errors[label], rates[label]))
+
+
+def dev_errors(
+  study: Study, arm: Arm, *, rates: Mapping[Key, str]
+) -> dict[str, int]:
+  """Label of a rate -> word errors on dev, of rates that are done."""
+  found = {}
+  for label in arm.rates:
+    each = job(
+      study,
+      arm,
+      seed=study.scale.seeds[0],
+      label=label,
+      split="dev",
+      rates=rates,
+    )
+    if record.check(each.run) != "all":
+      told = json.loads((each.run.folder / "verdicts.json").read_text())
+      found[label] = sum(
+        task["dev"][kind]
+        for task in told["tasks"].values()
+        for kind in ("substitutions", "deletions", "insertions")
+      )
+  return found
+
+
+def execute(
+  study: Study, todo: Sequence[Job], *, at_once: int, out: TextIO
+) -> list[str]:
+  """Does what is left of some runs; one that fails stops no other.
+
+  Returns:
+    Logs of runs that failed.
+
+  Raises:
+    Interrupted: after a signal, when the runs have saved.
+  """
+  left = [each for each in todo if is_left(each)]
+  if not left:
+    return []
+  by_name = {each.run.name: each for each in left}
+  sweep = plan.Sweep(
+    experiment=experiment_path(left[0].arm.experiment),
+    workdir=study.runs,
+    settings=(),
+    axes={},
+    runs=tuple(each.run for each in left),
+  )
+
+  def commands(run: plan.Run) -> Mapping[str, Sequence[str]]:
+    common = (f"--folder={run.folder}", f"--split={run.split}")
+    worker = (sys.executable, str(_WORKER), *common)
+    return {
+      "train": [*worker, *by_name[run.name].command],
+      "evaluate": [*worker, "--do=evaluate"],
+    }
+
+  return _outcome(
+    study.runs, runner.run(sweep, jobs=at_once, out=out, commands=commands)
+  )
+
+
+def train_backbone(study: Study, *, out: TextIO) -> list[str]:
+  """Pretrains and scores the backbone where there is none; logs that failed."""
+  folder = study.workdir / "backbone"
+  if study.scale.backbone or (folder / "backbone" / "config.json").exists():
+    return []
+  path = experiment_path("backbone")
+  base = configs.load(path)
+  run = plan.Run(
+    name=folder.name,
+    label="",
+    overrides={},
+    config=base,
+    folder=folder,
+    split=base.data.test_split,
+    corpus="",
+  )
+  sweep = plan.Sweep(path, study.workdir, (), {}, (run,))
+  if not (folder / record.ASKED).exists():  # `hra train` may have begun it
+    record.ask(run, needs="all")
+
+  def commands(run: plan.Run) -> Mapping[str, Sequence[str]]:
+    worker = (
+      *(sys.executable, str(_WORKER)),
+      *(f"--folder={run.folder}", f"--split={run.split}"),
+    )
+    return {"train": worker, "evaluate": [*worker, "--do=evaluate"]}
+
+  return _outcome(
+    study.workdir, runner.run(sweep, jobs=1, out=out, commands=commands)
+  )
+
+
+def is_left(each: Job) -> bool:
+  """Whether there is something to do; dev is scored when a run is trained.
+
+  Test scores take the place of dev scores, which verdicts.json keeps.
+  """
+  needs = record.check(each.run)
+  scored = needs == "nothing" or each.run.split != "test"
+  return needs == "all" or not scored
+
+
+def is_done(each: Job) -> bool:
+  """Whether a run's results are those of its split."""
+  return record.check(each.run) == "nothing"
+
+
+def severities(each: Job) -> dict[str, float]:
+  """SEED/SPEAKER -> how strong the speaker's habits are."""
+  told = corpus.describe(each.run.config.synthetic)
+  return {f"{each.seed}/{name}": one["strength"] for name, one in told.items()}
+
+
+def _outcome(folder: epath.Path, outcome: runner.Outcome) -> list[str]:
+  """The logs of what failed."""
+  if outcome.left:
+    done = len(outcome.done)
+    raise Interrupted(
+      f"interrupted with {done} of {sum(map(len, outcome))} runs of this part "
+      "done; the same command goes on"
+    )
+  return [str(folder / name / runner.LOG) for name in outcome.failed]
+
+
+def _label(arm: Arm, label: str) -> str:
+  return f"{arm.name}-{label}" if label else arm.name
+
+
+def _folder(arm: Arm, seed: int, label: str) -> str:
+  return f"{arm.experiment}/seed-{seed}/{_label(arm, label)}"

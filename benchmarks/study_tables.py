@@ -1,0 +1,370 @@
+"""The study's figures -> Markdown with a verdict for each question, and plots.
+
+Enters: the figures that `study.py` writes as JSON. Leaves: text and PNG files; no
+number and no verdict stands here that is not in the figures.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import study_plots as plots
+from etils import epath
+from study_arms import ALONE, MULTI, NEWCOMERS, RECURRENCE, SINGLE, TRAINING
+from study_figures import ASKED, ROUNDING, TIMES, budget_of
+
+from hra.evaluate.table import percent, points
+
+Figures = Mapping[str, Any]
+
+_TITLES = {
+  MULTI: "(a) Multi-task: all speakers in one job, each a row",
+  SINGLE: "(a) Single-task: one row for everybody",
+  TRAINING: "(b) What newcomers stand on, on the training speakers",
+  NEWCOMERS: "(b) New speakers",
+  ALONE: "(c) Joint against alone",
+  RECURRENCE: "(d) The recurrence over depth",
+}
+_FAMILIES = {
+  "hra": "HRA",
+  "residual": "residual",
+  "lora": "LoRA",
+  "bitfit": "BitFit",
+  "full": "full",
+}
+_METHODS = {
+  "row": "fresh row",
+  "head": "HRA head",
+  "embedding": "embedding",
+  "nearest-head": "nearest head",
+  "nearest-embedding": "nearest embedding",
+}
+_LEVELS = {"shared-only": "shared-only", "mean-embedding": "mean embedding"}
+_VERDICTS = {
+  "holds": "**holds**",
+  "does not hold": "**does not hold**",
+  "undecided": "is **undecided**",
+}
+
+
+def markdown(found: Figures, drawn: Mapping[str, str]) -> str:
+  """The page.
+
+  Args:
+    found: the figures.
+    drawn: question -> its plot, relative to the page.
+  """
+  lines = [_head(found), "", *_answers(found), ""]
+  if found["missing"]:
+    lines += [f"Not complete: {', '.join(found['missing'])}.", ""]
+  for experiment, title in _TITLES.items():
+    told = found["arms"].get(experiment)
+    if experiment == ALONE:
+      told = found["questions"]["c"]
+    if not told:
+      continue
+    lines += [f"## {title}", ""]
+    if experiment in drawn:
+      lines += [f"![{title}]({drawn[experiment]})", ""]
+    if experiment == ALONE:
+      lines += [*_alone(told), ""]
+    else:
+      lines += [*_table(told, found["seeds"]), "", *_terciles(told), ""]
+  lines += ["## Cost", "", *_cost(found), ""]
+  return "\n".join(lines)
+
+
+def _head(found: Figures) -> str:
+  seeds = len(found["seeds"])
+  tuned = (
+    "learning rates chosen on dev of the first seed"
+    if found["tuned"]
+    else "learning rates not tuned here: this shows directions and claims nothing"
+  )
+  return (
+    f"# The study\n\n`{found['command']}`, {found['date']}, "
+    f"{found['hardware']}, {found['versions']}; {seeds} seed"
+    f"{'s' if seeds > 1 else ''}; {tuned}. WER in per cent on test, intervals "
+    "of 95% over speakers and their utterances; differences in points, paired. "
+    "How and why: experiments/study/README.md."
+  )
+
+
+def _answers(found: Figures) -> list[str]:
+  questions = found["questions"]
+  lines = [
+    _smaller(questions["a"], "multi-task"),
+    _less_data(questions["b"]),
+    _together(questions["c"]),
+    _recurrence(questions["d"]),
+  ]
+  if questions["a_single"]:
+    lines.insert(1, _smaller(questions["a_single"], "single-task"))
+  return ["## Answers", "", *(f"- {line}" for line in lines)]
+
+
+def _smaller(told: Figures | None, how: str) -> str:
+  claim = f"(a) {TIMES:g} times fewer numbers than a residual adapter, {how}"
+  if told is None:
+    return f"{claim}: not run."
+  best = "itself"
+  if told["best"] != told["reference"]:
+    best = f"{told['best']} ({_gap(told['reference_to_best'])})"
+  reference = (
+    f"{told['reference']} ({told['reference_parameters']:,}) is the smallest "
+    f"residual adapter as good as the best, {best}"
+  )
+  if told["smallest_hra"] is None:
+    found = "no HRA of the grid is as good"
+  else:
+    found = (
+      f"{told['smallest_hra']} ({told['smallest_hra_parameters']:,}) is the "
+      f"smallest HRA no worse than it ({_gap(told['difference'])}): "
+      f"{told['ratio']:.1f} times fewer"
+    )
+  if told["verdict"] == "undecided":
+    found += f"; the grid reaches {told['most']:.1f} times at most"
+  return f"{claim}: {_VERDICTS[told['verdict']]}. {reference}; {found}."
+
+
+def _less_data(told: Figures | None) -> str:
+  claim = f"(b) With {ASKED} recordings an embedding beats a fresh row"
+  if told is None:
+    return f"{claim}: not run."
+  asked = told["against_row"][f"embedding-{ASKED}"]
+  others = "; ".join(
+    f"{name} {_gap(gap)}"
+    for name, gap in sorted(
+      told["against_row"].items(), key=lambda item: budget_of(item[0])
+    )
+    if name.startswith(("head", "embedding")) and gap is not asked
+  )
+  rest = f" Less the fresh row at the same budget: {others}." if others else ""
+  return f"{claim}: {_VERDICTS[told['verdict']]} ({_gap(asked)}).{rest}"
+
+
+def _together(told: Figures | None) -> str:
+  claim = "(c) A Submodel trained with all others equals the one trained alone"
+  if told is None:
+    return f"{claim}: not run."
+  return (
+    f"{claim}: {_VERDICTS[told['verdict']]}. The largest difference of two "
+    f"rows is {told['relative']:.1e} of a row's norm (up to {ROUNDING:g} passes "
+    f"for rounding), of two numbers {told['largest']:.1e}, of a speaker's WER "
+    f"{percent(told['wer_gap'])} points. One by one took {told['cpu_ratio']:.1f} "
+    "times the CPU seconds of the one job, starting and compiling included."
+  )
+
+
+def _recurrence(told: Figures | None) -> str:
+  claim = "(d) Recurrence over depth lowers the WER"
+  if told is None:
+    return f"{claim}: not run."
+  others = "; ".join(
+    f"{name} {_gap(gap)}" for name, gap in told["reference_less"].items()
+  )
+  return (
+    f"{claim}: {_VERDICTS[told['verdict']]}. {told['reference']} less a "
+    f"variant: {others}."
+  )
+
+
+def _gap(told: Figures) -> str:
+  """A paired difference with its interval and seeds."""
+  gap = told["difference"]
+  seeds = ", ".join(points(each) for each in told["seeds"].values())
+  more = f"; by seed {seeds}" if len(told["seeds"]) > 1 else ""
+  return f"{points(gap['wer'])} ({points(gap['low'])} to {points(gap['high'])}{more})"
+
+
+def _table(arms: Mapping[str, Figures], seeds: Sequence[int]) -> list[str]:
+  several = len(seeds) > 1
+  references = {
+    arm["versus"]["reference"] for arm in arms.values() if arm["versus"]
+  }
+  versus = "less the fresh row, or shared-only"  # of as many recordings
+  if len(references) == 1:
+    versus = f"less {min(references)}"
+  header = [
+    *("arm", "per speaker", "shared", "rate", "WER"),
+    *([f"seed {'/'.join(map(str, seeds))}"] if several else []),
+    *(versus, "served", "frozen", "CPU s"),
+  ]
+  lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+  for name, arm in arms.items():
+    cells = [
+      name,
+      f"{arm['parameters']['per_task']:,}",
+      f"{arm['parameters']['shared']:,}",
+      _rate(arm),
+      _interval(arm),
+      *([_seeds(arm)] if several else []),
+      _gap(arm["versus"]) if arm["versus"] else "",
+      percent(arm["served"]["wer"]),
+      percent(arm["frozen"]["wer"]),
+      f"{arm['cpu_seconds']:.0f}",
+    ]
+    lines.append(f"| {' | '.join(cells)} |")
+  if any(arm["rate_at_end"] for arm in arms.values()):
+    lines += ["", "\\* the best rate stands at an end of the grid."]
+  return lines
+
+
+def _rate(arm: Figures) -> str:
+  if arm["rate"] is None:
+    return "none"
+  mark = " \\*" if arm["rate_at_end"] else ""
+  return f"{arm['rate']:g}{mark}"
+
+
+def _seeds(arm: Figures) -> str:
+  return " / ".join(percent(each["wer"]) for each in arm["seeds"].values())
+
+
+def _interval(rate: Figures) -> str:
+  low, high = percent(rate["low"]), percent(rate["high"])
+  return f"{percent(rate['wer'])} ({low}-{high})"
+
+
+def _terciles(arms: Mapping[str, Figures]) -> list[str]:
+  names = ("mild", "medium", "severe")
+  lines = [
+    "Thirds of the speakers by the strength of their habits:",
+    "",
+    f"| arm | {' | '.join(names)} |",
+    f"|---|{'---|' * len(names)}",
+  ]
+  first = next(iter(arms.values()))
+  rows = {"frozen": {name: first["terciles"][name]["frozen"] for name in names}}
+  for name, arm in arms.items():
+    rows[name] = {label: arm["terciles"][label]["wer"] for label in names}
+  for name, row in rows.items():
+    cells = " | ".join(percent(row[label]) for label in names)
+    lines.append(f"| {name} | {cells} |")
+  return lines
+
+
+def _alone(told: Figures) -> list[str]:
+  lines = [
+    "| speaker | WER joint | WER alone | rows: difference / norm | largest |",
+    "|---|---|---|---|---|",
+  ]
+  for each in told["speakers"]:
+    lines.append(
+      f"| {each['speaker']} | {percent(each['joint'])} | "
+      f"{percent(each['alone'])} | {each['relative']:.1e} | "
+      f"{each['largest']:.1e} |"
+    )
+  lines += [
+    "",
+    "| | runs | CPU s | wall s of the processes |",
+    "|---|---|---|---|",
+  ]
+  for name, spent in told["cost"].items():
+    lines.append(
+      f"| {name} | {spent['runs']} | {spent['cpu_seconds']:.0f} | "
+      f"{spent['wall_seconds']:.0f} |"
+    )
+  return lines
+
+
+def _cost(found: Figures) -> list[str]:
+  lines = [
+    "As measured, tuning and runs that were not chosen included:",
+    "",
+    "| part | runs | CPU h |",
+    "|---|---|---|",
+  ]
+  every = [each for name, each in found["cost"].items() if name != "backbone"]
+  rows = {
+    **found["cost"],
+    "together, without the backbone": {
+      field: sum(each[field] for each in every)
+      for field in ("runs", "cpu_seconds")
+    },
+  }
+  for name, spent in rows.items():
+    hours = spent["cpu_seconds"] / 3600
+    lines.append(f"| {name} | {spent['runs']} | {hours:.2f} |")
+  told = found["backbone"]
+  if told:
+    low, high = percent(told["wer_low"]), percent(told["wer_high"])
+    lines += [
+      "",
+      f"The backbone, {told['parameters']:,} parameters, frozen: WER "
+      f"{percent(told['wer'])} ({low}-{high}) on {told['split']} of typical voices.",
+    ]
+  return lines
+
+
+def plot(found: Figures, *, folder: epath.Path) -> dict[str, str]:
+  """Draws what is there; experiment -> the file, relative to the folder's parent."""
+  folder.mkdir(parents=True, exist_ok=True)
+  arms = found["arms"]
+  drawn = {}
+
+  def path(name: str, experiment: str) -> str:
+    drawn[experiment] = f"{folder.name}/{name}.png"
+    return os.fspath(folder / f"{name}.png")
+
+  panels = {
+    title: panel
+    for title, experiment in (("multi-task", MULTI), ("single-task", SINGLE))
+    if (panel := _panel(arms.get(experiment, {})))["families"]
+  }
+  if panels:
+    plots.wer_by_parameters(panels, path=path("parameters", MULTI))
+  newcomers = _by_recordings(arms.get(NEWCOMERS, {}))
+  if newcomers["methods"]:
+    plots.wer_by_recordings(newcomers, path=path("recordings", NEWCOMERS))
+  if found["questions"]["c"]:
+    speakers = found["questions"]["c"]["speakers"]
+    plots.joint_and_alone(speakers, path=path("alone", ALONE))
+  if found["questions"]["d"]:
+    reference = found["questions"]["d"]["reference"]
+    bars = {reference: arms[MULTI][reference], **arms[RECURRENCE]}
+    plots.ablations(
+      [{"name": name, **arm} for name, arm in bars.items()],
+      reference=reference,
+      path=path("recurrence", RECURRENCE),
+    )
+  return drawn
+
+
+def _panel(arms: Mapping[str, Figures]) -> dict[str, Any]:
+  """(a): lines over sizes; what owns a backbone would press the others together."""
+  families: dict[str, list[dict[str, Any]]] = {}
+  levels: dict[str, Figures] = {}
+  for name, arm in arms.items():
+    family = _FAMILIES.get(name.partition("-")[0])
+    if name == "shared-only" or family == "full":
+      levels[name] = arm
+    elif family:
+      point = {"parameters": arm["owned"], **_drawn(arm)}
+      families.setdefault(family, []).append(point)
+  if arms:
+    levels["frozen"] = next(iter(arms.values()))["frozen"]
+  return {
+    "families": families,
+    "levels": {name: _drawn(level) for name, level in levels.items()},
+  }
+
+
+def _by_recordings(arms: Mapping[str, Figures]) -> dict[str, Any]:
+  methods: dict[str, list[dict[str, Any]]] = {}
+  levels = {}
+  for name, arm in arms.items():
+    budget = budget_of(name)
+    if budget:
+      method = _METHODS[name.rpartition("-")[0]]
+      point = {"recordings": budget, **_drawn(arm)}
+      methods.setdefault(method, []).append(point)
+    else:
+      levels[_LEVELS[name]] = _drawn(arm)
+  if arms:
+    levels["frozen"] = _drawn(next(iter(arms.values()))["frozen"])
+  return {"methods": methods, "levels": levels}
+
+
+def _drawn(rate: Figures) -> dict[str, float]:
+  return {key: rate[key] for key in ("wer", "low", "high")}

@@ -1,0 +1,191 @@
+"""One run of the study, in a process of its own, which `study.py` starts.
+
+    python benchmarks/study_worker.py --folder=RUN --split=test
+
+Enters: RUN/asked.json, the configuration that is asked for. Leaves: RUN trained and
+scored by one process, where the commands of the program take two; and RUN/cost.json,
+the CPU and wall seconds of all processes that worked on it.
+
+`train`: the run as it is configured. `enroll`: its speakers are added to a copy
+of the run --parent, whose figures come to RUN. `apply`: the shared parameters
+of --parent are heard on its speakers, who own nothing. `evaluate`: what one of them
+left is scored on --split, if it isn't yet.
+"""
+
+import contextlib
+import json
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from absl import app, flags, logging
+from etils import epath
+
+from hra import claim, config_tree
+from hra.commands import process
+from hra.config import Config
+from hra.errors import InputError, Interrupted
+from hra.files import write_aside, write_json
+from hra.sweeps.record import ASKED
+
+_FOLDER = flags.DEFINE_string("folder", "", "The run's.")
+_SPLIT = flags.DEFINE_string("split", "test", "What is scored at the end.")
+_DO = flags.DEFINE_enum(
+  "do", "train", ["train", "enroll", "apply", "evaluate"], "What is done."
+)
+_PARENT = flags.DEFINE_string("parent", "", "The run whose shared parts serve.")
+_INIT = flags.DEFINE_string("init", "mean", "What an enrolment starts from.")
+
+COST = "cost.json"
+_COPY = "parent"
+_BEGAN = time.monotonic()
+_MADE = (
+  "config.json",
+  "tasks.json",
+  "metrics.jsonl",
+  "verdicts.json",
+  "transcripts.jsonl",
+  "results.json",  # last: it says that the others are there
+)
+"""What an enrolment's figures are read from."""
+_NOT_COPIED = ("audio", "tensorboard", "enrolled", "*.html", "*.txt", "asked.*")
+INTERRUPTED = 75
+
+
+def main(argv: Sequence[str]) -> None:
+  del argv
+  folder = epath.Path(_FOLDER.value)
+  if _DO.value == "evaluate" and _is_scored(folder):
+    return
+  logging.set_verbosity(logging.FATAL)
+  process.set_up()
+  with _counted(folder):
+    try:
+      _DOERS[_DO.value](folder)
+    except InputError as error:
+      sys.exit(str(error))
+    except Interrupted as error:
+      print(error, file=sys.stderr)
+      sys.exit(INTERRUPTED)
+
+
+def _train(folder: epath.Path) -> None:
+  from hra import jobs, run, scoring
+
+  parts = run.assemble(_asked(folder), folder)
+  trained = jobs.train(parts)
+  jobs.finish(parts, trained)
+  if _SPLIT.value != parts.config.data.dev_split:
+    scoring.evaluate(parts, trained, split=_SPLIT.value)
+
+
+def _enroll(folder: epath.Path) -> None:
+  from hra import jobs, run
+  from hra.growth.enrolment import enroll
+  from hra.growth.options import Options
+
+  config = _asked(folder)
+  parent = _copied(folder)
+  home = _enrolment(folder)
+  if home is None or not jobs.is_finished(home):
+    corpus = epath.Path(config.data.path) / "corpus"
+    run.with_data(config, folder)  # where it isn't made yet
+    rows, train = config.train.rows, config.train
+    options = Options(
+      init=_INIT.value,
+      steps=train.steps,
+      unguarded=True,  # of five recordings one is dev
+      settings=(
+        f"train.rows.learning_rate={rows.learning_rate}",
+        f"train.rows.warmup_steps={rows.warmup_steps}",
+        f"train.eval_every={train.eval_every}",
+        f"train.select={train.select}",
+        f"train.patience={train.patience}",
+        f"data.eval_batch={config.data.eval_batch}",
+      ),
+    )
+    enroll(parent, str(corpus), options)
+  _score(folder)
+
+
+def _apply(folder: epath.Path) -> None:
+  from hra import run, scoring
+
+  parts = run.assemble(_asked(folder), folder)
+  trained = run.trained_state(run.reopen(_PARENT.value))
+  applied = run.initial_state(parts)._replace(shared=trained.shared)
+  (folder / "metrics.jsonl").touch()  # of a run that has no steps
+  scoring.evaluate(parts, applied, split=_SPLIT.value)
+
+
+def _score(folder: epath.Path) -> None:
+  from hra import run, scoring
+
+  home = _enrolment(folder)
+  parts = run.reopen(home or folder)
+  if _SPLIT.value != parts.config.data.dev_split or home is None:
+    scoring.evaluate(parts, run.trained_state(parts), split=_SPLIT.value)
+  if home is not None:
+    for name in _MADE:
+      write_aside(folder / name, (home / name).read_bytes())
+
+
+_DOERS = {
+  "train": _train,
+  "enroll": _enroll,
+  "apply": _apply,
+  "evaluate": _score,
+}
+
+
+def _asked(folder: epath.Path) -> Config:
+  path = folder / ASKED
+  asked = json.loads(path.read_text())["config"]
+  return config_tree.from_dict(Config, asked, path=str(path))
+
+
+def _copied(folder: epath.Path) -> epath.Path:
+  """A copy of the parent: a run takes a newcomer once, and he comes often."""
+  copy, aside = folder / _COPY, folder / f".{_COPY}.partial"
+  if not copy.exists():
+    shutil.rmtree(aside, ignore_errors=True)
+    left = shutil.ignore_patterns(*_NOT_COPIED)
+    shutil.copytree(_PARENT.value, aside, ignore=left)
+    aside.rename(copy)
+  return copy
+
+
+def _enrolment(folder: epath.Path) -> epath.Path | None:
+  """The one enrolment in the copy of a parent, if this run is one."""
+  return next(iter(claim.enrolments(folder / _COPY)), None)
+
+
+def _is_scored(folder: epath.Path) -> bool:
+  path = folder / "results.json"
+  return path.exists() and json.loads(path.read_text())["split"] == _SPLIT.value
+
+
+@contextlib.contextmanager
+def _counted(folder: epath.Path) -> Iterator[None]:
+  """Adds what this process took, its start included, to the run's cost."""
+  try:
+    yield
+  finally:
+    path = folder / COST
+    spent = {"cpu_seconds": 0.0, "wall_seconds": 0.0, "processes": 0}
+    if path.exists():
+      spent = json.loads(path.read_text())
+    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+      usage = resource.getrusage(who)
+      spent["cpu_seconds"] += usage.ru_utime + usage.ru_stime
+    spent["wall_seconds"] += time.monotonic() - _BEGAN
+    spent["processes"] += 1
+    write_json(path, spent)
+
+
+if __name__ == "__main__":
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  app.run(main)

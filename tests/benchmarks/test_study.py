@@ -1,0 +1,314 @@
+"""The study's one command: which runs there are, and a trivial scale end to end."""
+
+import dataclasses
+import itertools
+import json
+
+import pytest
+import study
+import study_arms as arms
+import study_runs as runs
+import study_worker
+from absl import flags
+from etils import epath
+
+from hra.errors import InputError
+from hra.sweeps import record
+
+_EVALUATION = (arms.MULTI, arms.RECURRENCE, arms.ALONE)
+_FEW = (
+  "synthetic.speakers=3",
+  "synthetic.test_utterances=2",
+  "train.eval_every=2",
+)
+_FEW_OF_EACH = ("synthetic.train_utterances=4", "synthetic.dev_utterances=2")
+TINY = arms.Scale(
+  name="study_tiny",
+  command="python benchmarks/study.py",
+  seeds=(0,),
+  labels=("middle", "high"),
+  arms={
+    arms.MULTI: ("hra-32", "residual-8"),
+    arms.SINGLE: (),
+    arms.RECURRENCE: ("no-recurrence",),
+    arms.TRAINING: ("embedding", "shared-only"),
+    arms.NEWCOMERS: (
+      *("row-5", "embedding-5", "mean-embedding", "shared-only"),
+      "nearest-embedding-5",
+    ),
+  },
+  settings={
+    **dict.fromkeys(_EVALUATION, (*_FEW, *_FEW_OF_EACH, "train.steps=4")),
+    arms.TRAINING: (*_FEW, *_FEW_OF_EACH, "train.steps=2"),
+    arms.NEWCOMERS: (*_FEW, "train.steps=4"),
+  },
+  alone=2,
+  backbone="tiny",
+)
+
+
+def made(tmp_path, scale=arms.FULL, questions=arms.QUESTIONS):
+  return arms.Study(epath.Path(tmp_path), scale, questions)
+
+
+def job(asked, arm, *, label, seed=0, split="dev", rates=None):
+  rates = rates or {}
+  return runs.job(asked, arm, seed=seed, label=label, split=split, rates=rates)
+
+
+def pretend(each, *, errors):
+  """A run that was trained and judged on dev."""
+  folder = each.run.folder
+  record.ask(each.run, needs="all")
+  record.note_trained(each.run)
+  dev = {"substitutions": errors, "deletions": 0, "insertions": 0}
+  told = {"tasks": {"a": {"verdict": "better", "dev": dev}}}
+  (folder / "verdicts.json").write_text(json.dumps(told))
+
+
+def test_the_full_study_has_the_arms_of_the_readme(tmp_path):
+  found = arms.needed(made(tmp_path))
+  by_experiment = {
+    experiment: [name for where, name in found if where == experiment]
+    for experiment in dict.fromkeys(where for where, _ in found)
+  }
+  assert {name: len(each) for name, each in by_experiment.items()} == {
+    arms.MULTI: 17,
+    arms.SINGLE: 10,
+    arms.RECURRENCE: 4,
+    arms.TRAINING: 3,
+    arms.NEWCOMERS: 4 * 3 + 2 + 4 * 2,
+  }
+  for arm in found.values():
+    assert len(arm.rates) == 3 or not arm.tunable
+
+
+def test_a_question_takes_only_the_arms_that_it_needs(tmp_path):
+  assert set(arms.needed(made(tmp_path, questions="c"))) == {
+    (arms.MULTI, "residual-8")
+  }
+  recurrence = arms.needed(made(tmp_path, questions="d"))
+  assert (arms.MULTI, "hra-32") in recurrence
+  assert len(recurrence) == 5
+
+
+def test_speakers_of_a_seed_are_made_once_for_all_experiments(tmp_path):
+  asked = made(tmp_path)
+  found = arms.needed(asked)
+  corpora = {
+    job(asked, found[key], label="low", seed=seed).run.corpus
+    for key in ((arms.MULTI, "hra-8"), (arms.SINGLE, "bitfit"))
+    for seed in (0, 1)
+  }
+  alone = arms.one_by_one(asked, "low")
+  corpora |= {job(asked, arm, label="low").run.corpus for arm in alone}
+  assert len(corpora) == 2
+
+
+def test_equal_programs_are_not_compiled_side_by_side(tmp_path):
+  asked = made(tmp_path)
+  found = arms.needed(asked)
+  first = [arm for arm in found.values() if not arm.parent]
+  todo = runs.tuning(asked, first, rates={})
+  assert len(todo) == 3 * (17 + 10 + 4 + 3 + 4)
+  for left, right in itertools.pairwise(todo):
+    assert left.arm.key != right.arm.key
+  assert {each.run.split for each in todo} == {"dev"}
+  assert {each.seed for each in todo} == {0}
+
+
+def test_the_rate_of_fewest_errors_is_chosen_and_of_equals_the_lower():
+  rates = {"low": 1.0, "middle": 2.0, "high": 3.0}
+  assert runs.lowest({"low": 5, "middle": 4, "high": 4}, rates=rates) == (
+    "middle"
+  )
+  assert runs.lowest({"high": 4, "middle": 5, "low": 4}, rates=rates) == "low"
+
+
+def test_an_arm_is_chosen_when_all_its_rates_are_judged(tmp_path):
+  asked = made(tmp_path)
+  arm = arms.needed(asked)[arms.MULTI, "hra-8"]
+  for label, errors in (("low", 7), ("middle", 3)):
+    pretend(job(asked, arm, label=label), errors=errors)
+  assert runs.choose(asked, [arm], rates={}, known={}) == {}
+  pretend(job(asked, arm, label="high"), errors=9)
+  chosen = runs.choose(asked, [arm], rates={}, known={})
+  assert chosen == {arm.key: "middle"}
+
+
+def test_a_tuned_run_stays_tuned_when_test_has_taken_the_place_of_dev(tmp_path):
+  asked = made(tmp_path)
+  arm = arms.needed(asked)[arms.MULTI, "hra-8"]
+  each = job(asked, arm, label="low")
+  pretend(each, errors=1)
+  scoring = dataclasses.asdict(each.run.config.evaluate)
+  told = {"split": "test", "scoring": scoring}
+  (each.run.folder / "results.json").write_text(json.dumps(told))
+  # Were it to be done again, a process would be started.
+  assert runs.execute(asked, [each], at_once=1, out=None) == []
+  assert runs.is_done(job(asked, arm, label="low", split="test"))
+
+
+def test_known_rates_serve_where_none_are_tuned_else_the_middle(tmp_path):
+  asked = made(tmp_path, arms.SMALL)
+  found = arms.needed(asked)
+  some = [found[arms.MULTI, "hra-8"], found[arms.MULTI, "bitfit"]]
+  known = {(arms.MULTI, "hra-8"): "high", (arms.MULTI, "full"): "low"}
+  assert runs.choose(asked, some, rates={}, known=known) == {
+    (arms.MULTI, "hra-8"): "high",
+    (arms.MULTI, "bitfit"): "middle",
+  }
+  assert runs.tuning(asked, some, rates={}) == []
+
+
+def test_a_newcomer_on_another_parent_is_another_run(tmp_path):
+  asked = made(tmp_path)
+  arm = arms.needed(asked)[arms.NEWCOMERS, "embedding-5"]
+  key = (arms.TRAINING, "embedding")
+  runs_by_parent = [
+    job(asked, arm, label="low", rates={key: label})
+    for label in ("low", "high")
+  ]
+  parents = {each.command[1].rpartition("/")[2] for each in runs_by_parent}
+  assert parents == {"embedding-low", "embedding-high"}
+  pretend(runs_by_parent[0], errors=1)
+  (runs_by_parent[0].run.folder / "metrics.jsonl").write_text("{}\n")
+  assert record.check(runs_by_parent[0].run) == "evaluation"
+  with pytest.raises(InputError, match="learning_rate"):
+    record.check(runs_by_parent[1].run)
+
+
+def test_methods_for_newcomers_have_the_same_steps_and_evaluations(tmp_path):
+  asked = made(tmp_path)
+  found = arms.needed(asked)
+  rates = {key: "low" for key in found if key[0] == arms.TRAINING}
+  row, head, embedding = (
+    job(asked, found[arms.NEWCOMERS, name], label="low", rates=rates).run.config
+    for name in ("row-10", "head-10", "embedding-10")
+  )
+  assert row.train.shared_part == 0  # best rows count from the start
+  assert row.train == head.train == embedding.train
+  assert row.synthetic == head.synthetic == embedding.synthetic
+
+
+def test_half_an_hour_trains_the_speakers_alone_whom_it_trains_jointly(
+  tmp_path,
+):
+  asked = made(tmp_path, arms.SMALL)
+  joint, *alone = [
+    job(asked, arm, label="middle").run.config
+    for arm in arms.one_by_one(asked, "middle")
+  ]
+  assert len(alone) == 4
+  assert joint.data.tasks == tuple(each.data.tasks[0] for each in alone)
+  assert joint.data.tasks_per_batch == 4
+  for each in alone:
+    assert each.train == joint.train
+    assert each.adapter == joint.adapter
+    assert each.synthetic == joint.synthetic
+
+
+def test_all_scales_stand_on_one_backbone_and_share_no_run(tmp_path):
+  full, small = made(tmp_path), made(tmp_path, arms.SMALL)
+  assert full.backbone == small.backbone
+  key = (arms.MULTI, "hra-8")
+  folders = {
+    job(each, arms.needed(each)[key], label="low").run.folder
+    for each in (full, small)
+  }
+  assert len(folders) == 2
+
+
+def test_a_backbone_that_is_there_is_taken(tmp_path):
+  folder = tmp_path / "backbone" / "backbone"
+  folder.mkdir(parents=True)
+  (folder / "config.json").write_text("{}")
+  assert runs.train_backbone(made(tmp_path), out=None) == []
+
+
+def test_an_unknown_question_is_refused():
+  assert study._questions(["c", "a"]) == "ac"
+  with pytest.raises(InputError, match="--only"):
+    study._questions(["ab"])
+
+
+def test_cost_adds_up_over_processes(tmp_path):
+  folder = epath.Path(tmp_path)
+  for count in (1, 2):
+    with pytest.raises(ZeroDivisionError), study_worker._counted(folder):
+      raise ZeroDivisionError
+    told = json.loads((folder / study_worker.COST).read_text())
+    assert told["processes"] == count
+    assert told["cpu_seconds"] > 0
+
+
+@pytest.fixture
+def out(tmp_path):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(["study"])
+  before = flags.FLAGS.out
+  flags.FLAGS.out = str(tmp_path / "docs")
+  yield tmp_path / "docs"
+  flags.FLAGS.out = before
+
+
+def test_a_page_can_be_written_before_anything_is_complete(tmp_path, out):
+  pytest.importorskip("matplotlib")
+  asked = made(tmp_path)
+  study.write(asked, study.Conductor(asked, at_once=1))
+  told = json.loads((out / "study.json").read_text())
+  assert len(told["missing"]) == len(arms.needed(asked))
+  assert (out / "study.md").read_text().count("not run.") == 4
+
+
+@pytest.mark.slow
+def test_the_study_runs_from_end_to_end_and_nothing_twice(
+  tmp_path, out, capsys, monkeypatch
+):
+  pytest.importorskip("matplotlib")
+  asked = made(tmp_path / "runs", TINY)
+  study.study(asked, at_once=2, partial=False)
+  told = json.loads((out / "study_tiny.json").read_text())
+  assert told["missing"] == []
+  assert {name: sorted(each) for name, each in told["arms"].items()} == {
+    name: sorted(each) for name, each in TINY.arms.items() if each
+  }
+  assert told["questions"]["c"]["relative"] < 1e-3
+  newcomers = told["arms"][arms.NEWCOMERS]
+  assert newcomers["embedding-5"]["parameters"]["per_task"] == 16
+  assert newcomers["shared-only"]["parameters"]["per_task"] == 0
+  rates = {each["frozen"]["wer"] for each in newcomers.values()}
+  assert len(rates) == 1  # one test split for all
+  for name in ("parameters", "recordings", "alone", "recurrence"):
+    assert (out / "study_tiny" / f"{name}.png").exists()
+  pages = (out / "study_tiny.md").read_text()
+  assert "not run" not in pages
+
+  def refused(*arguments, **options):
+    raise AssertionError("a run was started again")
+
+  capsys.readouterr()
+  monkeypatch.setattr(runs.runner, "run", refused)
+  study.study(asked, at_once=2, partial=False)
+  assert (out / "study_tiny.md").read_text() == pages
+
+
+@pytest.mark.slow
+def test_an_arm_that_fails_is_named_and_stops_no_other(tmp_path, out):
+  pytest.importorskip("matplotlib")
+  few = {**TINY.arms, arms.MULTI: ("hra-32", "bitfit")}
+  scale = TINY._replace(arms=few, labels=())
+  asked = made(tmp_path / "runs", scale, "a")
+  broken = job(
+    asked,
+    arms.needed(asked)[arms.MULTI, "bitfit"],
+    label="middle",
+    split="test",
+  )
+  (broken.run.folder / "submodels").parent.mkdir(parents=True)
+  (broken.run.folder / "submodels").write_text("in the way")
+  with pytest.raises(InputError, match=r"1 that failed \(.*bitfit-middle/log"):
+    study.study(asked, at_once=2, partial=True)
+  told = json.loads((out / "study_tiny.json").read_text())
+  assert list(told["arms"][arms.MULTI]) == ["hra-32"]
+  assert told["missing"] == ["multi_task/bitfit"]

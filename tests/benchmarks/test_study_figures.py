@@ -1,0 +1,138 @@
+"""The study's figures and verdicts, from word errors that are made up."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import study_figures as figures
+import study_statistics as statistics
+from made_up import CONFIG, RESIDUAL, arms, heard, scores
+from study_arms import MULTI, NEWCOMERS, RECURRENCE, SINGLE
+
+
+@pytest.mark.parametrize(
+  ("hra", "verdict", "smallest", "ratio"),
+  [
+    ({"hra-8": (500, 0.6), "hra-32": (1000, 0.4)}, "holds", "hra-32", 8),
+    (
+      {"hra-8": (500, 0.6), "hra-32": (1001, 0.4)},
+      "does not hold",
+      "hra-32",
+      8,
+    ),
+    ({"hra-8": (500, 0.6)}, "does not hold", None, None),
+    ({"hra-8": (1001, 0.4)}, "undecided", "hra-8", 8),
+  ],
+)
+def test_eight_times_fewer_is_judged_by_the_smallest_that_are_as_good(
+  hra, verdict, smallest, ratio
+):
+  found = figures.smaller(arms(MULTI, RESIDUAL | hra), MULTI, config=CONFIG)
+  assert found["reference"] == "residual-8"
+  assert found["best"] == "residual-32"
+  assert found["verdict"] == verdict
+  assert found["smallest_hra"] == smallest
+  if ratio:
+    assert found["ratio"] == pytest.approx(ratio, rel=2e-3)
+    assert found["difference"]["difference"]["wer"] == 0
+  else:
+    assert found["ratio"] is None
+
+
+def test_a_pool_pays_for_all_that_trains():
+  pooled = heard(SINGLE, "hra-8", 0.4, parameters=100, shared=30)
+  assert pooled.owned == 130
+  assert heard(MULTI, "hra-8", 0.4, parameters=100, shared=30).owned == 100
+
+
+@pytest.mark.parametrize(
+  ("wer", "verdict"),
+  [(0.3, "holds"), (0.5, "does not hold"), (0.4, "undecided")],
+)
+def test_an_embedding_is_judged_against_the_row_of_as_many_recordings(
+  wer, verdict
+):
+  found = {
+    **arms(
+      NEWCOMERS,
+      {
+        "row-5": (8000, 0.4),
+        "embedding-5": (16, wer),
+        "row-20": (8000, 0.1),
+        "embedding-20": (16, 0.2),
+        "mean-embedding": (16, 0.5),
+      },
+    )
+  }
+  told = figures.less_data(found, config=CONFIG)
+  assert told["verdict"] == verdict
+  assert set(told["against_row"]) == {"embedding-5", "embedding-20"}
+  later = told["against_row"]["embedding-20"]
+  assert later["difference"]["wer"] == pytest.approx(0.1)
+  assert later["verdict"] == "does not hold"
+
+
+def test_recurrence_is_judged_against_the_arm_without_it():
+  found = arms(MULTI, {"hra-32": (1000, 0.4)}) | arms(
+    RECURRENCE, {"gru": (1000, 0.4), "no-recurrence": (1000, 0.5)}
+  )
+  told = figures.recurrence(found, config=CONFIG)
+  assert told["verdict"] == "holds"
+  assert told["reference_less"]["gru"]["verdict"] == "undecided"
+
+
+def test_what_was_not_run_has_no_verdict():
+  assert figures.smaller({}, MULTI, config=CONFIG) is None
+  assert figures.less_data({}, config=CONFIG) is None
+  assert figures.recurrence({}, config=CONFIG) is None
+  assert figures.together([]) is None
+
+
+def test_an_arm_is_told_by_seed_by_severity_and_against_its_reference():
+  arm = heard(MULTI, "hra-8", 0.3, spread=1)
+  other = heard(MULTI, "residual-8", 0.4)
+  told = figures.arm_figures(
+    arm, other, dev={"low": 3, "middle": 5}, config=CONFIG
+  )
+  assert told["rate"] == 0.1
+  assert told["rate_at_end"] is True
+  assert told["dev_errors"] == {"0.1": 3, "0.2": 5}
+  assert set(told["seeds"]) == {"0", "1"}
+  assert set(told["terciles"]) == set(statistics.TERCILES)
+  assert told["versus"]["reference"] == "residual-8"
+  assert told["versus"]["difference"]["wer"] == pytest.approx(told["wer"] - 0.4)
+  mean = np.mean([each["wer"] for each in told["terciles"].values()])
+  assert mean == pytest.approx(told["wer"])  # as many words in each
+  middle = heard(MULTI, "hra-8", 0.3, label="middle")
+  told = figures.arm_figures(middle, other, dev={"low": 3}, config=CONFIG)
+  assert told["rate_at_end"] is False
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_the_backbone_serves_whom_dev_found_no_better_adapted(tmp_path, pooled):
+  worse = "pooled" if pooled else "s01"
+  told = {worse: {"verdict": "not better"}, "s00": {"verdict": "better"}}
+  (tmp_path / "verdicts.json").write_text(json.dumps({"tasks": told}))
+  job = SimpleNamespace(seed=1, run=SimpleNamespace(folder=tmp_path))
+  arm, frozen = scores(0.3), scores(0.8)
+  served = figures._served(arm, frozen, job)
+  back = (arm.speakers == "1/s01") | pooled
+  assert back.any()
+  np.testing.assert_array_equal(served.errors[back], frozen.errors[back])
+  np.testing.assert_array_equal(served.errors[~back], arm.errors[~back])
+
+
+def test_references_are_fixed_before_anything_is_run():
+  found = arms(MULTI, RESIDUAL) | arms(
+    NEWCOMERS, {"row-5": (1, 0.1), "row-20": (1, 0.1), "shared-only": (0, 0.1)}
+  )
+
+  def name(experiment, arm):
+    reference = figures.reference_of((experiment, arm), found)
+    return reference and reference.arm.name
+
+  assert name(MULTI, "hra-8") == "residual-8"
+  assert name(NEWCOMERS, "nearest-head-20") == "row-20"
+  assert name(NEWCOMERS, "mean-embedding") == "shared-only"
+  assert name(RECURRENCE, "gru") is None

@@ -1,0 +1,108 @@
+"""The study's page: every verdict and number in it is one of the figures."""
+
+import copy
+
+import pytest
+
+pytest.importorskip("matplotlib")
+import study_figures as figures
+import study_tables as tables
+from made_up import CONFIG, RESIDUAL, arms
+from study_arms import MULTI, NEWCOMERS, RECURRENCE
+
+FOUND = arms(
+  MULTI, RESIDUAL | {"hra-8": (500, 0.6), "hra-32": (1000, 0.4)}
+) | arms(
+  NEWCOMERS,
+  {
+    "row-5": (8000, 0.4),
+    "embedding-5": (16, 0.3),
+    "mean-embedding": (16, 0.5),
+    "shared-only": (0, 0.5),
+  },
+)
+
+
+@pytest.fixture
+def told():
+  every: dict = {}
+  for key, each in FOUND.items():
+    every.setdefault(key[0], {})[key[1]] = figures.arm_figures(
+      each,
+      figures.reference_of(key, FOUND),
+      dev={"low": 1, "high": 2},
+      config=CONFIG,
+    )
+  spent = {"runs": 2, "cpu_seconds": 7200.0, "wall_seconds": 1.0}
+  return {
+    "command": "python benchmarks/study.py",
+    "date": "2026-01-01",
+    "hardware": "2 cores",
+    "versions": "Python",
+    "seeds": [0, 1],
+    "tuned": True,
+    "missing": [],
+    "arms": every,
+    "questions": {
+      "a": figures.smaller(FOUND, MULTI, config=CONFIG),
+      "a_single": None,
+      "b": figures.less_data(FOUND, config=CONFIG),
+      "c": None,
+      "d": None,
+    },
+    "backbone": None,
+    "cost": {MULTI: spent, NEWCOMERS: spent, "backbone": spent},
+  }
+
+
+def line_of(page, beginning):
+  (line,) = [each for each in page.split("\n") if each.startswith(beginning)]
+  return line
+
+
+def test_answers_follow_the_figures(told):
+  page = tables.markdown(told, {})
+  answer = line_of(page, "- (a)")
+  assert "**holds**" in answer
+  assert "hra-32 (1,000) is the smallest HRA no worse" in answer
+  assert "8.0 times fewer" in answer
+  assert "beats a fresh row: **holds** (-10.0 (" in line_of(page, "- (b)")
+  assert line_of(page, "- (c)").endswith("not run.")
+  changed = copy.deepcopy(told)
+  changed["questions"]["a"]["verdict"] = "undecided"
+  changed["questions"]["b"]["verdict"] = "does not hold"
+  page = tables.markdown(changed, {})
+  assert "is **undecided**" in line_of(page, "- (a)")
+  assert "8.0" not in line_of(page, "- (b)")
+  assert "**does not hold**" in line_of(page, "- (b)")
+
+
+def test_every_arm_has_a_line_with_its_rate_and_interval(told):
+  page = tables.markdown(told, {})
+  for (experiment, name), _ in FOUND.items():
+    arm = told["arms"][experiment][name]
+    lines = [
+      each for each in page.split("\n") if each.startswith(f"| {name} |")
+    ]
+    assert f"{100 * arm['wer']:.1f} (" in lines[0]
+    assert "0.1 \\*" in lines[0]
+  assert "end of the grid" in page
+  assert "| together, without the backbone | 4 | 4.00 |" in page
+
+
+def test_what_is_not_complete_is_said(told):
+  told["missing"] = ["multi_task/full"]
+  assert "Not complete: multi_task/full." in tables.markdown(told, {})
+
+
+def test_plots_are_drawn_of_what_is_there(told, tmp_path):
+  drawn = tables.plot(told, folder=tables.epath.Path(tmp_path / "study"))
+  assert drawn == {
+    MULTI: "study/parameters.png",
+    NEWCOMERS: "study/recordings.png",
+  }
+  for path in drawn.values():
+    assert (tmp_path / path).stat().st_size > 10_000
+  page = tables.markdown(told, drawn)
+  assert "](study/recordings.png)" in page
+  assert RECURRENCE not in drawn
