@@ -35,6 +35,7 @@ from hra.data.dataset import open_split
 from hra.dims import SAMPLE_RATE
 from hra.keys import host_rng
 
+_OUT = results.define_out()
 _WORKDIR = flags.DEFINE_string(
   "workdir", "runs/data_benchmark", "Where corpus, data and runs go."
 )
@@ -66,6 +67,7 @@ def main(argv: Sequence[str]) -> None:
     "data",
     figures={**about, "hours": _HOURS.value, **figures},
     markdown=markdown(about, figures),
+    out=_OUT.value or \".\",
   )
 
 

@@ -19,6 +19,7 @@ from etils import epath
 from hra import jobs, run, scoring
 from hra.commands import configs, process
 
+_OUT = results.define_out()
 _WORKDIR = flags.DEFINE_string(
   "workdir", "runs/quickstart_table", "Where the runs go."
 )
@@ -41,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
     "quickstart",
     figures={**about, "runs": rows},
     markdown=_markdown(about, rows),
+    out=_OUT.value or \".\",
   )
 
 

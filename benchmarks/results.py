@@ -15,7 +15,10 @@ from etils import epath
 
 from hra.files import write_aside, write_json
 
-_OUT = flags.DEFINE_string("out", "docs", "Where the table goes.")
+
+def define_out() -> flags.FlagHolder[str]:
+  """Defines `--out`, the folder of both files."""
+  return flags.DEFINE_string("out", "docs", "Where the table goes.")
 
 
 def about(name: str) -> dict[str, str]:
@@ -37,9 +40,15 @@ def title(told: Mapping[str, str], *, note: str) -> str:
   return f"`{command}`, {', '.join(rest)}; {note}"
 
 
-def write(name: str, *, figures: Mapping[str, Any], markdown: str) -> None:
-  """Writes both files under `--out`, and prints the table."""
-  out = epath.Path(_OUT.value)
+def write(
+  name: str,
+  *,
+  figures: Mapping[str, Any],
+  markdown: str,
+  out: epath.PathLike,
+) -> None:
+  """Writes both files into the folder `out`, and prints the table."""
+  out = epath.Path(out)
   out.mkdir(parents=True, exist_ok=True)
   write_json(out / f"{name}.json", figures)
   write_aside(out / f"{name}.md", markdown.encode())

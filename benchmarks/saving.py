@@ -24,6 +24,7 @@ from hra.checkpoint import Checkpoints
 from hra.commands import configs, process
 from hra.config import Config
 
+_OUT = results.define_out()
 _FOLDER = flags.DEFINE_string(
   "folder", "", "Where checkpoints go; empty is a temporary folder."
 )
@@ -71,6 +72,7 @@ def main(argv: Sequence[str]) -> None:
     "saving",
     figures={**about, "rows": rows},
     markdown=_markdown(about, rows),
+    out=_OUT.value or \".\",
   )
 
 

@@ -47,28 +47,35 @@ from hra.config import EvalConfig
 from hra.errors import InputError, Interrupted
 from hra.files import absolute
 
-_WORKDIR = flags.DEFINE_string("workdir", "runs/study", "Where the runs go.")
-_SMALL = flags.DEFINE_bool("small", False, "Half an hour; claims nothing.")
-_JOBS = flags.DEFINE_integer("jobs", 2, "Runs at once.")
-_ONLY = flags.DEFINE_list("only", list(QUESTIONS), "Questions: a,b,c,d.")
-_PARTIAL = flags.DEFINE_bool(
-  "partial", False, "Write tables also where runs failed or are left."
-)
 INTERRUPTED = 75
+
+
+def define_flags() -> None:
+  """Defines the command's flags; who imports this file has other ones."""
+  results.define_out()
+  flags.DEFINE_string("workdir", "runs/study", "Where the runs go.")
+  flags.DEFINE_bool("small", False, "Half an hour; claims nothing.")
+  flags.DEFINE_integer("jobs", 2, "Runs at once.")
+  flags.DEFINE_list("only", list(QUESTIONS), "Questions: a,b,c,d.")
+  flags.DEFINE_bool(
+    "partial", False, "Write tables also where runs failed or are left."
+  )
 
 
 def main(argv: Sequence[str]) -> None:
   del argv
+  given = flags.FLAGS
   logging.set_verbosity(logging.WARNING)
   try:
     study(
       Study(
-        absolute(_WORKDIR.value),
-        SMALL if _SMALL.value else FULL,
-        _questions(_ONLY.value),
+        absolute(given.workdir),
+        SMALL if given.small else FULL,
+        _questions(given.only),
       ),
-      at_once=_JOBS.value,
-      partial=_PARTIAL.value,
+      at_once=given.jobs,
+      partial=given.partial,
+      out=given.out,
     )
   except InputError as error:
     sys.exit(f"study: {error}")
@@ -77,8 +84,10 @@ def main(argv: Sequence[str]) -> None:
     sys.exit(INTERRUPTED)
 
 
-def study(asked: Study, *, at_once: int, partial: bool) -> None:
-  """Runs what is left, then writes what was found.
+def study(
+  asked: Study, *, at_once: int, partial: bool, out: epath.PathLike
+) -> None:
+  """Runs what is left, then writes what was found into the folder `out`.
 
   Raises:
     InputError: runs failed, naming their logs.
@@ -89,11 +98,11 @@ def study(asked: Study, *, at_once: int, partial: bool) -> None:
     conductor.conduct()
   except Interrupted:
     if partial:
-      write(asked, conductor)
+      write(asked, conductor, out=out)
     raise
   failed = conductor.failed
   if partial or not failed:
-    write(asked, conductor)
+    write(asked, conductor, out=out)
   if failed:
     raise InputError(
       asked.runs,
@@ -246,7 +255,7 @@ def known_rates() -> dict[Key, str]:
   }
 
 
-def write(study: Study, conducted: Conductor) -> None:
+def write(study: Study, conducted: Conductor, *, out: epath.PathLike) -> None:
   """Writes the figures, the Markdown and the plots."""
   config = EvalConfig()
   heard = figures.hear(conducted.scored())
@@ -277,10 +286,12 @@ def write(study: Study, conducted: Conductor) -> None:
     "backbone": figures.backbone(study),
     "cost": figures.costs(study),
   }
-  out = epath.Path(flags.FLAGS.out)
-  plots = tables.plot(found, folder=out / study.scale.name)
+  plots = tables.plot(found, folder=epath.Path(out) / study.scale.name)
   results.write(
-    study.scale.name, figures=found, markdown=tables.markdown(found, plots)
+    study.scale.name,
+    figures=found,
+    markdown=tables.markdown(found, plots),
+    out=out,
   )
 
 
@@ -302,4 +313,5 @@ def _clock(seconds: float) -> str:
 
 
 if __name__ == "__main__":
+  define_flags()
   app.run(main)

@@ -31,14 +31,6 @@ from hra.errors import InputError, Interrupted
 from hra.files import write_aside, write_json
 from hra.sweeps.record import ASKED
 
-_FOLDER = flags.DEFINE_string("folder", "", "The run's.")
-_SPLIT = flags.DEFINE_string("split", "test", "What is scored at the end.")
-_DO = flags.DEFINE_enum(
-  "do", "train", ["train", "enroll", "apply", "evaluate"], "What is done."
-)
-_PARENT = flags.DEFINE_string("parent", "", "The run whose shared parts serve.")
-_INIT = flags.DEFINE_string("init", "mean", "What an enrolment starts from.")
-
 COST = "cost.json"
 _COPY = "parent"
 _BEGAN = time.monotonic()
@@ -55,16 +47,25 @@ _NOT_COPIED = ("audio", "tensorboard", "enrolled", "*.html", "*.txt", "asked.*")
 INTERRUPTED = 75
 
 
+def define_flags() -> None:
+  """Defines the process's flags; who imports this file has other ones."""
+  flags.DEFINE_string("folder", "", "The run's.")
+  flags.DEFINE_string("split", "test", "What is scored at the end.")
+  flags.DEFINE_enum("do", "train", list(_DOERS), "What is done.")
+  flags.DEFINE_string("parent", "", "The run whose shared parts serve.")
+  flags.DEFINE_string("init", "mean", "What an enrolment starts from.")
+
+
 def main(argv: Sequence[str]) -> None:
   del argv
-  folder = epath.Path(_FOLDER.value)
-  if _DO.value == "evaluate" and _is_scored(folder):
+  folder = epath.Path(flags.FLAGS.folder)
+  if flags.FLAGS.do == "evaluate" and _is_scored(folder):
     return
   logging.set_verbosity(logging.FATAL)
   process.set_up()
   with _counted(folder):
     try:
-      _DOERS[_DO.value](folder)
+      _DOERS[flags.FLAGS.do](folder)
     except InputError as error:
       sys.exit(str(error))
     except Interrupted as error:
@@ -78,8 +79,8 @@ def _train(folder: epath.Path) -> None:
   parts = run.assemble(_asked(folder), folder)
   trained = jobs.train(parts)
   jobs.finish(parts, trained)
-  if _SPLIT.value != parts.config.data.dev_split:
-    scoring.evaluate(parts, trained, split=_SPLIT.value)
+  if flags.FLAGS.split != parts.config.data.dev_split:
+    scoring.evaluate(parts, trained, split=flags.FLAGS.split)
 
 
 def _enroll(folder: epath.Path) -> None:
@@ -95,7 +96,7 @@ def _enroll(folder: epath.Path) -> None:
     run.with_data(config, folder)  # where it isn't made yet
     rows, train = config.train.rows, config.train
     options = Options(
-      init=_INIT.value,
+      init=flags.FLAGS.init,
       steps=train.steps,
       unguarded=True,  # of five recordings one is dev
       settings=(
@@ -115,10 +116,10 @@ def _apply(folder: epath.Path) -> None:
   from hra import run, scoring
 
   parts = run.assemble(_asked(folder), folder)
-  trained = run.trained_state(run.reopen(_PARENT.value))
+  trained = run.trained_state(run.reopen(flags.FLAGS.parent))
   applied = run.initial_state(parts)._replace(shared=trained.shared)
   (folder / "metrics.jsonl").touch()  # of a run that has no steps
-  scoring.evaluate(parts, applied, split=_SPLIT.value)
+  scoring.evaluate(parts, applied, split=flags.FLAGS.split)
 
 
 def _score(folder: epath.Path) -> None:
@@ -126,8 +127,8 @@ def _score(folder: epath.Path) -> None:
 
   home = _enrolment(folder)
   parts = run.reopen(home or folder)
-  if _SPLIT.value != parts.config.data.dev_split or home is None:
-    scoring.evaluate(parts, run.trained_state(parts), split=_SPLIT.value)
+  if flags.FLAGS.split != parts.config.data.dev_split or home is None:
+    scoring.evaluate(parts, run.trained_state(parts), split=flags.FLAGS.split)
   if home is not None:
     for name in _MADE:
       write_aside(folder / name, (home / name).read_bytes())
@@ -153,7 +154,7 @@ def _copied(folder: epath.Path) -> epath.Path:
   if not copy.exists():
     shutil.rmtree(aside, ignore_errors=True)
     left = shutil.ignore_patterns(*_NOT_COPIED)
-    shutil.copytree(_PARENT.value, aside, ignore=left)
+    shutil.copytree(flags.FLAGS.parent, aside, ignore=left)
     aside.rename(copy)
   return copy
 
@@ -165,7 +166,9 @@ def _enrolment(folder: epath.Path) -> epath.Path | None:
 
 def _is_scored(folder: epath.Path) -> bool:
   path = folder / "results.json"
-  return path.exists() and json.loads(path.read_text())["split"] == _SPLIT.value
+  return (
+    path.exists() and json.loads(path.read_text())["split"] == flags.FLAGS.split
+  )
 
 
 @contextlib.contextmanager
@@ -188,4 +191,5 @@ def _counted(folder: epath.Path) -> Iterator[None]:
 
 if __name__ == "__main__":
   signal.signal(signal.SIGTERM, signal.default_int_handler)
+  define_flags()
   app.run(main)

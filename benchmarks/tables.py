@@ -19,6 +19,7 @@ from absl import app, flags, logging
 
 from hra.commands import configs, process
 
+_OUT = results.define_out()
 _ROWS = flags.DEFINE_list(
   "rows", ["128", "1024", "16384"], "Rows of the tables."
 )
@@ -65,6 +66,7 @@ def main(argv: Sequence[str]) -> None:
     "tables",
     figures={**about, "rows": table},
     markdown=_markdown(about, table),
+    out=_OUT.value or \".\",
   )
 
 

@@ -6,29 +6,23 @@ Enters: a tree of dataclasses, plain dicts as config.json has them, or the text
 
 import dataclasses
 import difflib
-import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import operator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from hra.config import (
-  AdapterConfig,
-  BackboneConfig,
-  DataConfig,
-  EvalConfig,
-  FrontendConfig,
-  OptimizerConfig,
-  SpaceConfig,
-  SpecAugmentConfig,
-  SyntheticConfig,
-  TrainConfig,
-)
-from hra.dims import SAMPLE_RATE
+from hra.config_rules import rules
 from hra.errors import InputError
 
 Tree = TypeVar("Tree")
 
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+_PAIRS = {"(": ")", "[": "]"}
+_QUOTED = r'"((?:[^"]|"")*)"'
+_ELEMENT = re.compile(rf"\s*(?:{_QUOTED}|([^,]*?))\s*,")
+_NEEDS_QUOTES = re.compile(r'[,"\[\]]|^\s|\s\Z|^\Z')
 
 
 class ConfigError(InputError):
@@ -67,7 +61,9 @@ def override(config: Any, assignment: str, *, path: str = "config") -> None:
   """Sets one field of the tree in place, from `a.b=value`.
 
   The text becomes what the field is: `true`, `false`, `1` or `0` for a bool, a
-  number, a string as it stands, or values with commas between for a tuple.
+  number, a string as it stands, or values with commas between for a tuple. Around
+  a tuple one pair of brackets may stand, and double quotes around a value with
+  commas in it: `[Ann,"Doe, Jane"]`; a quote in it is written twice.
 
   Raises:
     ConfigError: an unknown field (naming the nearest), a group instead of a
@@ -98,6 +94,15 @@ def override(config: Any, assignment: str, *, path: str = "config") -> None:
   setattr(config, leaf, _checked(_parsed(text, hint), hint, where))
 
 
+def written(value: Any) -> str:
+  """A field's value as the text that `override` reads it from."""
+  if isinstance(value, bool):
+    return str(value).lower()
+  if isinstance(value, tuple | list):
+    return f"[{','.join(_quoted(written(part)) for part in value)}]"
+  return str(value)
+
+
 def validate(config: Any, *, path: str = "config") -> None:
   """Checks every field's type and choices, and what fields say of one another.
 
@@ -113,221 +118,15 @@ def validate(config: Any, *, path: str = "config") -> None:
       validate(value, path=where)
     else:
       raise _wrong_type(where, value, expected=_name(hint))
-  rules = _RULES.get(type(config), lambda _: ())
-  for field, holds, expected in itertools.chain(_minima(config), rules(config)):
+  for field, holds, expected, fix in rules(config):
     if not holds:
-      got = str(getattr(config, field))
-      raise ConfigError(f"{path}.{field}", expected=expected, got=got)
+      got = str(operator.attrgetter(field)(config))
+      raise ConfigError(f"{path}.{field}", expected=expected, got=got, fix=fix)
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
   """The choice that `name` most likely meant."""
   return difflib.get_close_matches(name, choices, n=1, cutoff=0.0)[0]
-
-
-_Rule = tuple[str, bool, str]
-"""A field, whether it can stand, and what is expected of it."""
-
-_AT_LEAST: dict[type, dict[str, float]] = {
-  BackboneConfig: {"width": 4, "layers": 1, "heads": 1, "kernel": 1},
-  AdapterConfig: {"width": 1, "head_width": 1, "alpha": 0},
-  SpaceConfig: {"size": 1, "rank": 1},
-  OptimizerConfig: {"learning_rate": 0, "warmup_steps": 0, "clip_norm": 0},
-  DataConfig: {
-    "tasks_per_batch": 1,
-    "utterances_per_task": 1,
-    "eval_batch": 1,
-    "buckets": 1,
-    "max_task_utterances": 0,
-    "max_task_seconds": 0,
-    "reference_utterances": 1,
-    "speed_low": 0.5,
-    "prefetch": 0,
-    "threads": 1,
-  },
-  TrainConfig: {
-    "steps": 0,
-    "log_every": 1,
-    "eval_every": 0,
-    "patience": 0,
-    "max_bad_steps": 1,
-    "save_seconds": 0,
-    "keep": 1,
-    "keep_best": 0,
-  },
-  EvalConfig: {"bootstrap": 100, "seed": 0, "guard_words": 1},
-  SyntheticConfig: {
-    "speakers": 1,
-    "train_utterances": 1,
-    "dev_utterances": 1,
-    "test_utterances": 1,
-    "unseen_speakers": 1,
-    "severity": 0,
-    "severity_spread": 0,
-    "seed": 0,
-  },
-  FrontendConfig: {
-    "frame_length": 2,
-    "hop_length": 1,
-    "num_mels": 1,
-    "pad_to": 0,
-    "floor": 0,
-    "stack": 1,
-  },
-  SpecAugmentConfig: {
-    "freq_masks": 0,
-    "freq_width": 0,
-    "time_masks": 0,
-    "time_width": 0,
-    "warp": 0,
-  },
-}
-
-
-def _minima(config: Any) -> Iterator[_Rule]:
-  for field, low in _AT_LEAST.get(type(config), {}).items():
-    yield field, getattr(config, field) >= low, f"at least {low:g}"
-
-
-def _backbone(config: BackboneConfig) -> Iterator[_Rule]:
-  yield (
-    "heads",
-    config.width % (2 * config.heads) == 0,
-    f"a divisor of half the width ({config.width // 2})",
-  )
-
-
-def _data(config: DataConfig) -> Iterator[_Rule]:
-  yield (
-    "speed_low",
-    config.speed_low <= config.speed_high,
-    f"at most speed_high ({config.speed_high:g})",
-  )
-  yield (
-    "temperature",
-    config.temperature == 0 or config.temperature >= 1,
-    "0 (none), or 1 and more",
-  )
-  yield "balance", 0 <= config.balance <= 1, "a number between 0 and 1"
-  pooled = config.grouping == "pooled"
-  instead = "with data.grouping 'pooled' (data.temperature balances a pool)"
-  yield "task_weights", not (pooled and config.task_weights), f"none {instead}"
-  yield "balance", not (pooled and config.balance), f"0 {instead}"
-
-
-_SEVERITIES = {"training": (0.0, 1.0), "held_out": (0.35, 1.0)}
-"""Of pools of combinations of habits."""
-
-
-def _synthetic(config: SyntheticConfig) -> Iterator[_Rule]:
-  yield (
-    "snr_low",
-    config.snr_low <= config.snr_high,
-    f"at most snr_high ({config.snr_high:g})",
-  )
-  yield (
-    "severity_spread",
-    config.severity_spread <= config.severity,
-    f"at most severity ({config.severity:g})",
-  )
-  # A held-out speaker needs two habits; with more than seven, some sets of
-  # habits have no combination that a training speaker may have.
-  lowest, highest = _SEVERITIES.get(config.combinations, (0.0, math.inf))
-  yield (
-    "severity",
-    lowest <= config.severity - config.severity_spread
-    and config.severity + config.severity_spread <= highest,
-    f"what keeps every speaker's between {lowest:g} and {highest:g} with "
-    f"combinations {config.combinations!r} and severity_spread "
-    f"{config.severity_spread:g}",
-  )
-
-
-def _train(config: TrainConfig) -> Iterator[_Rule]:
-  yield "shared_part", 0 <= config.shared_part <= 1, "a part between 0 and 1"
-  yield (
-    "select",
-    config.select == "best" or not config.patience,
-    f"'best' with patience {config.patience}",
-  )
-  yield (
-    "start",
-    config.mode == "pretrain" or config.start == "random",
-    "'random' where the backbone is frozen (train.mode 'adapt')",
-  )
-  if config.mode == "pretrain":
-    for field in ("eval_every", "keep_best"):
-      yield (
-        field,
-        config.select == "last" or getattr(config, field) > 0,
-        f"at least 1 with select {config.select!r} when pretraining",
-      )
-
-
-def _evaluate(config: EvalConfig) -> Iterator[_Rule]:
-  yield "confidence", 0 < config.confidence < 1, "a number between 0 and 1"
-
-
-def _frontend(config: FrontendConfig) -> Iterator[_Rule]:
-  yield (
-    "fft_length",
-    config.fft_length >= config.frame_length,
-    f"at least frame_length ({config.frame_length})",
-  )
-  yield (
-    "high_hz",
-    0 <= config.low_hz < config.high_hz <= SAMPLE_RATE / 2,
-    f"more than low_hz ({config.low_hz:g}), both in [0, {SAMPLE_RATE // 2}]",
-  )
-
-
-def _specaugment(config: SpecAugmentConfig) -> Iterator[_Rule]:
-  parts = (
-    "time_ratio",
-    "time_multiplicity",
-    "time_size",
-    "time_budget",
-    "probability",
-  )
-  for field in parts:
-    yield field, 0 <= getattr(config, field) <= 1, "a part between 0 and 1"
-  adaptive = config.time_size > 0
-  yield (
-    "freq_width",
-    config.freq_masks == 0 or config.freq_width > 0,
-    f"at least 1 with freq_masks {config.freq_masks}",
-  )
-  yield (
-    "time_width",
-    config.time_masks == 0 or config.time_width > 0 or adaptive,
-    f"at least 1 with time_masks {config.time_masks} and no time_size",
-  )
-  yield (
-    "time_width",
-    config.time_width == 0 or not adaptive,
-    f"0, because the width follows time_size ({config.time_size:g})",
-  )
-  yield (
-    "time_ratio",
-    config.time_ratio >= config.time_size,
-    f"at least time_size ({config.time_size:g})",
-  )
-  yield (
-    "time_masks",
-    config.time_masks > 0 or not (adaptive or config.time_multiplicity > 0),
-    "at least 1 with adaptive time masks (the cap of their number)",
-  )
-
-
-_RULES: dict[type, Callable[[Any], Iterable[_Rule]]] = {
-  BackboneConfig: _backbone,
-  DataConfig: _data,
-  EvalConfig: _evaluate,
-  FrontendConfig: _frontend,
-  SpecAugmentConfig: _specaugment,
-  SyntheticConfig: _synthetic,
-  TrainConfig: _train,
-}
 
 
 def _is_group(hint: Any) -> bool:
@@ -351,9 +150,7 @@ def _parsed(text: str, hint: Any) -> Any:
   """What the text says, or the text itself where it is no value of the type."""
   if get_origin(hint) is tuple:
     element = get_args(hint)[0]
-    inside = text.strip("()[] ").removesuffix(",")
-    parts = inside.split(",") if inside else []
-    return tuple(_parsed(part.strip(), element) for part in parts)
+    return tuple(_parsed(part, element) for part in _parts(text))
   if hint is bool:
     return _BOOLEANS.get(text.lower(), text)
   if hint in (int, float):
@@ -362,6 +159,36 @@ def _parsed(text: str, hint: Any) -> Any:
     except ValueError:
       return text
   return text
+
+
+def _parts(text: str) -> Iterator[str]:
+  """The values of a tuple, without what stands around it and them."""
+  inside = _without_brackets(text.strip()).strip().removesuffix(",")
+  for found in _ELEMENT.finditer(f"{inside}," if inside else ""):
+    quoted, plain = found.groups()
+    yield plain if quoted is None else quoted.replace('""', '"')
+
+
+def _without_brackets(text: str) -> str:
+  """Without one pair that stands around all of it; `(a),(b)` has none."""
+  if text[:1] not in _PAIRS:
+    return text
+  depth, close = 0, _PAIRS[text[0]]
+  # Of the same length, so that places in it are places in the text.
+  bare = re.sub(_QUOTED, lambda found: " " * len(found[0]), text)
+  for place, mark in enumerate(bare):
+    depth += (mark == text[0]) - (mark == close)
+    if depth == 0:
+      return text[1:-1] if place == len(text) - 1 else text
+  return text
+
+
+def _quoted(text: str) -> str:
+  """A tuple's value, in quotes where it could be read as something else."""
+  if not _NEEDS_QUOTES.search(text):
+    return text
+  doubled = text.replace('"', '""')
+  return f'"{doubled}"'
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:

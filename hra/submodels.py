@@ -71,7 +71,15 @@ class Store(Mapping[str, Submodel]):
         f"{path}: no Submodel of task {task!r}; there are {len(self)}: "
         f"{', '.join(sorted(self)[:8])}"
       )
-    return load(path, shared_cache=self._shared)
+    found = load(path, shared_cache=self._shared)
+    if found.task != task:
+      raise InputError(
+        path,
+        expected=f"the Submodel of task {task!r}",
+        got=f"that of {found.task!r}",
+        fix="a file keeps the name that it was written under, in its own case",
+      )
+    return found
 
   def __contains__(self, task: object) -> bool:
     return isinstance(task, str) and (self._folder / file_name(task)).is_file()

@@ -6,6 +6,8 @@ import math
 from typing import get_origin, get_type_hints
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hra import config as config_lib
 from hra import config_tree
@@ -134,6 +136,8 @@ def test_a_tuple_of_floats_is_finite():
     (BackboneConfig(heads=0), "heads"),
     (BackboneConfig(layers=0), "layers"),
     (AdapterConfig(width=0), "width"),
+    (AdapterConfig(alpha=2.0), "alpha"),
+    (AdapterConfig(family="residual", head="feed_forward"), "head"),
     (OptimizerConfig(learning_rate=-1.0), "learning_rate"),
     (DataConfig(speed_low=1.1, speed_high=1.0), "speed_low"),
     (DataConfig(threads=0), "threads"),
@@ -256,6 +260,55 @@ def test_override_refuses_and_changes_nothing(assignment, message):
     config_tree.override(config, assignment, path="--c")
   assert "\n" not in str(caught.value)
   assert config == Config()
+
+
+@pytest.mark.parametrize(
+  ("text", "tasks"),
+  [
+    ("[Jane (F01)]", ("Jane (F01)",)),
+    ("Jane (F01)", ("Jane (F01)",)),
+    ("(F01) Jane, (F02)", ("(F01) Jane", "(F02)")),
+    ("[(a),(b)]", ("(a)", "(b)")),
+    ("(a),(b)", ("(a)", "(b)")),
+    ("([a],)", ("[a]",)),
+    ('["Doe, Jane", b]', ("Doe, Jane", "b")),
+    ('"Doe, Jane"', ("Doe, Jane",)),
+    ('"a ""b"""', ('a "b"',)),
+    ('["]",a]', ("]", "a")),
+    ('a "b" c', ('a "b" c',)),
+    ('[""]', ("",)),
+  ],
+)
+def test_names_keep_their_brackets_and_in_quotes_their_commas(text, tasks):
+  config = Config()
+  config_tree.override(config, f"data.tasks={text}")
+  assert config.data.tasks == tasks
+
+
+@given(st.lists(st.text() | st.text(' ,"[]()a\n', max_size=6)))
+def test_what_is_written_is_read_as_it_was(tasks):
+  config = Config()
+  config_tree.override(config, f"data.tasks={config_tree.written(tasks)}")
+  assert config.data.tasks == tuple(tasks)
+
+
+@pytest.mark.parametrize(
+  ("adapter", "owned"),
+  [
+    (AdapterConfig(family="full"), "a whole backbone"),
+    (AdapterConfig(family="none"), "nothing"),
+    (AdapterConfig(heads="shared"), "nothing"),
+  ],
+)
+def test_an_embedding_makes_no_row_of_a_whole_backbone_or_of_nothing(
+  adapter, owned
+):
+  config = Config(adapter=adapter)
+  config_tree.validate(config)
+  config.space.kind = "embedding"
+  with pytest.raises(ConfigError, match=rf"config\.space\.kind: .* {owned}"):
+    config_tree.validate(config)
+  config_tree.validate(Config(space=config.space))
 
 
 def test_the_same_name_twice_in_a_path_is_walked():

@@ -13,6 +13,7 @@ ORDER = (
   {"errors", "dims", "keys"},
   {"files"},
   {"config"},
+  {"config_rules"},
   {"config_tree"},
   {"sharding"},
   {"data", "features", "nn"},

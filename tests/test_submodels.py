@@ -174,6 +174,14 @@ def test_shared_parameters_stand_once_for_each_training(tmp_path):
   assert np.any(anna != cleo)
 
 
+def test_a_file_under_the_name_of_another_task_is_refused(tmp_path):
+  """A renamed file, or a disk that takes Anna for anna."""
+  path = submodels.save(tmp_path, _submodel(tmp_path, "anna"))
+  path.rename(tmp_path / submodels.file_name("Anna"))
+  with pytest.raises(InputError, match=r"of task 'Anna', got that of 'anna'"):
+    Store(tmp_path)["Anna"]
+
+
 def _truncate(path):
   path.write_bytes(path.read_bytes()[:-9])
 

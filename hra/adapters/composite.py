@@ -15,6 +15,7 @@ scan slices it.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 
 import jax
@@ -141,6 +142,10 @@ def _own(key: jax.Array, name: str) -> jax.Array:
   return fold_words(key, jnp.asarray(hash_words(name)))
 
 
+@functools.cache
 def _zeros(part: Adapter) -> Tree:
+  """A row of one zero, seen from everywhere: read only, and traced once."""
   shapes = jax.eval_shape(part.init_task, jax.random.key(0))
-  return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+  return jax.tree.map(
+    lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), shapes
+  )

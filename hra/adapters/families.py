@@ -1,7 +1,6 @@
 """The registry: a family's name in a config -> the adapter."""
 
-import dataclasses
-
+from hra import config_tree
 from hra.adapters.bitfit import BitFit
 from hra.adapters.full import Full
 from hra.adapters.hierarchical import HierarchicalRecurrent
@@ -10,7 +9,6 @@ from hra.adapters.lora import Lora, sites_of
 from hra.adapters.residual import Residual
 from hra.backbone.conformer import NORMS, projections
 from hra.config import AdapterConfig, BackboneConfig
-from hra.errors import InputError
 
 
 def build(
@@ -26,24 +24,8 @@ def build(
   Raises:
     InputError: a field is set that the family does not use, or names no site.
   """
-  _check_fields(config)
+  config_tree.validate(config, path="config.adapter")
   return FAMILIES[config.family](config, backbone, mels)
-
-
-def _check_fields(config: AdapterConfig) -> None:
-  for field in dataclasses.fields(config):
-    value = getattr(config, field.name)
-    users = [family for family, fields in USES.items() if field.name in fields]
-    if field.name == "family" or config.family in users:
-      continue
-    if value != field.default:
-      raise InputError(
-        f"config.adapter.{field.name}",
-        expected=f"its default, {field.default!r}, with family "
-        f"{config.family!r}",
-        got=repr(value),
-        fix=f"it belongs to {', '.join(map(repr, users))}",
-      )
 
 
 def _hierarchical(
@@ -130,12 +112,3 @@ FAMILIES = {
   "full": _full,
   "none": _none,
 }
-
-USES: dict[str, frozenset[str]] = {
-  "hra": frozenset(
-    {"width", "controller", "controllers", "head", "head_width", "heads"}
-  ),
-  "residual": frozenset({"width", "norm"}),
-  "lora": frozenset({"width", "alpha", "sites"}),
-}
-"""Fields of the config that a family uses; all others use none."""

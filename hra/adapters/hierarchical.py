@@ -17,9 +17,10 @@ state flows over depth (and what the first layer's recurrence multiplies is zero
     none     h_l = relu(W x_l + b)
 
 A head is M h + c (linear) or M2 relu(M1 h + c1) + c2 (feed-forward). Its last
-matrix and bias start at zero, so a fresh row is the backbone. Of D residual
-channels and a state of H, the IndRNN costs D H + 2 H numbers, the GRU 3 D H + 3 H^2
-+ 4 H, no recurrence D H + H, and a personal linear head H D + D.
+matrix and bias start at zero, so a fresh row adds nothing; a head that all tasks
+share acts on it once that is trained. Of D residual channels and a state of H, the
+IndRNN costs D H + 2 H numbers, the GRU 3 D H + 3 H^2 + 4 H, no recurrence D H + H,
+and a personal linear head H D + D.
 """
 
 import dataclasses
@@ -72,6 +73,11 @@ class HierarchicalRecurrent(Frozen):
     return shared
 
   def init_task(self, key: jax.Array) -> Tree:
+    """A head of one's own that writes zeros; nothing with `heads` "shared".
+
+    With "shared" and "both", the shared head acts all the same: then a fresh row
+    is the identity only until that head is trained.
+    """
     return {} if self.heads == "shared" else {"head": self._init_head(key)}
 
   def _init_controller(

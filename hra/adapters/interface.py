@@ -23,7 +23,11 @@ Tree = Any
 
 
 class Adapter(Protocol):
-  """One family of Submodels. With a fresh row, adapted equals backbone."""
+  """One family of Submodels.
+
+  With a fresh row, adapted equals backbone, unless what all tasks share acts by
+  itself: see `init_task`.
+  """
 
   def __hash__(self) -> int:
     """Adapters are static arguments of compiled functions."""
@@ -34,7 +38,14 @@ class Adapter(Protocol):
     ...
 
   def init_task(self, key: jax.Array) -> Tree:
-    """A fresh row: the identity, whatever the shared parameters are."""
+    """A fresh row, which adds nothing of its own to the backbone.
+
+    So adapted equals backbone whatever the shared parameters are, with one
+    exception: the head that all tasks of an hra share (`heads` "shared" or
+    "both") acts on every task, also on one whose row is fresh; before it is
+    trained it is the identity as well. A task that is fresh in an embedding
+    space has not this row, but the space's base, which training moves.
+    """
     ...
 
   def merge(self, row: Tree, backbone: Conformer) -> Conformer:

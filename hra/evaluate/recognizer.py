@@ -6,8 +6,9 @@ by one compiled program. Only who was fine-tuned in full is answered apart.
 """
 
 import functools
+import operator
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,8 @@ from hra.submodels import Submodel
 
 _ROUND = SAMPLE_RATE // 2
 """Batches are padded to multiples of half a second: few compiled shapes."""
+
+_Kind = tuple[str, ...]
 
 
 def load_backbone(
@@ -58,9 +61,9 @@ class Recognizer:
   ) -> tuple[jax.Array, jax.Array]:
     """Waveforms, 16 kHz float32 in [-1, 1] -> mel_BTF, valid frames [B]."""
     _check_waves(waves)
-    wave_BS, lengths_B = _stacked(waves)
+    wave_BS, lengths_B = _stacked(_filled(waves))
     mel = _features(self._bare, wave_BS, lengths_B)
-    return mel.mel_TF, mel.length
+    return mel.mel_TF[: len(waves)], mel.length[: len(waves)]
 
   def logits(
     self,
@@ -81,9 +84,11 @@ class Recognizer:
     outputs: list[tuple[jax.Array, jax.Array]] = [
       (jnp.zeros(()), jnp.zeros(()))
     ] * len(features)
+    if not outputs:
+      return self._no_logits(features, lengths)
     chosen = [None] * len(features) if submodels is None else submodels
     for group in self._groups(chosen, len(features)):
-      index = np.asarray(group.members)
+      index = np.asarray(_filled(group.members))
       logits_BTV, lengths_B = _logits(
         group.model,
         group.backbone,
@@ -93,7 +98,7 @@ class Recognizer:
         features[index],
         lengths[index],
       )
-      for place, member in enumerate(group.members):
+      for place, member in enumerate(group.members):  # the others fill up
         outputs[member] = logits_BTV[place], lengths_B[place]
     logits, valid = zip(*outputs, strict=True)
     return jnp.stack(logits), jnp.stack(valid)
@@ -120,7 +125,7 @@ class Recognizer:
     chosen = [None] * len(waves) if submodels is None else submodels
     texts = [""] * len(waves)
     for group in self._groups(chosen, len(waves), guard=guard):
-      wave_BS, lengths_B = _stacked([waves[i] for i in group.members])
+      wave_BS, lengths_B = _stacked([waves[i] for i in _filled(group.members)])
       paths_BT = best_paths(
         group.model,
         group.backbone,
@@ -131,7 +136,7 @@ class Recognizer:
         lengths_B,
       )
       for member, path_T in zip(
-        group.members, jax.device_get(paths_BT), strict=True
+        group.members, jax.device_get(paths_BT), strict=False
       ):
         texts[member] = self.stored.tokenizer.decode(ctc.collapse(path_T))
     return texts
@@ -155,7 +160,8 @@ class Recognizer:
         got=str(len(submodels)),
       )
     mixed: dict[int, Submodel | None] = {}
-    full: dict[int, tuple[Submodel, list[int]]] = {}
+    full: dict[_Kind, list[int]] = {}
+    weights: dict[_Kind, Submodel] = {}
     for index, submodel in enumerate(submodels):
       if submodel is None:
         mixed[index] = None
@@ -165,20 +171,25 @@ class Recognizer:
       if bare or (guard and submodel.worse_than_backbone):
         mixed[index] = None
       elif submodel.adapter.family == "full":
-        full.setdefault(id(submodel), (submodel, []))[1].append(index)
+        kind = _kind(weights, submodel, by=submodel.task, alike="row")
+        full.setdefault(kind, []).append(index)
       else:
         mixed[index] = submodel
     if mixed:
       yield self._mixed_group(mixed)
-    for submodel, members in full.values():
-      yield self._full_group(submodel, members)
+    for kind, members in full.items():
+      yield self._full_group(weights[kind], members)
 
   def _mixed_group(self, chosen: Mapping[int, Submodel | None]) -> "_Group":
     members = list(chosen)
-    kinds = {_kind(each): each for each in chosen.values() if each is not None}
+    kinds: dict[_Kind, Submodel] = {}
+    kind_of = {
+      index: _kind(kinds, each, by=each.shared_fingerprint, alike="shared")
+      for index, each in chosen.items()
+      if each is not None
+    }
     if not kinds:
-      inactive = np.zeros(len(members), bool)
-      return _Group(self._bare, self.stored.module, members, {}, {}, inactive)
+      return self._bare_group(self.stored.module, members)
     if len(kinds) == 1:
       (first,) = kinds.values()
       adapter, shared = self._adapter(first.adapter), first.shared
@@ -196,16 +207,18 @@ class Recognizer:
         {name: each.shared for name, each in parts.items()}
       )
       rows = [
-        composite.row({names[_kind(each)]: each.row} if each else {})
-        for each in chosen.values()
+        composite.row({names[kind_of[index]]: each.row} if each else {})
+        for index, each in chosen.items()
       ]
+    active = np.zeros(_places(len(members)), bool)
+    active[: len(members)] = [each is not None for each in chosen.values()]
     return _Group(
       Model(adapter=adapter, frontend=self.stored.frontend),
       self.stored.module,
       members,
       shared,
-      jax.tree.map(lambda *leaves: np.stack(leaves), *rows),
-      np.array([each is not None for each in chosen.values()]),
+      jax.tree.map(lambda *leaves: np.stack(leaves), *_filled(rows)),
+      active,
     )
 
   def _full_group(self, submodel: Submodel, members: list[int]) -> "_Group":
@@ -213,8 +226,22 @@ class Recognizer:
     backbone = _merged(
       self._adapter(submodel.adapter), submodel.row, self.stored.module
     )
-    inactive = np.zeros(len(members), bool)
+    return self._bare_group(backbone, members)
+
+  def _bare_group(self, backbone: Conformer, members: list[int]) -> "_Group":
+    inactive = np.zeros(_places(len(members)), bool)
     return _Group(self._bare, backbone, members, {}, {}, inactive)
+
+  def _no_logits(
+    self, features: jax.Array, lengths: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """What an empty batch is answered with: shapes without numbers."""
+    shapes = jax.eval_shape(
+      functools.partial(_logits, self._bare),
+      *(self.stored.module, {}, {}, np.zeros(0, bool), features, lengths),
+    )
+    logits, valid = (jnp.zeros(each.shape, each.dtype) for each in shapes)
+    return logits, valid
 
   def _adapter(self, config: AdapterConfig) -> Adapter:
     mels = self.stored.frontend.num_mels * self.stored.frontend.stack
@@ -234,7 +261,11 @@ class Recognizer:
 
 
 class _Group(NamedTuple):
-  """Members of a request that one program runs on one backbone."""
+  """Members of a request that one program runs on one backbone.
+
+  Rows and `active` have a place for each of `_filled(members)`; those that fill
+  up are not active.
+  """
 
   model: Model
   backbone: Conformer
@@ -244,9 +275,49 @@ class _Group(NamedTuple):
   active: np.ndarray
 
 
-def _kind(submodel: Submodel) -> tuple[str, str]:
-  """What rows must have in common to stand in one table."""
-  return repr(submodel.adapter), submodel.shared_fingerprint
+def _kind(
+  kinds: dict[_Kind, Submodel],
+  submodel: Submodel,
+  *,
+  by: str,
+  alike: Literal["row", "shared"],
+) -> _Kind:
+  """The first of `kinds` with the same adapter and arrays, or a new one.
+
+  What files say of their arrays is a hint: these are compared.
+
+  Args:
+    by: a name that those of the same arrays have in common.
+    alike: what has to be equal.
+  """
+  arrays = operator.attrgetter(alike)
+  place = 0
+  while True:  # a new kind is equal to itself
+    kind = (repr(submodel.adapter), by, str(place))
+    if _equal(arrays(kinds.setdefault(kind, submodel)), arrays(submodel)):
+      return kind
+    place += 1
+
+
+def _equal(first: Tree, second: Tree) -> bool:
+  """Whether trees of the same structure hold the same numbers."""
+  return first is second or all(
+    np.array_equal(ours, theirs)
+    for ours, theirs in zip(
+      jax.tree.leaves(first), jax.tree.leaves(second), strict=True
+    )
+  )
+
+
+def _places(count: int) -> int:
+  """The next power of two: few compiled shapes serve requests of all sizes."""
+  return 1 << (count - 1).bit_length() if count else 0
+
+
+def _filled(members: Sequence[Any]) -> list[Any]:
+  """As many as there are places; the first fills up."""
+  given = list(members)
+  return given + given[:1] * (_places(len(given)) - len(given))
 
 
 def _check_waves(waves: Sequence[np.ndarray]) -> None:

@@ -83,7 +83,8 @@ def sweep_plot(sweep: SweepRuns) -> SweepPlot | None:
 
   x is the numeric field with the most values, or parameters per task where no
   field is numeric or adapters of different families are compared. Every other
-  field that varies makes lines. Seeds are averaged: a bar is their range where
+  field that varies makes lines; where that leaves each line one size, as where
+  sweep() names every run, a family is a line, or else what is no size. Seeds are averaged: a bar is their range where
   there are several, and the interval of the WER where there is one.
   """
   fields = [field for field in sweep.fields if not is_seed(field)]
@@ -94,15 +95,50 @@ def sweep_plot(sweep: SweepRuns) -> SweepPlot | None:
   if len(sizes) > 1 and (field is None or set(_FAMILIES) & set(sweep.fields)):
     field = None
     means = [mean for mean in means if mean.size > 0]
-    others = [each for each in fields if not _moves_size(each, means, fields)]
+    groups = _over_sizes(means, fields, sweep.fields)
   elif field is not None:
-    others = [each for each in fields if each != field]
+    groups = _grouped(means, [each for each in fields if each != field])
   else:
     return None
+  return _plot(groups, field) if _directed(groups, field) else None
+
+
+def _over_sizes(
+  means: Sequence[_Mean], fields: Sequence[str], every: Sequence[str]
+) -> dict[str, list[_Mean]]:
+  """The finest lines over the parameters per task of which one has a direction.
+
+  Args:
+    fields: that vary in a label.
+    every: that vary at all.
+  """
+  bare = [mean._replace(label="") for mean in means]
+  telling = [each for each in every if not is_seed(each)]
+  sizeless = [each for each in telling if not _moves_size(each, bare, telling)]
+  families = [each for each in _FAMILIES if each in telling]
+  by_label = [each for each in fields if not _moves_size(each, means, fields)]
+  groups = _grouped(means, by_label)
+  if _directed(groups, None):
+    return groups
+  return _grouped(means, families or sizeless, labelled=False)
+
+
+def _grouped(
+  means: Sequence[_Mean], fields: Sequence[str], *, labelled: bool = True
+) -> dict[str, list[_Mean]]:
+  """Lines by the values of some fields and, unless it is left out, the label."""
   groups: dict[str, list[_Mean]] = {}
   for mean in means:
-    groups.setdefault(_name(mean, others), []).append(mean)
-  return _plot(groups, field)
+    named = mean if labelled else mean._replace(label="")
+    groups.setdefault(_name(named, fields), []).append(mean)
+  return groups
+
+
+def _directed(groups: Mapping[str, Sequence[_Mean]], field: str | None) -> bool:
+  """Whether a line has two points beside one another."""
+  return any(
+    len({_x(mean, field) for mean in means}) > 1 for means in groups.values()
+  )
 
 
 def _plot(groups: Mapping[str, list[_Mean]], field: str | None) -> SweepPlot:
@@ -292,7 +328,8 @@ def _title(name: str, mean: _Mean, field: str | None) -> str:
   if mean.low is not None and mean.high is not None:
     rate += f" ({percent(mean.low)} to {percent(mean.high)}"
     rate += f" over {mean.runs} seeds)" if mean.runs > 1 else ")"
-  return ", ".join(filter(None, [name, where, rate]))
+  label = "" if name.startswith(mean.label) else mean.label
+  return ", ".join(filter(None, [name, label, where, rate]))
 
 
 def _is_number(value: Any) -> bool:

@@ -5,6 +5,7 @@ What can't run is refused before anything has.
 """
 
 import copy
+import dataclasses
 import hashlib
 import itertools
 import os
@@ -16,18 +17,24 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from hra import config_tree
+from hra.adapters import families
 from hra.config import Config
+from hra.data.synthetic.sentences import SPLITS
 from hra.errors import InputError
 from hra.files import absolute
+from hra.sweeps.axes import read_axes
 
 DATA = "data"
 """Folder of the corpora that runs of a sweep make and share."""
 
-_RESERVED = {DATA, "sweep.json", "report.html", "con", "prn", "aux", "nul"}
+_RESERVED = {DATA, "sweep.json", "report.html"}
+_DEVICES = {"con", "prn", "aux", "nul"} | {
+  f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)
+}
+"""No names of files on Windows, whatever follows behind a dot."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 _UNSAFE = re.compile(r"[^a-z0-9._+-]+")
 _LONGEST = 80
-_OPEN, _CLOSE = "([", ")]"
 
 
 class Run(NamedTuple):
@@ -69,7 +76,7 @@ def make(
   settings: Sequence[str] = (),
   split: str = "",
 ) -> Sweep:
-  """Plans a sweep; every configuration in it is valid.
+  """Plans a sweep; every configuration in it is valid, wherever it will run.
 
   Args:
     base: get_config() of the experiment, without the settings.
@@ -89,7 +96,7 @@ def make(
   base = copy.deepcopy(base)
   for assignment in settings:
     config_tree.override(base, assignment, path="--config")
-  parsed = dict(_axis(base, text) for text in _each_once(axes))
+  parsed = read_axes(base, axes)
   if not parsed and declared is None:
     raise InputError(
       "--axis",
@@ -111,9 +118,7 @@ def make(
     workdir=workdir,
     settings=tuple(settings),
     axes=parsed,
-    runs=tuple(
-      run._replace(split=split or run.config.data.test_split) for run in runs
-    ),
+    runs=tuple(_with_split(run, split) for run in runs),
   )
 
 
@@ -143,10 +148,15 @@ def commands(
   }
 
 
+def needs_backbone(config: Config) -> bool:
+  """Whether a run starts from a backbone that stands somewhere."""
+  return config.train.mode != "pretrain" or config.train.start != "random"
+
+
 def name_of(overrides: Mapping[str, str], *, label: str = "") -> str:
   """A folder's name, such as `adapter.width=64,seed=1`.
 
-  Lower case and safe on every file system. It depends on nothing but its
+  Lower case, the label as well, and safe on every file system. It depends on nothing but its
   arguments, whatever their order; where characters had to be replaced or cut, a
   hash of the settings makes it one of its own.
   """
@@ -155,7 +165,7 @@ def name_of(overrides: Mapping[str, str], *, label: str = "") -> str:
     f"{_UNSAFE.sub('-', field.lower())}={_UNSAFE.sub('-', value.lower())}"
     for field, value in parts
   ]
-  name = ",".join([label, *shown] if label else shown)
+  name = ",".join([label.lower(), *shown] if label else shown)
   exact = all(
     text == f"{field}={value}"
     for text, (field, value) in zip(shown, parts, strict=True)
@@ -168,70 +178,6 @@ def name_of(overrides: Mapping[str, str], *, label: str = "") -> str:
 def flat(config: Config) -> dict[str, Any]:
   """Every field by its path, such as `adapter.width`."""
   return dict(_flat(config_tree.to_dict(config), prefix=""))
-
-
-def split_values(text: str) -> list[str]:
-  """`a,b,c` -> its values; commas inside of brackets don't divide: `[a,b],[c]`.
-
-  Raises:
-    ValueError: brackets that don't match.
-  """
-  values, depth = [""], 0
-  for mark in text:
-    depth += (mark in _OPEN) - (mark in _CLOSE)
-    if depth < 0:
-      break
-    if mark == "," and depth == 0:
-      values.append("")
-    else:
-      values[-1] += mark
-  if depth:
-    raise ValueError(text)
-  return [value.strip() for value in values]
-
-
-def _axis(base: Config, text: str) -> tuple[str, list[str]]:
-  """FIELD=VALUE,... -> the field and its values as they are written best."""
-  field, equals, values = text.partition("=")
-  where = f"--axis={field}"
-  try:
-    parts = split_values(values)
-  except ValueError as error:
-    raise InputError(
-      where,
-      expected="brackets that match",
-      got=values,
-      fix=f"a value with commas in it stands in brackets: {field}=[a,b],[c]",
-    ) from error
-  if not field or not equals or not all(parts):
-    raise InputError(
-      where,
-      expected="FIELD=VALUE,VALUE,...",
-      got=repr(text),
-      fix="such as --axis=adapter.width=32,64,128",
-    )
-  written = []
-  for part in parts:
-    config = copy.deepcopy(base)
-    config_tree.override(config, f"{field}={part}", path="--axis")
-    written.append(_text(flat(config)[field]))
-  for value in written:
-    if written.count(value) > 1:
-      raise InputError(where, expected="each value once", got=f"{value} twice")
-  return field, written
-
-
-def _each_once(axes: Sequence[str]) -> Sequence[str]:
-  fields = [axis.partition("=")[0] for axis in axes]
-  for field in fields:
-    if fields.count(field) > 1:
-      raise InputError(
-        f"--axis={field}",
-        expected="each field once",
-        got="it twice",
-        fix=f"give all its values to one: --axis={field}=A,B,C",
-      )
-  return axes
 
 
 def _declared(
@@ -264,6 +210,7 @@ def _declared(
       or not _NAME.fullmatch(label)
       or label.endswith(".")
       or label.lower() in _RESERVED
+      or label.lower().split(".")[0] in _DEVICES
     ):
       raise InputError(
         where,
@@ -271,7 +218,13 @@ def _declared(
         got=repr(label),
       )
   return [
-    (label, {str(field): _text(value) for field, value in fields.items()})
+    (
+      label,
+      {
+        str(field): config_tree.written(value)
+        for field, value in fields.items()
+      },
+    )
     for label, fields in entries
   ]
 
@@ -314,13 +267,15 @@ def _run(
     path = f"sweep() {label}: config" if label else "config"
     config_tree.override(config, f"{field}={value}", path=path)
   written = flat(config)
-  overrides = {field: _text(written[field]) for field in (*fields, *values)}
+  overrides = {
+    field: config_tree.written(written[field]) for field in (*fields, *values)
+  }
   # A label stands for what sweep() sets.
   telling = (
     {field: overrides[field] for field in values} if label else overrides
   )
   name = name_of(telling, label=label) or "defaults"
-  config_tree.validate(config, path=f"{name}: config")
+  _check(config, path=f"{name}: config")
   return Run(
     name=name,
     label=label,
@@ -332,17 +287,47 @@ def _run(
   )
 
 
+def _check(config: Config, *, path: str) -> None:
+  """Refuses what `hra.run` would, as far as no file has to be read for it."""
+  config_tree.validate(config, path=path)
+  mels = config.features.num_mels * config.features.stack
+  try:  # names of sites are the same in backbones of all sizes
+    families.build(config.adapter, config.backbone, mels=mels)
+  except InputError as error:
+    raise InputError(
+      error.where.replace("config", path, 1),
+      expected=error.expected,
+      got=error.got,
+      fix=error.fix,
+    ) from error
+
+
+def _with_split(run: Run, split: str) -> Run:
+  """The run, scored on `split`, or on its test split where that is empty."""
+  data = run.config.data
+  scored = split or data.test_split
+  if data.source == "synthetic" and scored not in SPLITS:
+    raise InputError(
+      "--split" if split else f"{run.name}: config.data.test_split",
+      expected=f"one of {', '.join(map(repr, SPLITS))} of synthetic data",
+      got=repr(scored),
+      fix=f"did you mean {config_tree.nearest(scored, SPLITS)!r}?",
+    )
+  return run._replace(split=scored)
+
+
 def _corpus(config: Config, workdir: epath.Path) -> str:
   """One folder for all runs that hear the same synthesised speech."""
   if config.data.source != "synthetic":
     return ""
   if config.data.path:
     return str(absolute(config.data.path))
-  pretraining = config.train.mode == "pretrain"
+  # Neither is asked for: how many processes, and what `hra.run` sets anew.
+  prepare = dataclasses.replace(config.prepare, jobs=0, labels_per_second=0.0)
   heard = (
     config_tree.to_dict(config.synthetic),
-    config_tree.to_dict(config.prepare),
-    None if pretraining else config.backbone_path,  # whose tokenizer they get
+    config_tree.to_dict(prepare),
+    config.backbone_path if needs_backbone(config) else None,  # its tokenizer
   )
   return str(workdir / DATA / _digest(repr(heard)))
 
@@ -358,15 +343,6 @@ def _check_unlike(runs: Sequence[Run]) -> None:
         got=f"{other.name!r} and {run.name!r} for one folder",
         fix="leave one out, or give them other names",
       )
-
-
-def _text(value: Any) -> str:
-  """A value as `--config.FIELD=VALUE` takes it."""
-  if isinstance(value, bool):
-    return str(value).lower()
-  if isinstance(value, tuple | list):
-    return f"[{','.join(map(_text, value))}]"
-  return str(value)
 
 
 def _flat(values: Mapping[str, Any], *, prefix: str) -> Any:

@@ -21,6 +21,8 @@ from hra.sweeps import plan
 NAME = "sweep.json"
 ASKED = "asked.json"
 
+_ENDED = {"running": "interrupted"}
+
 Needs = Literal["all", "evaluation", "nothing"]
 
 
@@ -70,12 +72,42 @@ def note_trained(run: plan.Run) -> None:
 
 
 def results(run: plan.Run) -> dict[str, Any] | None:
-  """results.json of a run, where it is of the split and scoring asked for."""
-  found = _read(run.folder / "results.json")
-  scoring = config_tree.to_dict(run.config.evaluate)
-  if found is None or found["split"] != run.split:
+  """results.json of a run, where it is of the split and scoring asked for.
+
+  Raises:
+    InputError: it is damaged.
+  """
+  path = run.folder / "results.json"
+  found = _read(path)
+  if found is None:
     return None
-  return found if found["scoring"] == scoring else None
+  scoring = config_tree.to_dict(run.config.evaluate)
+  try:
+    same = (found["split"], found["scoring"]) == (run.split, scoring)
+  except (KeyError, TypeError) as error:
+    raise _damaged(path, expected="results", got=repr(error)) from error
+  return found if same else None
+
+
+def headline(run: plan.Run) -> dict[str, Any] | None:
+  """What sweep.json says of a run's results, where they are those asked for.
+
+  Raises:
+    InputError: they are damaged.
+  """
+  found = results(run)
+  if found is None:
+    return None
+  keys = ("wer", "wer_low", "wer_high", "backbone_wer", "words", "utterances")
+  try:
+    return {
+      "split": found["split"],
+      "overall": {key: found["overall"][key] for key in keys},
+      "parameters": found["parameters"],
+    }
+  except (KeyError, TypeError) as error:
+    path = run.folder / "results.json"
+    raise _damaged(path, expected="results", got=repr(error)) from error
 
 
 class Record:
@@ -105,8 +137,9 @@ class Record:
       }
       for name, run in planned.items()
     }
+    # Nothing else is at work in the folder: what still runs was killed.
     old = {
-      name: entry
+      name: entry | {"status": _ENDED.get(entry["status"], entry["status"])}
       for name, entry in before.items()
       if name not in planned and (sweep.workdir / name / ASKED).exists()
     }
@@ -119,12 +152,11 @@ class Record:
 
   def finish(self, run: plan.Run, *, error: str = "") -> None:
     """Notes that a run is done, or what ended it."""
-    found = None if error else results(run)
     self._set(
       run,
       status="failed" if error else "done",
       error=error or None,
-      results=found and _headline(found),
+      results=None if error else headline(run),
     )
 
   def interrupt(self, run: plan.Run) -> None:
@@ -172,15 +204,6 @@ def entries(workdir: epath.Path) -> list[dict[str, Any]]:
   return [] if found is None else found["runs"]
 
 
-def _headline(found: Mapping[str, Any]) -> dict[str, Any]:
-  keys = ("wer", "wer_low", "wer_high", "backbone_wer", "words", "utterances")
-  return {
-    "split": found["split"],
-    "overall": {key: found["overall"][key] for key in keys},
-    "parameters": found["parameters"],
-  }
-
-
 def _check_vacant(run: plan.Run) -> None:
   if (run.folder / "config.json").exists():
     raise InputError(
@@ -205,17 +228,20 @@ def _read(path: epath.Path) -> Any:
   """What a file of JSON holds, or None where there is none."""
   if not path.exists():
     return None
-  with storage(path, expected="a file that can be read"):
-    text = path.read_text()
   try:
-    return json.loads(text)
-  except json.JSONDecodeError as error:
-    raise InputError(
-      path,
-      expected="JSON",
-      got=str(error),
-      fix="remove that file: it is made again",
-    ) from error
+    with storage(path, expected="a file that can be read"):
+      return json.loads(path.read_text())
+  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    raise _damaged(path, expected="JSON", got=str(error)) from error
+
+
+def _damaged(path: epath.Path, *, expected: str, got: str) -> InputError:
+  return InputError(
+    path,
+    expected=expected,
+    got=got,
+    fix="remove that file: it is made again",
+  )
 
 
 def _starts(field: str, beginnings: tuple[str, ...]) -> bool:

@@ -7,7 +7,6 @@ was interrupted goes on from its checkpoint.
 
 import collections
 import contextlib
-import fcntl
 import os
 import pathlib
 import re
@@ -15,7 +14,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Self, TextIO
 
 from etils import epath
@@ -26,10 +25,10 @@ from hra.errors import InputError
 from hra.evaluate.table import interval, percent
 from hra.files import is_remote, storage
 from hra.sweeps import cores, plan, record
+from hra.sweeps.guards import check_backbones, hangup, only_sweep
 from hra.train.interrupt import Signals
 
 LOG = "log.txt"
-LOCK = ".lock"
 
 INTERRUPTED = (75, 130, 143, -signal.SIGINT, -signal.SIGTERM)
 """Exit codes of a process that was asked to stop."""
@@ -39,6 +38,9 @@ _TAIL = 1 << 16
 
 _QUIET = {"TQDM_MININTERVAL": "30", "PYTHONUNBUFFERED": "1"}
 """Environment of a process whose terminal is a file."""
+
+_GRACE = 60.0
+"""Seconds in which the runs can save when something ends the sweep itself."""
 
 _PAUSE = 0.1
 """Seconds between two looks at the processes."""
@@ -67,7 +69,8 @@ def run(
 ) -> Outcome:
   """Does what is left to do of a sweep.
 
-  SIGTERM and Ctrl-C are handed to the runs, which save; a second one kills them.
+  SIGTERM, Ctrl-C and the end of the terminal are handed to the runs, which save;
+  a second Ctrl-C kills them.
 
   Args:
     jobs: processes at once.
@@ -76,7 +79,8 @@ def run(
 
   Raises:
     InputError: before anything starts: a folder that is another run's, a sweep at
-      work in the same folder, or one that isn't local.
+      work in the same folder, one that isn't local, a backbone that isn't there;
+      later, a sweep.json that can't be written: the runs save.
   """
   if jobs < 1:
     raise InputError("--jobs", expected="at least 1", got=str(jobs))
@@ -87,7 +91,8 @@ def run(
       got="a URL",
       fix="give a local --workdir and copy what it holds",
     )
-  with _only_sweep(sweep.workdir) as lock:
+  check_backbones(sweep)
+  with only_sweep(sweep.workdir) as lock:
     needs = {run.name: record.check(run) for run in sweep.runs}
     listed = record.Record(sweep)
     for each in sweep.runs:
@@ -103,7 +108,7 @@ def run(
       out=out,
       commands=commands or (lambda run: plan.commands(sweep, run)),
     )
-    with Signals() as signals, pool:
+    with Signals() as signals, hangup(signals), pool:
       pool.work(signals)
   names: dict[str, list[str]] = {"done": [], "failed": [], "left": []}
   for each in sweep.runs:
@@ -126,7 +131,10 @@ class _Active:
 
 
 class _Pool:
-  """Runs side by side; leaving it as a context kills what still goes on."""
+  """Runs side by side; leaving it as a context ends what still goes on.
+
+  What goes wrong with the files or the process of one run is that run's failure.
+  """
 
   def __init__(
     self,
@@ -150,6 +158,8 @@ class _Pool:
     self._active: list[_Active] = []
     self._machine = (cores.usable_cores(), cores.usable_gpus())
     self._failed = 0
+    self._told = False
+    """Whether the runs that go on were asked to stop."""
     self._shown = 0.0
     self._bar = tqdm(
       total=len(waiting),
@@ -164,26 +174,45 @@ class _Pool:
   def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *raised: object) -> None:
-    for each in self._active:
-      if each.process is not None:
-        with contextlib.suppress(ProcessLookupError):
-          os.killpg(each.process.pid, signal.SIGKILL)
-        each.process.wait()
-    self._bar.close()
+  def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
+    try:
+      if kind is not KeyboardInterrupt:  # which is the second
+        self._stop()
+        self._wait(time.monotonic() + _GRACE)
+    finally:
+      for each in self._active:
+        if each.process is not None:
+          with contextlib.suppress(ProcessLookupError):
+            os.killpg(each.process.pid, signal.SIGKILL)
+          each.process.wait()
+        with contextlib.suppress(InputError):  # the disk may be full
+          self._listed.interrupt(each.run)
+      with contextlib.suppress(OSError):
+        self._bar.close()
+
+  def _stop(self) -> None:
+    """Asks the runs to save and end; asked again, they would end at once."""
+    if not self._told:
+      self._told = True
+      for each in self._active:
+        if each.process is not None:
+          each.process.send_signal(signal.SIGTERM)
+
+  def _wait(self, deadline: float) -> None:
+    while time.monotonic() < deadline and any(
+      each.process is not None and each.process.poll() is None
+      for each in self._active
+    ):
+      time.sleep(_PAUSE)
 
   def work(self, signals: Signals) -> None:
     """Until all runs have ended, or, after a signal, those that go on."""
-    told = False
     while self._active or (self._waiting and signals.first is None):
       if signals.first is None:
         self._fill()
-      elif not told:
-        told = True
+      elif not self._told:
+        self._stop()
         self._say("stopping: the runs save; once more ends them at once")
-        for each in self._active:
-          if each.process is not None:
-            each.process.send_signal(signal.SIGTERM)
       for each in tuple(self._active):
         self._look(each, stopping=signals.first is not None)
       self._show()
@@ -198,12 +227,15 @@ class _Pool:
       taken = {each.place for each in self._active}
       place = next(place for place in range(self._jobs) if place not in taken)
       needs = self._needs[run.name]
-      record.ask(run, needs=needs)
       verbs = ("evaluate",) if needs == "evaluation" else ("train", "evaluate")
       active = _Active(run, place=place, verbs=verbs)
       self._listed.start(run)
       self._active.append(active)
-      self._start(active)
+      try:
+        record.ask(run, needs=needs)
+        self._start(active)
+      except (OSError, InputError) as error:
+        self._end(active, error=str(error))
 
   def _may_start(self, run: plan.Run) -> bool:
     """One run makes the speech that several hear; the others wait for it."""
@@ -215,56 +247,76 @@ class _Pool:
     )
 
   def _start(self, active: _Active) -> None:
-    """Starts a process for the first of a run's verbs."""
-    command = self._commands(active.run)[active.verbs[0]]
+    """Starts a process for the first of a run's verbs.
+
+    Raises:
+      InputError: its log can't be written, or the process not be started.
+    """
+    verb = active.verbs[0]
+    command = self._commands(active.run)[verb]
     found, gpus = self._machine
     share = cores.share(active.place, jobs=self._jobs, cores=found, gpus=gpus)
-    with (
-      storage(active.log, expected="a file that can be written"),
-      active.log.open("ab") as log,
-    ):
+    with storage(active.log, expected="a file that can be written"):
+      log = active.log.open("ab", buffering=0)
       log.write(f"$ {shlex.join(command)}\n".encode())
-      log.flush()
       active.told_from = log.tell()
-      active.process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env={**_QUIET, **share.threads, **os.environ, **share.devices},
-        # A group of its own: Ctrl-C reaches a run once, from here. What outlives
-        # this process keeps the sweep's folder locked.
-        start_new_session=True,
-        pass_fds=(self._lock.fileno(),),
-      )
-    cores.confine(active.process.pid, share.cores)
+    with log:
+      try:
+        active.process = subprocess.Popen(
+          command,
+          stdin=subprocess.DEVNULL,
+          stdout=log,
+          stderr=subprocess.STDOUT,
+          env={**_QUIET, **share.threads, **os.environ, **share.devices},
+          # A group of its own: Ctrl-C reaches a run once, from here. What
+          # outlives this process keeps the sweep's folder locked.
+          start_new_session=True,
+          pass_fds=(self._lock.fileno(),),
+        )
+      except OSError as error:
+        raise InputError(
+          command[0],
+          expected=f"a process of hra {verb}",
+          got=error.strerror or str(error),
+        ) from error
+    with contextlib.suppress(ProcessLookupError):  # it may have ended
+      cores.confine(active.process.pid, share.cores)
 
   def _look(self, active: _Active, *, stopping: bool) -> None:
     """Sees whether a run's process has ended, and what follows from that."""
     code = None if active.process is None else active.process.poll()
     if code is None:
       return
-    run, verb = active.run, active.verbs.pop(0)
-    if code == 0 and verb == "train":
-      record.note_trained(run)
-    if code == 0 and active.verbs and not stopping:
-      self._start(active)
-      return
+    verb = active.verbs.pop(0)
+    stopped = code in INTERRUPTED or (code == 0 and active.verbs and stopping)
+    try:
+      if code == 0 and verb == "train":
+        record.note_trained(active.run)
+      if code == 0 and active.verbs and not stopping:
+        self._start(active)
+        return
+      error = "" if stopped else _error(active, verb, code)
+      see = f"; see {active.log}"
+    except (OSError, InputError) as caught:
+      error, see = str(caught), ""
+    self._end(active, error=error, see=see, stopped=bool(stopped and not error))
+
+  def _end(
+    self, active: _Active, *, error: str, see: str = "", stopped: bool = False
+  ) -> None:
+    """Lists and tells how a run ended: well without an error."""
+    run = active.run
     self._active.remove(active)
-    if code in INTERRUPTED or (code == 0 and active.verbs):
+    if stopped:
       self._listed.interrupt(run)
       self._tell(run, "stopped", "")
       return
-    error = "" if code == 0 else _error(active, verb, code)
-    if not error and record.results(run) is None:
-      error = (
-        f"hra {verb} ended well, but left no results.json of {run.split!r}"
-      )
     self._listed.finish(run, error=error)
     self._failed += bool(error)
-    self._bar.update()
+    with contextlib.suppress(OSError):
+      self._bar.update()
     if error:
-      self._tell(run, "failed", f"{error}; see {active.log}")
+      self._tell(run, "failed", f"{error}{see}")
     else:
       overall = self._listed.entries[run.name]["results"]["overall"]
       rate = f"WER {percent(overall['wer'])}% ({interval(overall)})"
@@ -275,9 +327,10 @@ class _Pool:
     self._say(f"{how:<8}{run.name}  {seconds}  {what}".rstrip())
 
   def _say(self, line: str) -> None:
-    self._bar.clear()
-    self._out.write(f"{line}\n")
-    self._out.flush()
+    with contextlib.suppress(OSError):  # the terminal may have gone
+      self._bar.clear()
+      self._out.write(f"{line}\n")
+      self._out.flush()
 
   def _show(self) -> None:
     if self._bar.disable or time.monotonic() < self._shown + _REFRESH:
@@ -300,26 +353,8 @@ class _Pool:
       " ".join(each.run.name for each in self._active),
     ]
     self._bar.set_postfix_str("; ".join(filter(None, parts)), refresh=False)
-    self._bar.refresh()
-
-
-@contextlib.contextmanager
-def _only_sweep(workdir: epath.Path) -> Iterator[TextIO]:
-  """Holds the folder's lock; runs that go on hold it too."""
-  with contextlib.ExitStack() as stack:
-    with storage(workdir, expected="a folder that can be made"):
-      workdir.mkdir(parents=True, exist_ok=True)
-      lock = stack.enter_context(open(workdir / LOCK, "w"))
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError as error:
-        raise InputError(
-          workdir,
-          expected="a folder in which nothing is at work",
-          got="another sweep, or a run that outlived it",
-          fix="wait until it has ended",
-        ) from error
-    yield lock
+    with contextlib.suppress(OSError):
+      self._bar.refresh()
 
 
 def _left(
@@ -337,6 +372,20 @@ def _left(
 
 
 def _error(active: _Active, verb: str, code: int) -> str:
+  """What went wrong with a run whose process has ended, in one line; or nothing.
+
+  Raises:
+    InputError: what it left can't be read.
+  """
+  if code != 0:
+    return _last_words(active, verb, code)
+  if record.headline(active.run) is not None:
+    return ""
+  split = active.run.split
+  return f"hra {verb} ended well, but left no results.json of {split!r}"
+
+
+def _last_words(active: _Active, verb: str, code: int) -> str:
   """What a run says of its end, in one line."""
   if code < 0:
     fix = ": is the memory enough?" if code == -signal.SIGKILL else ""

@@ -173,3 +173,15 @@ def test_part_that_can_t_be_is_refused(parts, message):
   with pytest.raises(InputError) as refused:
     Composite(parts=built)
   assert message in str(refused.value)
+
+
+def test_places_of_absent_parts_are_traced_once(model, parts, monkeypatch):
+  """And they are zeros that nobody can write to."""
+  composite = model.adapter
+  first = composite.row({"lora": parts["lora"][2]})
+  monkeypatch.setattr(jax, "eval_shape", None)
+  again = composite.row({"bitfit": parts["bitfit"][2]})
+  assert not again["active"]["lora"]
+  for leaf in jax.tree.leaves(first["whole"]["hra"]):
+    assert not leaf.any()
+    assert not leaf.flags.writeable

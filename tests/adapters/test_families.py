@@ -12,6 +12,7 @@ import tiny
 from hra.adapters import families, table
 from hra.adapters.composite import Composite
 from hra.config import AdapterConfig
+from hra.config_rules import FAMILY_FIELDS
 from hra.errors import InputError
 from hra.model import Model
 from hra.sharding import named_leaves
@@ -260,5 +261,5 @@ def test_field_of_another_family_is_refused(config, field, users):
 
 def test_every_field_has_a_family():
   fields = {field.name for field in tiny.dataclasses.fields(AdapterConfig)}
-  assert frozenset({"family"}).union(*families.USES.values()) == fields
-  assert set(families.USES) <= set(families.FAMILIES)
+  assert frozenset({"family"}).union(*FAMILY_FIELDS.values()) == fields
+  assert set(FAMILY_FIELDS) <= set(families.FAMILIES)

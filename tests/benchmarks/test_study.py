@@ -9,7 +9,6 @@ import study
 import study_arms as arms
 import study_runs as runs
 import study_worker
-from absl import flags
 from etils import epath
 
 from hra.errors import InputError
@@ -242,20 +241,11 @@ def test_cost_adds_up_over_processes(tmp_path):
     assert told["cpu_seconds"] > 0
 
 
-@pytest.fixture
-def out(tmp_path):
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(["study"])
-  before = flags.FLAGS.out
-  flags.FLAGS.out = str(tmp_path / "docs")
-  yield tmp_path / "docs"
-  flags.FLAGS.out = before
-
-
-def test_a_page_can_be_written_before_anything_is_complete(tmp_path, out):
+def test_a_page_can_be_written_before_anything_is_complete(tmp_path):
   pytest.importorskip("matplotlib")
+  out = tmp_path / "docs"
   asked = made(tmp_path)
-  study.write(asked, study.Conductor(asked, at_once=1))
+  study.write(asked, study.Conductor(asked, at_once=1), out=out)
   told = json.loads((out / "study.json").read_text())
   assert len(told["missing"]) == len(arms.needed(asked))
   assert (out / "study.md").read_text().count("not run.") == 4
@@ -263,11 +253,12 @@ def test_a_page_can_be_written_before_anything_is_complete(tmp_path, out):
 
 @pytest.mark.slow
 def test_the_study_runs_from_end_to_end_and_nothing_twice(
-  tmp_path, out, capsys, monkeypatch
+  tmp_path, capsys, monkeypatch
 ):
   pytest.importorskip("matplotlib")
+  out = tmp_path / "docs"
   asked = made(tmp_path / "runs", TINY)
-  study.study(asked, at_once=2, partial=False)
+  study.study(asked, at_once=2, partial=False, out=out)
   told = json.loads((out / "study_tiny.json").read_text())
   assert told["missing"] == []
   assert {name: sorted(each) for name, each in told["arms"].items()} == {
@@ -289,13 +280,14 @@ def test_the_study_runs_from_end_to_end_and_nothing_twice(
 
   capsys.readouterr()
   monkeypatch.setattr(runs.runner, "run", refused)
-  study.study(asked, at_once=2, partial=False)
+  study.study(asked, at_once=2, partial=False, out=out)
   assert (out / "study_tiny.md").read_text() == pages
 
 
 @pytest.mark.slow
-def test_an_arm_that_fails_is_named_and_stops_no_other(tmp_path, out):
+def test_an_arm_that_fails_is_named_and_stops_no_other(tmp_path):
   pytest.importorskip("matplotlib")
+  out = tmp_path / "docs"
   few = {**TINY.arms, arms.MULTI: ("hra-32", "bitfit")}
   scale = TINY._replace(arms=few, labels=())
   asked = made(tmp_path / "runs", scale, "a")
@@ -308,7 +300,7 @@ def test_an_arm_that_fails_is_named_and_stops_no_other(tmp_path, out):
   (broken.run.folder / "submodels").parent.mkdir(parents=True)
   (broken.run.folder / "submodels").write_text("in the way")
   with pytest.raises(InputError, match=r"1 that failed \(.*bitfit-middle/log"):
-    study.study(asked, at_once=2, partial=True)
+    study.study(asked, at_once=2, partial=True, out=out)
   told = json.loads((out / "study_tiny.json").read_text())
   assert list(told["arms"][arms.MULTI]) == ["hra-32"]
   assert told["missing"] == ["multi_task/bitfit"]

@@ -35,9 +35,18 @@ def _read(folder, told):
     ({"anna": {"warmup_steps": -1}}, "'anna'.warmup_steps"),
     ({"anna": {"schedule": "sine"}}, "'anna'.schedule"),
     ({"anna": {"steps": 0}}, "a whole number from 1 to 2,147,483,647, got 0"),
-    ({"anna": {"steps": True}}, "a whole number from 1 to 2,147,483,647, got True"),
-    ({"anna": {"steps": 2.0}}, "a whole number from 1 to 2,147,483,647, got 2.0"),
-    ({"anna": {"patience": -1}}, "a whole number from 0 to 2,147,483,647, got -1"),
+    (
+      {"anna": {"steps": True}},
+      "a whole number from 1 to 2,147,483,647, got True",
+    ),
+    (
+      {"anna": {"steps": 2.0}},
+      "a whole number from 1 to 2,147,483,647, got 2.0",
+    ),
+    (
+      {"anna": {"patience": -1}},
+      "a whole number from 0 to 2,147,483,647, got -1",
+    ),
   ],
 )
 def test_what_can_t_be_is_one_clear_line(tmp_path, told, message):

@@ -153,11 +153,65 @@ def test_families_and_runs_are_one_program(recognizer, waves, submodels):
   assert len(list(recognizer._groups(mixed, 6))) == 1
 
 
+def test_few_programs_answer_requests_of_all_sizes(
+  recognizer, waves, submodels, one_by_one
+):
+  """Of 5, 6, 7 and 8 rows: one, which says the same."""
+  anna = submodels[0]
+  mel_BTF, lengths_B = recognizer.features([waves[0]] * 8)
+  for count in range(5, 9):
+    logits_BTV, valid_B = recognizer.logits(
+      mel_BTF[:count], lengths_B[:count], [anna] * count
+    )
+    assert len(logits_BTV) == len(valid_B) == count
+    np.testing.assert_allclose(
+      logits_BTV[-1, : int(valid_B[-1])],
+      one_by_one[0],
+      atol=2e-5 * np.abs(one_by_one[0]).max(),
+    )
+    if count == 5:
+      compiled = recognizer_module._logits._cache_size()
+      featurised = recognizer_module._features._cache_size()
+    recognizer.features([waves[0]] * count)
+  assert recognizer_module._logits._cache_size() == compiled
+  assert recognizer_module._features._cache_size() == featurised
+
+
+def test_what_a_file_says_of_its_shared_parameters_is_verified(
+  recognizer, waves, submodels
+):
+  """Two runs of one alleged fingerprint; and one run that was loaded twice."""
+  anna, other = submodels[0], submodels[3]
+  alleged = dataclasses.replace(
+    other, shared_fingerprint=anna.shared_fingerprint
+  )
+  features = recognizer.features(waves[:2])
+  told, _ = recognizer.logits(*features, [anna, alleged])
+  expected, _ = recognizer.logits(*features, [anna, other])
+  np.testing.assert_array_equal(told, expected)
+  again = jax.tree.map(np.copy, submodels[2].shared)
+  (group,) = recognizer._groups(
+    [anna, dataclasses.replace(submodels[2], shared=again)], 2
+  )
+  assert group.model.adapter == families.build(tiny.ADAPTER, tiny.BACKBONE)
+
+
+def test_nothing_asked_has_no_logits(recognizer, waves):
+  features, lengths = recognizer.features(waves[:2])
+  some, valid = recognizer.logits(features, lengths)
+  none, no_valid = recognizer.logits(features[:0], lengths[:0])
+  assert none.shape == (0, *some.shape[1:])
+  assert (none.dtype, no_valid.dtype) == (some.dtype, valid.dtype)
+  assert no_valid.shape == (0,)
+  empty, _ = recognizer.features([])
+  assert len(empty) == 0
+
+
 def test_one_family_does_not_pay_for_the_mixture(recognizer, submodels):
   none = _submodel(recognizer, 9, adapter=adapted.NONE)
   (group,) = recognizer._groups([submodels[0], none, submodels[2]], 3)
   assert group.model.adapter == families.build(tiny.ADAPTER, tiny.BACKBONE)
-  assert group.active.tolist() == [True, False, True]
+  assert group.active.tolist() == [True, False, True, False]
   assert jax.tree.structure(group.rows) == jax.tree.structure(submodels[0].row)
 
 
@@ -168,6 +222,18 @@ def test_full_fine_tuning_is_answered_by_itself(recognizer, submodels):
   assert alone.members == [0, 3]
   assert alone.model == recognizer._bare
   assert not alone.active.any()
+
+
+def test_who_was_loaded_twice_is_merged_once(recognizer, submodels):
+  full = submodels[6]
+  copied = jax.tree.map(np.copy, full.row)
+  other = jax.tree.map(lambda leaf: leaf + 1, full.row)
+  chosen = [
+    full,
+    *(dataclasses.replace(full, row=row) for row in (copied, other)),
+  ]
+  groups = list(recognizer._groups(chosen, 3))
+  assert [group.members for group in groups] == [[0, 1], [2]]
 
 
 @pytest.mark.parametrize(

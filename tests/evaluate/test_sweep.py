@@ -216,7 +216,54 @@ def test_labelled_runs_are_compared_by_their_parameters(tmp_path):
   )
   plot = sweep_plot(sweep)
   assert plot.by == "parameters per task"
-  assert {line.name for line in plot.lines} == {"small", "large"}
+  (line,) = plot.lines
+  assert [point.title.split(",")[0] for point in line.points] == [
+    "small",
+    "large",
+  ]
+
+
+def test_of_labelled_runs_each_family_is_a_line(tmp_path):
+  """Whatever else varies among them, and none is hidden."""
+  runs = [
+    _entry(
+      0.3,
+      label=f"{family}-{width}",
+      name=f"{family}-{width}",
+      size=factor * width,
+      adapter__family=family,
+      adapter__width=width,
+      adapter__norm="frozen" if family == "hra" else f"n{width}",
+    )
+    for family, factor in (("hra", 10), ("residual", 70), ("lora", 33))
+    for width in (8, 16, 32)
+  ]
+  plot = sweep_plot(_sweep(tmp_path, *runs))
+  assert [line.name for line in plot.lines] == [
+    "family hra",
+    "family lora",
+    "family residual",
+  ]
+  assert [len(line.points) for line in plot.lines] == [3, 3, 3]
+  assert plot.hidden == 0
+  assert "lora-16" in plot.lines[1].points[1].title
+
+
+def test_labels_stay_lines_where_an_axis_gives_each_several_points(tmp_path):
+  runs = [
+    _entry(
+      0.3,
+      label=label,
+      name=f"{label}-{width}",
+      size=factor * width,
+      adapter__family=label[:3],
+      adapter__width=width,
+    )
+    for label, factor in (("hra a", 10), ("hra b", 20), ("lor", 33))
+    for width in (8, 16)
+  ]
+  plot = sweep_plot(_sweep(tmp_path, *runs))
+  assert {line.name for line in plot.lines} == {"hra a", "hra b", "lor"}
 
 
 def test_there_is_no_plot_without_a_direction(tmp_path):
@@ -225,6 +272,11 @@ def test_there_is_no_plot_without_a_direction(tmp_path):
   assert sweep_plot(_sweep(tmp_path, *seeds)) is None
   words = [_entry(0.3, adapter__norm=each) for each in ("frozen", "per_task")]
   assert sweep_plot(_sweep(tmp_path, *words)) is None
+  sizes = [
+    _entry(0.3, adapter__family=family, size=size)
+    for family, size in (("hra", 9), ("lora", 99))
+  ]
+  assert sweep_plot(_sweep(tmp_path, *sizes)) is None
   failed = [_wide(0.3, width, status="failed") for width in (8, 16)]
   assert sweep_plot(_sweep(tmp_path, *failed)) is None
 

@@ -68,7 +68,7 @@ def test_the_command_line_makes_the_configuration_that_was_planned():
         "adapter.family": "lora",
         "name": "a=b c",
       },
-      {"adapter.sites": (), "data.bucket_seconds": (3.5,)},
+      {"data.tasks": (), "data.bucket_seconds": (3.5,)},
     ],
     settings=["train.steps=7"],
     axes=["seed=3"],
@@ -81,7 +81,7 @@ def test_the_command_line_makes_the_configuration_that_was_planned():
         config_tree.override(read, argument.removeprefix("--config."))
     assert read == run.config
   assert sweep.runs[0].config.adapter.sites == ("first", "attention.query")
-  assert sweep.runs[1].config.adapter.sites == ()
+  assert sweep.runs[1].config.data.tasks == ()
 
 
 def test_commands_are_the_programs_own_in_order():
@@ -107,17 +107,38 @@ def test_the_split_is_the_configured_one_unless_given():
 
 
 def test_a_value_in_brackets_holds_commas():
-  sweep = _plan(
-    base=Config(adapter=AdapterConfig(family="lora")),
-    axes=["adapter.sites=[attention],[first, second],second,[]"],
-  )
-  assert [run.config.adapter.sites for run in sweep.runs] == [
-    ("attention",),
-    ("first", "second"),
-    ("second",),
+  sweep = _plan(axes=["data.tasks=[anna],[bert, cleo],cleo,[]"])
+  assert [run.config.data.tasks for run in sweep.runs] == [
+    ("anna",),
+    ("bert", "cleo"),
+    ("cleo",),
     (),
   ]
   assert len({run.name for run in sweep.runs}) == 4
+
+
+def test_declared_names_reach_the_run_unaltered():
+  names = ("Doe, Jane", "Jane (F01)", 'a "b"', " c", "]", "")
+  sweep = _plan(declared=[{"data.tasks": names}, {"data.tasks": names[:1]}])
+  assert [run.config.data.tasks for run in sweep.runs] == [names, names[:1]]
+  read = Config()
+  (told,) = [
+    each.removeprefix("--config.")
+    for each in plan.commands(sweep, sweep.runs[0])["train"]
+    if each.startswith("--config.data.tasks")
+  ]
+  config_tree.override(read, told)
+  assert read.data.tasks == names
+  axis = _plan(axes=['data.tasks=["Doe, Jane",b],["(x"]'])
+  assert [run.config.data.tasks for run in axis.runs] == [
+    ("Doe, Jane", "b"),
+    ("(x",),
+  ]
+
+
+def test_a_folder_is_lower_case_like_all_of_its_name():
+  (run,) = _plan(declared={"Small": {"seed": 1}}).runs
+  assert (run.name, run.label) == ("small", "Small")
 
 
 def test_names_are_short_safe_unique_and_independent_of_order():
@@ -169,6 +190,17 @@ def test_another_tokenizer_is_another_corpus():
   base.train = TrainConfig(mode="pretrain")
   sweep = _plan(base, axes=["backbone_path=/a,/b"])
   assert len({run.corpus for run in sweep.runs}) == 1
+  base.train = TrainConfig(mode="pretrain", start="backbone")
+  sweep = _plan(base, axes=["backbone_path=/a,/b"])
+  assert len({run.corpus for run in sweep.runs}) == 2
+
+
+def test_how_many_processes_prepare_a_corpus_makes_no_other():
+  base = Config(data=DataConfig(source="synthetic"))
+  sweep = _plan(base, axes=["prepare.jobs=1,2"])
+  assert len({run.corpus for run in sweep.runs}) == 1
+  sweep = _plan(base, axes=["prepare.vocabulary=64,128"])
+  assert len({run.corpus for run in sweep.runs}) == 2
 
 
 @pytest.mark.parametrize(
@@ -181,8 +213,8 @@ def test_another_tokenizer_is_another_corpus():
     ({"axes": ["adapter=8"]}, "the whole group"),
     ({"axes": ["adapter.width"]}, "FIELD=VALUE,VALUE"),
     ({"axes": ["adapter.width=8,,9"]}, "FIELD=VALUE,VALUE"),
-    ({"axes": ["adapter.sites=[a,b"]}, "brackets that match"),
-    ({"axes": ["adapter.sites=a],[b"]}, "brackets that match"),
+    ({"axes": ["adapter.sites=[a,b"]}, "brackets and quotes that match"),
+    ({"axes": ["adapter.sites=a],[b"]}, "brackets and quotes that match"),
     ({"axes": ["data.balance=0.5,.5"]}, "each value once"),
     ({"axes": ["seed=1", "seed=2"]}, "each field once"),
     ({"axes": ["seed=1"], "settings": ["seed=2"]}, "one of an axis"),
@@ -193,6 +225,30 @@ def test_another_tokenizer_is_another_corpus():
     ({"declared": [3]}, "mappings"),
     ({"declared": {"a/b": {}}}, "'a/b'"),
     ({"declared": {"NUL": {}}}, "'NUL'"),
+    ({"declared": {"com3": {}}}, "'com3'"),
+    ({"declared": {"LPT9.x": {}}}, "'LPT9.x'"),
+    ({"axes": ['data.tasks=["a']}, "brackets and quotes that match"),
+    ({"axes": ["adapter.alpha=1,2"]}, "it belongs to 'lora'"),
+    (
+      {"declared": [{"adapter.family": "residual", "adapter.head_width": 3}]},
+      "it belongs to 'hra'",
+    ),
+    (
+      {"declared": {"x": {"adapter.family": "lora", "adapter.sites": ["no"]}}},
+      r"^x: config\.adapter\.sites: .*'no'",
+    ),
+    (
+      {"declared": [{"adapter.family": "full", "space.kind": "embedding"}]},
+      r"config\.space\.kind",
+    ),
+    (
+      {"axes": ["data.source=synthetic"], "split": "tset"},
+      "--split: .*did you mean 'test'",
+    ),
+    (
+      {"axes": ["data.source=synthetic"], "settings": ["data.test_split=x"]},
+      "config.data.test_split: expected one of 'train', 'dev', 'test'",
+    ),
     ({"declared": {"a": {}, "A": {}}}, "runs that differ"),
     ({"declared": [{"seed": 1}, {"seed": 1}]}, "runs that differ"),
     ({"declared": {"a": {"sed": 1}}}, r"sweep\(\) a: config.sed"),

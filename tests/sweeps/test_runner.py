@@ -15,8 +15,9 @@ import pytest
 
 from hra import config_tree
 from hra.config import Config, DataConfig, EvalConfig
-from hra.errors import InputError
-from hra.sweeps import plan, record, runner
+from hra.errors import InputError, StorageError
+from hra.files import write_json
+from hra.sweeps import guards, plan, record, runner
 
 TRAIN = """
 import json, os, pathlib, signal, sys, time
@@ -41,6 +42,18 @@ if mode == "hang":
   note("ready")
   while True:
     time.sleep(0.05)
+if mode == "late":
+  def stop(number, frame):
+    time.sleep(1)
+    note("saved")
+    sys.exit(75)
+  signal.signal(signal.SIGTERM, stop)
+  note("ready")
+  while True:
+    time.sleep(0.05)
+if mode == "hangup":
+  os.kill(os.getppid(), signal.SIGHUP)
+  time.sleep(0.3)
 if mode == "deaf":
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
   note("ready")
@@ -74,6 +87,11 @@ overall |= {"wer": 0.25, "backbone_wer": 0.5}
   "parameters": {"backbone": 9, "shared": 2, "per_task": 3},
 }))
 """
+
+
+WITHOUT_RATES = json.dumps(
+  {"split": "test", "scoring": config_tree.to_dict(EvalConfig()), "overall": {}}
+)
 
 
 def _commands(modes):
@@ -282,7 +300,7 @@ def test_one_run_makes_the_speech_that_several_hear(tmp_path):
 
 def test_two_sweeps_do_not_work_in_one_folder(tmp_path):
   with (
-    runner._only_sweep(tmp_path),
+    guards.only_sweep(tmp_path),
     pytest.raises(InputError, match="another sweep"),
   ):
     _run(_sweep(tmp_path))
@@ -329,6 +347,115 @@ def test_a_signal_lets_the_runs_save_and_they_go_on_later(tmp_path, number):
   statuses = [entries[run.name]["status"] for run in sweep.runs]
   assert statuses == ["interrupted", "interrupted", "waiting"]
   assert len(_run(sweep)[0].done) == 3
+
+
+def test_the_end_of_the_terminal_lets_the_runs_save(tmp_path):
+  """Of which the kernel and the shell may both tell."""
+
+  def twice():
+    os.kill(os.getpid(), signal.SIGHUP)
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGHUP)
+
+  before = signal.getsignal(signal.SIGHUP)
+  thread = _when_ready(tmp_path, ["seed=0"], twice)
+  outcome, _ = _run(_sweep(tmp_path), modes={0: "late"})
+  thread.join()
+  assert outcome.left == ("seed=0", "seed=1", "seed=2")
+  assert _calls(tmp_path, "seed=0") == ["train", "ready", "saved"]
+  assert signal.getsignal(signal.SIGHUP) == before
+
+
+def test_under_nohup_the_end_of_the_terminal_is_nothing(tmp_path):
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    sweep = _sweep(tmp_path, "seed=0")
+    modes = {0: "hangup"}
+    assert _run(sweep, modes=modes)[0].done == ("seed=0",)
+  finally:
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_run_that_cannot_be_started_stops_no_other(tmp_path):
+  """Its log is a folder; its command is no program."""
+  (tmp_path / "seed=0" / "log.txt").mkdir(parents=True)
+  commands = _commands({})
+
+  def some(run):
+    if run.config.seed == 1:
+      return {"train": [str(tmp_path / "nothing")], "evaluate": ["x"]}
+    return commands(run)
+
+  out = io.StringIO()
+  outcome = runner.run(_sweep(tmp_path), jobs=3, out=out, commands=some)
+  assert outcome == (("seed=2",), ("seed=0", "seed=1"), ())
+  entries = _entries(tmp_path)
+  assert "log.txt: expected a file" in entries["seed=0"]["error"]
+  assert "log.txt" not in entries["seed=1"]["error"]
+  assert (
+    "nothing: expected a process of hra train" in (entries["seed=1"]["error"])
+  )
+
+
+@pytest.mark.parametrize(
+  "text",
+  ["{", "{}", "[]", '{"split": "test"}', "b\xff", WITHOUT_RATES],
+)
+def test_damaged_results_are_that_run_s_failure(tmp_path, text):
+  data = text.encode("latin-1")
+  damaged = [
+    sys.executable,
+    "-c",
+    f"open('results.json', 'wb').write({data!r})",
+  ]
+  commands = _commands({})
+
+  def some(run):
+    if run.config.seed == 0:
+      script = f"import os; os.chdir({str(run.folder)!r}); {damaged[2]}"
+      return {**commands(run), "evaluate": [*damaged[:2], script]}
+    return commands(run)
+
+  sweep = _sweep(tmp_path, "seed=0,1")
+  outcome = runner.run(sweep, jobs=2, out=io.StringIO(), commands=some)
+  assert outcome == (("seed=1",), ("seed=0",), ())
+  assert "results.json: expected" in _entries(tmp_path)["seed=0"]["error"]
+
+
+def test_when_the_list_cannot_be_written_the_runs_save(tmp_path, monkeypatch):
+  """A run ends on a full disk; the other one saves, and that is listed."""
+
+  def write(path, values):
+    done = any(each["status"] == "done" for each in values.get("runs", ()))
+    if done and "saved" not in _calls(tmp_path, "seed=0"):
+      raise StorageError(path, expected="room", got="No space left on device")
+    write_json(path, values)
+
+  monkeypatch.setattr(record, "write_json", write)
+  with pytest.raises(StorageError, match="No space left"):
+    _run(_sweep(tmp_path, "seed=0,1"), modes={0: "hang", 1: "slow"}, jobs=2)
+  assert _calls(tmp_path, "seed=0") == ["train", "ready", "saved"]
+  assert _entries(tmp_path)["seed=0"]["status"] == "interrupted"
+
+
+def test_what_a_killed_sweep_left_running_is_not(tmp_path):
+  """Also of runs that are no more asked for."""
+  _run(_sweep(tmp_path, "seed=0"))
+  path = tmp_path / "sweep.json"
+  path.write_text(path.read_text().replace('"done"', '"running"'))
+  _run(_sweep(tmp_path, "seed=1"))
+  assert _entries(tmp_path)["seed=0"]["status"] == "interrupted"
+
+
+def test_a_backbone_that_is_not_there_is_refused_before_a_start(tmp_path):
+  base = Config(backbone_path=str(tmp_path / "none"))
+  with pytest.raises(
+    InputError, match=r"seed=0: config\.backbone_path: .*tiny"
+  ):
+    _run(_sweep(tmp_path / "w", "seed=0", base=base))
+  assert not (tmp_path / "w").exists()
+  base.train.mode = "pretrain"
+  assert len(_run(_sweep(tmp_path / "w", "seed=0", base=base))[0].done) == 1
 
 
 def test_a_second_signal_kills(tmp_path):
