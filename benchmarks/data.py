@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
     "data",
     figures={**about, "hours": _HOURS.value, **figures},
     markdown=markdown(about, figures),
-    out=_OUT.value or \".\",
+    out=_OUT.value,
   )
 
 

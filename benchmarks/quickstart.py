@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
     "quickstart",
     figures={**about, "runs": rows},
     markdown=_markdown(about, rows),
-    out=_OUT.value or \".\",
+    out=_OUT.value,
   )
 
 

@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
     "saving",
     figures={**about, "rows": rows},
     markdown=_markdown(about, rows),
-    out=_OUT.value or \".\",
+    out=_OUT.value,
   )
 
 

@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
     "tables",
     figures={**about, "rows": table},
     markdown=_markdown(about, table),
-    out=_OUT.value or \".\",
+    out=_OUT.value,
   )
 
 
