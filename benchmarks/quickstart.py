@@ -51,7 +51,7 @@ def _run(
 ) -> dict[str, Any]:
   config = configs.load(configs.experiment("quickstart"))
   config.seed = config.synthetic.seed = seed
-  config.adapter.heads = heads  # type: ignore[assignment]
+  config.adapter.heads = heads
   config.data.path = str(folder / f"seed-{seed}" / "data")
   parts = run.assemble(config, folder / f"seed-{seed}" / arm)
   trained = jobs.train(parts)

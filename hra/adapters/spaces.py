@@ -19,7 +19,11 @@ from hra.errors import InputError
 
 
 class TaskSpace(Protocol):
-  """From tasks to rows of `adapter`; a fresh task's row is the identity."""
+  """From tasks to rows of `adapter`.
+
+  Before anything is trained, a fresh task's row is a fresh row of the adapter;
+  then it is what the space has learned to start from.
+  """
 
   @property
   def adapter(self) -> Adapter: ...

@@ -6,7 +6,8 @@
 The runs are the product of the axes, times what the experiment's own sweep()
 returns, if it has one: a list of {"adapter.width": 64, ...}, or {NAME: {...}}. A
 comma separates values; a value with commas in it, as fields of several values
-have, stands in brackets: --axis=adapter.sites=[attention],[first,second].
+have, stands in brackets: --axis=adapter.sites=[attention],[first,second]; a name
+with a comma in double quotes: --axis='data.tasks=["Doe, Jane"],[bert]'.
 --config.FIELD=VALUE sets a field of every run.
 
 Each run has a folder WORKDIR/NAME, named by its settings, with a log.txt. The same
