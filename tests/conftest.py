@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-# Who starts tests in the background of a script may have switched Ctrl-C off, for
-# their processes too.
+# Who starts tests in the background of a script may have switched Ctrl-C off, and
+# nohup the end of the terminal, for their processes too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
   signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+  signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Compiling is what tests wait for, and this halves it; it changes how LLVM emits
 # code, not what XLA computes.
