@@ -53,6 +53,7 @@ def train(
     hra.errors.Interrupted: after a signal, when the state is saved.
   """
   if is_finished(parts.workdir):
+    _check_kept(parts)
     return trained_state(parts)
   loader = make_loader(parts)
   if not quiet:
@@ -306,12 +307,38 @@ def _keep(
   if not kept.exists() or not has_begun(parts.workdir):
     write_json(kept, told)
   elif json.loads(kept.read_text()) != told:
-    raise InputError(
-      source,
-      expected=f"the {name.partition('_')[2]} that the run began with ({kept})",
-      got="others",
-      fix="give a fresh --workdir, or that file's content",
-    )
+    raise _others(source, kept)
+
+
+def _check_kept(parts: Parts) -> None:
+  """Sees that files about tasks say of a finished run's tasks what they said."""
+  given = {
+    "task_weights": parts.config.data.task_weights,
+    "task_settings": parts.config.train.task_settings,
+  }
+  for name, source in given.items():
+    kept = parts.workdir / f"{name}.json"
+    if not source or not epath.Path(source).exists() or not kept.exists():
+      continue
+    names = json.loads(kept.read_text()).keys() | set(parts.tasks)
+    with storage(source, expected="a JSON object of tasks"):
+      text = epath.Path(source).read_text()
+    try:
+      told = json.loads(text)
+    except ValueError as error:
+      raise _others(source, kept) from error
+    of_tasks = {task: told[task] for task in names & told.keys()}
+    if of_tasks != json.loads(kept.read_text()):
+      raise _others(source, kept)
+
+
+def _others(source: str, kept: epath.Path) -> InputError:
+  return InputError(
+    source,
+    expected=f"the {kept.stem.partition('_')[2]} that the run began with ({kept})",
+    got="others",
+    fix="give a fresh --workdir, or that file's content",
+  )
 
 
 def _policy(config: SpecAugmentConfig) -> specaugment.Policy | None:

@@ -26,10 +26,11 @@ def main(argv: Sequence[str]) -> None:
   workdir = configs.required_path(_WORKDIR, "runs/mine")
   parts = run.assemble(configs.from_flags(), workdir)
   print(run.describe(parts))
-  if jobs.is_finished(parts.workdir):
+  finished = jobs.is_finished(parts.workdir)
+  trained = jobs.train(parts)
+  if finished:
     print(f"{workdir} is finished: there is nothing left to train")
     return
-  trained = jobs.train(parts)
   print(f"wrote {jobs.finish(parts, trained)}")
   print(f"next: hra evaluate --workdir={workdir}")
 

@@ -96,8 +96,11 @@ def test_an_unbalanced_job_resumes_bit_for_bit(
   )
 
 
-def test_a_run_goes_on_with_its_first_weights_only(material, whole):
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_run_goes_on_with_its_first_weights_only(material, whole, finished):
   config, folder = material
+  if finished:
+    jobs.finish(*whole)
   kept = json.loads((folder / "whole" / "task_weights.json").read_text())
   assert kept == {"cleo": 0.25}
   path = folder / "weights.json"
