@@ -108,6 +108,9 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
     )
   plan = make_plan(parts, loader)
   length = len(loader) if parts.pretraining else plan.frozen_from
+  placement = batch_placement(
+    parts.mesh, axis=_split_axis(parts, loader.shard_axis)
+  )
   step = make_step(
     parts.model,
     parts.space,
@@ -120,9 +123,7 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
       else None,
       max_bad_steps=config.train.max_bad_steps,
     ),
-  )
-  placement = batch_placement(
-    parts.mesh, axis=_split_axis(parts, loader.shard_axis)
+    placement=placement,
   )
   return loop.Job(
     step=jit_step(step, initial, parts.mesh),

@@ -15,6 +15,7 @@ from hra.adapters.spaces import TaskSpace
 from hra.backbone.conformer import Conformer
 from hra.data.batching import Batch
 from hra.features import specaugment
+from hra.features.frontend import Mel
 from hra.keys import fold_words
 from hra.model import Model
 
@@ -43,9 +44,16 @@ def make_gradients(
   policy: specaugment.Policy | None,
   key: jax.Array,
   train_shared: bool,
+  placement: Batch | None = None,
 ) -> TaskGradients:
-  """The gradients of a model; `policy` None leaves the features as they are."""
-  augmented = _features(model, policy=policy, key=key)
+  """The gradients of a model; `policy` None leaves the features as they are.
+
+  Args:
+    placement: of a batch that devices divide, whose spectra each then computes
+      of its own part; without it XLA would give every device all of the batch.
+  """
+  features = _features(model, placement)
+  augmented = _augmented(policy, key)
 
   def task_loss(
     trained: tuple[Tree, ...],
@@ -74,7 +82,9 @@ def make_gradients(
   def gradients(
     shared: Tree, rows: Tree, frozen: Conformer | None, batch: Batch
   ) -> Gradients:
-    mel_KBTF, lengths_KB = jax.vmap(augmented)(batch)
+    mel_KBTF, lengths_KB = features(batch.wave_KBS, batch.lengths_KB)
+    if augmented is not None:
+      mel_KBTF = jax.vmap(augmented)(batch, mel_KBTF, lengths_KB)
     trained: tuple[Tree, ...] = (rows, shared) if train_shared else (rows,)
     axes = (0, None) if train_shared else (0,)
     (total_K, weight_K), (of_rows, *of_shared) = jax.vmap(
@@ -88,19 +98,34 @@ def make_gradients(
 
 
 def _features(
-  model: Model, *, policy: specaugment.Policy | None, key: jax.Array
-) -> Callable[[Batch], tuple[jax.Array, jax.Array]]:
-  """One task's waveforms -> mel_BTF, augmented by its own keys, and lengths."""
+  model: Model, placement: Batch | None
+) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+  """Waveforms [K, B, S] and lengths in samples -> mel_KBTF and lengths in frames."""
+  features = jax.vmap(jax.vmap(model.features))
+  if placement is None:
+    return features
+  waves, lengths = placement.wave_KBS, placement.lengths_KB
+  return jax.shard_map(
+    features,
+    mesh=waves.mesh,
+    in_specs=(waves.spec, lengths.spec),
+    out_specs=Mel(waves.spec, lengths.spec),
+  )
 
-  def features(task: Batch) -> tuple[jax.Array, jax.Array]:
-    mel_BTF, lengths_B = jax.vmap(model.features)(
-      task.wave_KBS, task.lengths_KB
-    )
-    if policy is not None:
-      task_key = fold_words(key, task.name_hash_K2)
-      step_key = jax.random.fold_in(task_key, task.own_step_K)
-      keys_B = jax.random.split(step_key, len(mel_BTF))
-      mel_BTF = specaugment.augment(keys_B, mel_BTF, lengths_B, policy)
-    return mel_BTF, lengths_B
 
-  return features
+def _augmented(
+  policy: specaugment.Policy | None, key: jax.Array
+) -> Callable[[Batch, jax.Array, jax.Array], jax.Array] | None:
+  """One task's mel_BTF and lengths -> mel_BTF, augmented by the task's own keys."""
+  if policy is None:
+    return None
+
+  def augmented(
+    task: Batch, mel_BTF: jax.Array, lengths_B: jax.Array
+  ) -> jax.Array:
+    task_key = fold_words(key, task.name_hash_K2)
+    step_key = jax.random.fold_in(task_key, task.own_step_K)
+    keys_B = jax.random.split(step_key, len(mel_BTF))
+    return specaugment.augment(keys_B, mel_BTF, lengths_B, policy)
+
+  return augmented

@@ -70,10 +70,15 @@ def make_step(
   policy: specaugment.Policy | None,
   key: jax.Array,
   rules: Rules,
+  placement: Batch | None = None,
 ) -> Step:
   """The step of a model; `policy` None leaves the features as they are.
 
   The step takes the frozen backbone, or None where the backbone trains.
+
+  Args:
+    placement: of the batches, where several devices divide them
+      (`hra.train.placement.batch_placement`).
   """
   gradients = make_gradients(
     model,
@@ -81,6 +86,7 @@ def make_step(
     policy=policy,
     key=key,
     train_shared=rules.shared is not None,
+    placement=placement,
   )
 
   def step(

@@ -42,6 +42,7 @@ def main(out: str) -> None:
   )
   everywhere = shardings({"": fresh}, mesh)[""]
   backbone = jax.device_put(tiny.backbone(), replicated(mesh))
+  placement = batch_placement(mesh, axis=0)
   step = make_step(
     tiny.model(ADAPTER),
     tiny.space(ADAPTER),
@@ -49,8 +50,8 @@ def main(out: str) -> None:
     policy=None,
     key=jax.random.key(1),
     rules=tiny.rules(),
+    placement=placement,
   )
-  placement = batch_placement(mesh, axis=0)
   told = {}
   for name, placed in (
     ("replicated", everywhere),
@@ -97,13 +98,13 @@ def _divided(placed: state.TrainState, mesh) -> state.TrainState:
   )
 
 
-def _collectives(program: hlo.Program) -> dict[str, list[int]]:
-  """Bytes of each array that devices exchange: of the features, of the rest."""
-  said: dict[str, list[int]] = {"features": [], "step": []}
-  for instruction in hlo.collectives(program):
-    part = "features" if "/fft" in instruction.attributes else "step"
-    said[part] += [array.bytes for array in instruction.arrays]
-  return said
+def _collectives(program: hlo.Program) -> list[int]:
+  """Bytes of each array that devices exchange."""
+  return [
+    array.bytes
+    for instruction in hlo.collectives(program)
+    for array in instruction.arrays
+  ]
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def main(dtype: str, out: str, *axes: int) -> None:
     state.init(space, optimizers, tiny.NAMES, key=jax.random.key(2)),
     mesh,
   )
+  placement = batch_placement(mesh, axis=0)
   step = jit_step(
     make_step(
       model,
@@ -52,11 +53,11 @@ def main(dtype: str, out: str, *axes: int) -> None:
       policy=None,
       key=jax.random.key(1),
       rules=tiny.rules(steps=STEPS),
+      placement=placement,
     ),
     initial,
     mesh,
   )
-  placement = batch_placement(mesh, axis=0)
   trained, losses = initial, []
   for own_step in range(STEPS):
     batch = tiny.batch(
