@@ -102,6 +102,15 @@ def projections(config: BackboneConfig) -> dict[str, tuple[int, int]]:
   }
 
 
+_BRANCHES = (
+  ("first", "down"),
+  ("attention", "output"),
+  ("convolution", "output"),
+  ("second", "down"),
+)
+"""What each residual branch of a layer ends in."""
+
+
 class Conformer(nnx.Module):
   """Subsampling, L stacked layers, CTC head. `vocabulary` counts the blank."""
 
@@ -120,12 +129,24 @@ class Conformer(nnx.Module):
     self.layers = jax.vmap(
       lambda key: ConformerLayer(config, rngs=nnx.Rngs(key))
     )(jax.random.split(key_layers, config.layers))
+    self._quieten_branches()
     self.head = nnx.Linear(
       config.width,
       config.vocabulary,
       rngs=nnx.Rngs(key_head),
       **types,
     )
+
+  def _quieten_branches(self) -> None:
+    """Starts residual branches smaller the more there are.
+
+    Radford et al. 2019, section 2.3. Each layer ends in a norm, so branches as
+    loud as their input halve what a layer hands on: twelve layers then learn
+    nothing but blanks for hundreds of steps.
+    """
+    scale = (len(_BRANCHES) * self.config.layers) ** -0.5
+    for module, projection in _BRANCHES:
+      getattr(getattr(self.layers, module), projection).kernel[...] *= scale
 
   def embed(
     self, mel_TF: jax.Array, length: jax.Array

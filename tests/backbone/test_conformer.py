@@ -68,6 +68,25 @@ def test_layers_start_different():
   assert np.abs(kernel[0] - kernel[1]).max() > 0.01
 
 
+def test_many_fresh_layers_still_hand_on_what_enters():
+  backbone = tiny.backbone(layers=24)
+
+  @jax.jit
+  def through(backbone, mel_TF):
+    hidden_TD, _, context = backbone.embed(mel_TF, FRAMES)
+    return hidden_TD, jax.lax.scan(
+      lambda hidden_TD, layer: (layer(hidden_TD, context), None),
+      hidden_TD,
+      backbone.layers,
+    )[0]
+
+  before_TD, after_TD = map(np.array, through(backbone, _mel()))
+  before_TD -= before_TD.mean(axis=1, keepdims=True)
+  norms_T = np.linalg.norm(before_TD, axis=1) * np.linalg.norm(after_TD, axis=1)
+  cosine_T = (before_TD * after_TD).sum(axis=1) / norms_T
+  assert cosine_T.mean() > 0.5
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(model, backbone, mel_TF, length):
   return model.encode(backbone, {}, {}, mel_TF, length)
