@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import results
+import study_answers as answers
 import study_figures as figures
 import study_runs as runs
 import study_tables as tables
@@ -277,11 +278,11 @@ def write(study: Study, conducted: Conductor, *, out: epath.PathLike) -> None:
     "missing": missing(study, heard),
     "arms": arms,
     "questions": {
-      "a": figures.smaller(heard, MULTI, config=config),
-      "a_single": figures.smaller(heard, SINGLE, config=config),
-      "b": figures.less_data(heard, config=config),
-      "c": figures.together(conducted.alone),
-      "d": figures.recurrence(heard, config=config),
+      "a": answers.smaller(heard, MULTI, config=config),
+      "a_single": answers.smaller(heard, SINGLE, config=config),
+      "b": answers.less_data(heard, config=config),
+      "c": answers.together(conducted.alone),
+      "d": answers.recurrence(heard, config=config),
     },
     "backbone": figures.backbone(study),
     "cost": figures.costs(study),

@@ -10,8 +10,9 @@ from typing import Any
 
 import study_plots as plots
 from etils import epath
+from study_answers import ASKED, ROUNDING, TIMES
 from study_arms import ALONE, MULTI, NEWCOMERS, RECURRENCE, SINGLE, TRAINING
-from study_figures import ASKED, ROUNDING, TIMES, budget_of
+from study_figures import budget_of
 
 from hra.evaluate.table import percent, points
 

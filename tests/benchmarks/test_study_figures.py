@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import study_answers as answers
 import study_figures as figures
 import study_statistics as statistics
 from made_up import CONFIG, RESIDUAL, arms, heard, scores
@@ -28,7 +29,7 @@ from study_arms import MULTI, NEWCOMERS, RECURRENCE, SINGLE
 def test_eight_times_fewer_is_judged_by_the_smallest_that_are_as_good(
   hra, verdict, smallest, ratio
 ):
-  found = figures.smaller(arms(MULTI, RESIDUAL | hra), MULTI, config=CONFIG)
+  found = answers.smaller(arms(MULTI, RESIDUAL | hra), MULTI, config=CONFIG)
   assert found["reference"] == "residual-8"
   assert found["best"] == "residual-32"
   assert found["verdict"] == verdict
@@ -65,7 +66,7 @@ def test_an_embedding_is_judged_against_the_row_of_as_many_recordings(
       },
     )
   }
-  told = figures.less_data(found, config=CONFIG)
+  told = answers.less_data(found, config=CONFIG)
   assert told["verdict"] == verdict
   assert set(told["against_row"]) == {"embedding-5", "embedding-20"}
   later = told["against_row"]["embedding-20"]
@@ -77,16 +78,16 @@ def test_recurrence_is_judged_against_the_arm_without_it():
   found = arms(MULTI, {"hra-32": (1000, 0.4)}) | arms(
     RECURRENCE, {"gru": (1000, 0.4), "no-recurrence": (1000, 0.5)}
   )
-  told = figures.recurrence(found, config=CONFIG)
+  told = answers.recurrence(found, config=CONFIG)
   assert told["verdict"] == "holds"
   assert told["reference_less"]["gru"]["verdict"] == "undecided"
 
 
 def test_what_was_not_run_has_no_verdict():
-  assert figures.smaller({}, MULTI, config=CONFIG) is None
-  assert figures.less_data({}, config=CONFIG) is None
-  assert figures.recurrence({}, config=CONFIG) is None
-  assert figures.together([]) is None
+  assert answers.smaller({}, MULTI, config=CONFIG) is None
+  assert answers.less_data({}, config=CONFIG) is None
+  assert answers.recurrence({}, config=CONFIG) is None
+  assert answers.together([]) is None
 
 
 def test_an_arm_is_told_by_seed_by_severity_and_against_its_reference():

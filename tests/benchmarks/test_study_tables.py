@@ -5,6 +5,7 @@ import copy
 import pytest
 
 pytest.importorskip("matplotlib")
+import study_answers as answers
 import study_figures as figures
 import study_tables as tables
 from made_up import CONFIG, RESIDUAL, arms
@@ -44,9 +45,9 @@ def told():
     "missing": [],
     "arms": every,
     "questions": {
-      "a": figures.smaller(FOUND, MULTI, config=CONFIG),
+      "a": answers.smaller(FOUND, MULTI, config=CONFIG),
       "a_single": None,
-      "b": figures.less_data(FOUND, config=CONFIG),
+      "b": answers.less_data(FOUND, config=CONFIG),
       "c": None,
       "d": None,
     },
