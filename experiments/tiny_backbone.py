@@ -4,8 +4,8 @@
     hra evaluate --workdir=runs/tiny_backbone
 
 40 voices x 400 sentences; dev: the same voices, other sentences; test: 8 voices
-that were never heard, other sentences again. The folder `backbone` of the run is
-what `hra/backbone/bundled/tiny` holds.
+that were never heard, other sentences again. The folder `backbone` of such a run is
+what `hra/backbone/bundled/tiny` holds (BUILD.md).
 """
 
 from hra.config import (
