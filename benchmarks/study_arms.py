@@ -60,7 +60,7 @@ FULL = Scale(
   settings={},
   alone=0,
 )
-_FEWER = ("synthetic.speakers=12", "train.steps=80")
+_FEWER = ("synthetic.speakers=8", "train.steps=60")
 SMALL = Scale(
   name="study_small",
   command="python benchmarks/study.py --small",

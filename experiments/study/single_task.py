@@ -17,9 +17,8 @@ _MULTI_TASK = configs.load_module(
   str(pathlib.Path(__file__).with_name("multi_task.py"))
 )
 _ARMS = (
-  *("hra-8", "hra-32", "hra-128"),
-  *("residual-1", "residual-8", "residual-32"),
-  *("lora-1", "lora-8", "bitfit", "full"),
+  *("hra-8", "hra-32", "residual-1", "residual-8"),
+  *("lora-4", "bitfit", "full"),
 )
 
 
@@ -29,7 +28,7 @@ def get_config() -> Config:
   config.data.grouping = "pooled"
   config.data.tasks_per_batch = 1
   config.data.utterances_per_task = 16
-  config.train.steps = 600  # as many utterances as multi-task: 16 x 120 x 5
+  config.train.steps = 300  # as many utterances as multi-task: 12 x 80 x 5
   return config
 
 

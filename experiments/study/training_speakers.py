@@ -39,8 +39,7 @@ def get_config() -> Config:
   config.synthetic.train_utterances = 40
   config.synthetic.dev_utterances = 5
   config.synthetic.test_utterances = 1
-  config.train.steps = 24
-  config.train.shared_part = 1.0  # the shared part is what is wanted
+  config.train.steps = 16
   return config
 
 
