@@ -38,32 +38,35 @@ def better(gap: Mapping[str, float]) -> Verdict:
 
 
 def smaller(
-  heard: Mapping[Key, Heard], experiment: str, *, config: EvalConfig
+  heard: Mapping[Key, Heard],
+  experiment: str,
+  *,
+  family: str = "hra",
+  config: EvalConfig,
 ) -> dict[str, Any] | None:
   """(a): the smallest HRA that is no worse than the smallest good residual.
 
   It holds where that is 8 times smaller at least. Where even the grid's smallest
   HRA is not, nothing is decided. None where a family was not run.
+
+  Args:
+    family: HRA's sizes, the arms FAMILY-SIZE.
   """
-  sizes = {
-    family: {
+  sizes = [
+    {
       name: each
       for (where, name), each in heard.items()
-      if where == experiment and each.arm.name.startswith(f"{family}-")
+      if where == experiment and each.arm.name.startswith(f"{wanted}-")
     }
-    for family in ("hra", "residual")
-  }
-  if not all(sizes.values()):
+    for wanted in (family, "residual")
+  ]
+  if not all(sizes):
     return None
   hra, residual = (
-    {name: each.scores for name, each in sizes[family].items()}
-    for family in ("hra", "residual")
+    {name: each.scores for name, each in found.items()} for found in sizes
   )
-  owned = {
-    name: each.owned
-    for family in sizes.values()
-    for name, each in family.items()
-  }
+  everyone = sizes[0] | sizes[1]
+  owned = {name: each.owned for name, each in everyone.items()}
   best = min(residual, key=lambda name: (residual[name].errors.sum(), name))
   reference = statistics.smallest(residual, parameters=owned, config=config)
   assert reference is not None  # the best is as good as itself
@@ -77,7 +80,6 @@ def smaller(
     verdict = "holds"
   elif most < TIMES:
     verdict = "undecided"
-  everyone = {**sizes["hra"], **sizes["residual"]}
 
   def between(name: str, other: str) -> dict[str, Any]:
     return difference(everyone[name], everyone[other], config=config)

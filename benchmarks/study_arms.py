@@ -68,7 +68,7 @@ SMALL = Scale(
   labels=(),
   arms={
     MULTI: (
-      *("hra-8", "hra-32", "hra-128"),
+      *("hra-8", "hra-32", "hra-128", "hra_both-8", "hra_both-32"),
       *("residual-1", "residual-4", "residual-16"),
       *("lora-1", "bitfit", "shared-only"),
     ),

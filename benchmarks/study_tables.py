@@ -28,6 +28,7 @@ _TITLES = {
 }
 _FAMILIES = {
   "hra": "HRA",
+  "hra_both": "HRA beside a shared head",
   "residual": "residual",
   "lora": "LoRA",
   "bitfit": "BitFit",
@@ -95,12 +96,18 @@ def _answers(found: Figures) -> list[str]:
   questions = found["questions"]
   lines = [
     _smaller(questions["a"], "multi-task"),
+    *(
+      _smaller(questions[name], how)
+      for name, how in (
+        ("a_both", "multi-task, beside a shared head"),
+        ("a_single", "single-task"),
+      )
+      if questions[name]
+    ),
     _less_data(questions["b"]),
     _together(questions["c"]),
     _recurrence(questions["d"]),
   ]
-  if questions["a_single"]:
-    lines.insert(1, _smaller(questions["a_single"], "single-task"))
   return ["## Answers", "", *(f"- {line}" for line in lines)]
 
 

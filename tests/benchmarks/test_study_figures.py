@@ -41,6 +41,15 @@ def test_eight_times_fewer_is_judged_by_the_smallest_that_are_as_good(
     assert found["ratio"] is None
 
 
+def test_heads_beside_a_shared_one_are_judged_by_themselves():
+  both = {"hra_both-8": (500, 0.4), "hra_both-32": (1001, 0.4)}
+  found = arms(MULTI, RESIDUAL | both | {"hra-32": (1000, 0.4)})
+  told = answers.smaller(found, MULTI, family="hra_both", config=CONFIG)
+  assert (told["smallest_hra"], told["ratio"]) == ("hra_both-8", 16)
+  told = answers.smaller(found, MULTI, config=CONFIG)
+  assert (told["smallest_hra"], told["ratio"]) == ("hra-32", 8)
+
+
 def test_a_pool_pays_for_all_that_trains():
   pooled = heard(SINGLE, "hra-8", 0.4, parameters=100, shared=30)
   assert pooled.owned == 130

@@ -46,6 +46,7 @@ def told():
     "arms": every,
     "questions": {
       "a": answers.smaller(FOUND, MULTI, config=CONFIG),
+      "a_both": None,
       "a_single": None,
       "b": answers.less_data(FOUND, config=CONFIG),
       "c": None,
