@@ -58,7 +58,12 @@ _AT_LEAST: dict[type, dict[str, float]] = {
   BackboneConfig: {"width": 4, "layers": 1, "heads": 1, "kernel": 1},
   AdapterConfig: {"width": 1, "head_width": 1, "alpha": 0},
   SpaceConfig: {"size": 1, "rank": 1},
-  OptimizerConfig: {"learning_rate": 0, "warmup_steps": 0, "clip_norm": 0},
+  OptimizerConfig: {
+    "learning_rate": 0,
+    "warmup_steps": 0,
+    "weight_decay": 0,
+    "clip_norm": 0,
+  },
   DataConfig: {
     "tasks_per_batch": 1,
     "utterances_per_task": 1,
@@ -81,6 +86,7 @@ _AT_LEAST: dict[type, dict[str, float]] = {
     "keep": 1,
     "keep_best": 0,
   },
+  Config: {"seed": 0},
   EvalConfig: {"bootstrap": 100, "seed": 0, "guard_words": 1},
   SyntheticConfig: {
     "speakers": 1,
@@ -124,6 +130,12 @@ def _config(config: Config) -> Iterator[_Told]:
     config.space.kind == "table" or not (family in ("full", "none") or shared),
     f"'table' for an adapter whose tasks own {owned}",
   )
+  if config.train.mode == "pretrain":
+    # Of what trains, the backbone alone is exported.
+    why = "with train.mode 'pretrain'"
+    yield "adapter.family", family == "none", f"'none' {why}"
+    grouping = config.data.grouping
+    yield "data.grouping", grouping == "pooled", f"'pooled' {why}"
 
 
 def _adapter(config: AdapterConfig) -> Iterator[Rule]:
@@ -158,6 +170,12 @@ def _data(config: DataConfig) -> Iterator[_Told]:
     "0 (none), or 1 and more",
   )
   yield "balance", 0 <= config.balance <= 1, "a number between 0 and 1"
+  yield (
+    "noise_probability",
+    0 <= config.noise_probability <= 1,
+    "a number between 0 and 1",
+  )
+  yield _snr(config)
   pooled = config.grouping == "pooled"
   instead = "with data.grouping 'pooled' (data.temperature balances a pool)"
   yield "task_weights", not (pooled and config.task_weights), f"none {instead}"
@@ -168,12 +186,21 @@ _SEVERITIES = {"training": (0.0, 1.0), "held_out": (0.35, 1.0)}
 """Of pools of combinations of habits."""
 
 
-def _synthetic(config: SyntheticConfig) -> Iterator[_Told]:
-  yield (
+def _snr(config: DataConfig | SyntheticConfig) -> _Told:
+  return (
     "snr_low",
     config.snr_low <= config.snr_high,
     f"at most snr_high ({config.snr_high:g})",
   )
+
+
+def _optimizer(config: OptimizerConfig) -> Iterator[_Told]:
+  for field in ("b1", "b2"):
+    yield field, 0 <= getattr(config, field) < 1, "at least 0 and less than 1"
+
+
+def _synthetic(config: SyntheticConfig) -> Iterator[_Told]:
+  yield _snr(config)
   yield (
     "severity_spread",
     config.severity_spread <= config.severity,
@@ -275,6 +302,7 @@ _RULES: dict[type, Callable[[Any], Iterable[_Told]]] = {
   DataConfig: _data,
   EvalConfig: _evaluate,
   FrontendConfig: _frontend,
+  OptimizerConfig: _optimizer,
   SpecAugmentConfig: _specaugment,
   SyntheticConfig: _synthetic,
   TrainConfig: _train,

@@ -282,6 +282,7 @@ def make_loader(parts: Parts) -> Loader:
     label_multiple=_ENROLMENT_LABELS
     if claim.parent_of(parts.workdir)
     else LABEL_MULTIPLE,
+    devices=_devices(parts),
   )
 
 
@@ -328,6 +329,8 @@ def _check_kept(parts: Parts) -> None:
       told = json.loads(text)
     except ValueError as error:
       raise _others(source, kept) from error
+    if not isinstance(told, dict):
+      raise _others(source, kept)
     of_tasks = {task: told[task] for task in names & told.keys()}
     if of_tasks != json.loads(kept.read_text()):
       raise _others(source, kept)
@@ -349,7 +352,7 @@ def _policy(config: SpecAugmentConfig) -> specaugment.Policy | None:
 
 
 def _check_divides(parts: Parts, loader: Loader) -> None:
-  devices = int(np.prod([parts.mesh.shape[axis] for axis in BATCH]))
+  devices = _devices(parts)
   size = (loader.places, parts.config.data.utterances_per_task)
   axis = _split_axis(parts, loader.shard_axis)
   if size[axis] % devices:
@@ -361,6 +364,11 @@ def _check_divides(parts: Parts, loader: Loader) -> None:
       got=str(size[axis]),
       fix="change it, or config.mesh",
     )
+
+
+def _devices(parts: Parts) -> int:
+  """How many parts of a batch the mesh has."""
+  return int(np.prod([parts.mesh.shape[axis] for axis in BATCH]))
 
 
 def _split_axis(parts: Parts, process_axis: int) -> int:

@@ -29,6 +29,7 @@ from hra.data.dataset import Split, split_names
 from hra.data.loader import EvaluationBatch, EvaluationLoader
 from hra.data.roster import POOLED
 from hra.dims import SAMPLE_RATE
+from hra.errors import InputError
 from hra.evaluate import metrics
 from hra.evaluate.normalize import normalizer
 from hra.evaluate.transcribe import hypotheses
@@ -118,9 +119,19 @@ def evaluate(
   Args:
     judging: writes verdicts by these figures, in place of using those that are
       there.
+
+  Raises:
+    InputError: the split has no recordings of who takes part.
   """
   config = parts.config
   opened = parts.split(split)
+  if not len(opened):
+    raise InputError(
+      f"split {split!r} of {config.data.path}",
+      expected="recordings of the run's tasks",
+      got="none",
+      fix="give another split",
+    )
   loader = _loader(parts, opened)
   adapted = _texts(parts, trained, loader, adapted=True)
   bare: Mapping[int, str] = {}

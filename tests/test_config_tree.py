@@ -139,6 +139,19 @@ def test_a_tuple_of_floats_is_finite():
     (AdapterConfig(alpha=2.0), "alpha"),
     (AdapterConfig(family="residual", head="feed_forward"), "head"),
     (OptimizerConfig(learning_rate=-1.0), "learning_rate"),
+    (OptimizerConfig(weight_decay=-1.0), "weight_decay"),
+    (OptimizerConfig(b1=1.0), "b1"),
+    (OptimizerConfig(b2=-0.1), "b2"),
+    (DataConfig(noise_probability=3.0), "noise_probability"),
+    (DataConfig(snr_low=31.0), "snr_low"),
+    (Config(seed=-1), "seed"),
+    (Config(train=TrainConfig(mode="pretrain")), "adapter.family"),
+    (
+      Config(
+        train=TrainConfig(mode="pretrain"), adapter=AdapterConfig(family="none")
+      ),
+      "data.grouping",
+    ),
     (DataConfig(speed_low=1.1, speed_high=1.0), "speed_low"),
     (DataConfig(threads=0), "threads"),
     (TrainConfig(keep=0), "keep"),

@@ -32,7 +32,9 @@ _GUARD = flags.DEFINE_bool(
   "Answer by the bare backbone where the Submodel was no better than it on its "
   "dev recordings.",
 )
-_BATCH = flags.DEFINE_integer("batch", 16, "Files that are run together.")
+_BATCH = flags.DEFINE_integer(
+  "batch", 16, "Files that are run together.", lower_bound=1
+)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ unlike a grain iterator's state it restores at another number of processes.
 """
 
 import copy
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -70,6 +71,7 @@ class Loader:
     label_multiple: int = LABEL_MULTIPLE,
     process_index: int = 0,
     process_count: int = 1,
+    devices: int = 1,
   ):
     """Plans the job; reads no audio.
 
@@ -91,6 +93,8 @@ class Loader:
       label_multiple: see `hra.data.examples.Examples`.
       process_index: p.
       process_count: P.
+      devices: that divide the places of a batch; where there are fewer tasks than
+        K, some places are empty for it.
 
     Raises:
       InputError: a recording is longer than `config.max_seconds` or the last
@@ -133,7 +137,7 @@ class Loader:
       for name, own in zip(table, self.roster.members, strict=True)
     ]
     self.places, self.shard_axis = _divide(
-      config, tasks=len(table), processes=process_count
+      config, tasks=len(table), processes=process_count, devices=devices
     )
     self._shard_K = range(self.places)
     self._shard_B = range(config.utterances_per_task)
@@ -323,7 +327,7 @@ def _threaded(source: Any, *, start: int, config: DataConfig) -> Iterator[Any]:
 
 
 def _divide(
-  config: DataConfig, *, tasks: int, processes: int
+  config: DataConfig, *, tasks: int, processes: int, devices: int
 ) -> tuple[int, int]:
   """The places of a batch, and the axis that processes divide."""
   if tasks < processes and config.utterances_per_task % processes == 0:
@@ -336,7 +340,9 @@ def _divide(
       fix="with fewer tasks than processes, data.utterances_per_task may be"
       " the multiple instead",
     )
-  rounded_up = -(-tasks // processes) * processes
+  # Of one task, devices divide the utterances.
+  multiple = math.lcm(processes, devices) if tasks > 1 else processes
+  rounded_up = -(-tasks // multiple) * multiple
   return min(config.tasks_per_batch, rounded_up), 0
 
 

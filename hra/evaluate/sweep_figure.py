@@ -184,6 +184,7 @@ def _mean(group: Sequence[SweepRun]) -> _Mean:
   rates = [each["overall"]["wer"] for each in results]
   first = results[0]
   alone = len(rates) == 1
+  bare = {each["overall"]["backbone_wer"] for each in results}
   return _Mean(
     label=group[0].label,
     values=group[0].values,
@@ -191,7 +192,7 @@ def _mean(group: Sequence[SweepRun]) -> _Mean:
     wer=sum(rates) / len(rates),
     low=first["overall"]["wer_low"] if alone else min(rates),
     high=first["overall"]["wer_high"] if alone else max(rates),
-    backbone=first["overall"]["backbone_wer"],
+    backbone=bare.pop() if len(bare) == 1 else None,
     runs=len(rates),
   )
 

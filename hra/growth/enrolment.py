@@ -121,15 +121,11 @@ def enroll(
 
 
 def _judged(folder: epath.Path) -> dict[str, Any] | None:
-  """The figures of the dev part, which were scored before they were judged."""
+  """The figures of the dev part, with verdicts."""
   path = folder / "results.json"
   if not path.exists():
     return None
-  results = json.loads(path.read_text())
-  for task, verdict in scoring.verdicts(folder).items():
-    if task in results["tasks"]:
-      results["tasks"][task]["verdict"] = verdict
-  return results
+  return json.loads(path.read_text())
 
 
 def _check_run(workdir: epath.Path) -> None:

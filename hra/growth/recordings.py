@@ -41,6 +41,12 @@ _DEV_FRACTION, _DEV_SENTENCES, _MOST_DEV = 0.2, 2, 0.5
 """Held out of each task: that part, but as many sentences at least."""
 _KEPT = ("adapter", "space", "features", "backbone_path")
 """Groups of a configuration that a new task shares with its run."""
+_FIXED = {
+  "train.mode": "adapt",
+  "train.shared_part": 0.0,
+  "data.grouping": "task",
+}
+"""What makes a run add tasks and leave all that is shared as it is."""
 _SHOWN = 4
 
 
@@ -75,7 +81,7 @@ def read(source: str, *, task: str) -> Corpus:
       got=f"{len(corpus.tasks)} ({', '.join(corpus.tasks[:_SHOWN])})",
       fix="leave --task out, or give the recordings of one",
     )
-  if task and corpus.tasks != [task]:
+  if task:  # also of the recordings that name none
     corpus, problems = _read(source, corpora.Fields(single_task=task))
   if not corpus.records:
     problems.raise_any(fix="" if task else "--task=NAME names the task of all")
@@ -138,6 +144,15 @@ def configuration(
         expected="what the run was trained with",
         got="another",
         fix="leave it as it is: new tasks share it",
+      )
+  for path, value in _FIXED.items():
+    group, _, field = path.partition(".")
+    if getattr(getattr(config, group), field) != value:
+      raise InputError(
+        f"config.{path}",
+        expected=f"{value!r}: what is shared is frozen while tasks are added",
+        got=repr(getattr(getattr(config, group), field)),
+        fix="leave it as it is",
       )
   often = max(1, train.steps // _EVALUATIONS)
   train.eval_every = train.eval_every or often

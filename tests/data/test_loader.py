@@ -180,6 +180,22 @@ def test_shards_concatenate_to_the_whole(counts, processes):
     assert_same(joined, whole[i])
 
 
+@pytest.mark.parametrize(
+  ("tasks", "places"), [("a", 1), ("abc", 4), ("abcde", 8), ("abcdefghij", 8)]
+)
+def test_a_batch_has_places_that_devices_divide(tasks, places):
+  counts = dict.fromkeys(tasks, 6)
+  config = dataclasses.replace(CONFIG, tasks_per_batch=8)
+  alone = job(counts, config=config, steps=2)
+  several = job(counts, config=config, steps=2, devices=4)
+  assert several.places == places
+  assert several[0].task_K.shape == (places,)
+  assert len(several) == len(alone)
+  for left, right in zip(alone.batches(), several.batches(), strict=True):
+    kept = len(left.task_K)
+    assert_same(left, jax.tree.map(lambda leaf, n=kept: leaf[:n], right))
+
+
 def test_a_process_reads_only_its_own_audio():
   rows = [row for t in "abcd" for row in rows_of(t, count=3)]
   split = FakeSplit(rows)

@@ -45,11 +45,15 @@ def waves():
   ]
 
 
+_SCALES = {"full": 0.1, "lora": 0.3}
+"""Of rows that multiply what weights do: larger ones multiply rounding, too."""
+
+
 def _submodel(
   recognizer, seed, *, adapter=tiny.ADAPTER, shared_seed=5, summary=None
 ) -> Submodel:
   built = families.build(adapter, tiny.BACKBONE, mels=tiny.FRONTEND.num_mels)
-  scale = 0.1 if adapter.family == "full" else 1.0
+  scale = _SCALES.get(adapter.family, 1.0)
   rng = np.random.default_rng(seed)
   return Submodel(
     task=f"task {seed}",

@@ -87,6 +87,16 @@ def test_labels_have_a_column(tmp_path):
   ]
 
 
+def test_backbones_that_differ_have_no_line(tmp_path):
+  entries = [
+    _wide(wer, width, seed)
+    for width, seed, wer in ((8, 0, 0.4), (8, 1, 0.5), (16, 0, 0.3))
+  ]
+  assert sweep_plot(_sweep(tmp_path, *entries)).backbone == 0.69
+  entries[1]["results"]["overall"]["backbone_wer"] = 0.55
+  assert sweep_plot(_sweep(tmp_path, *entries)).backbone is None
+
+
 def test_short_names_are_as_long_as_they_have_to_be():
   fields = ["adapter.width", "backbone.width", "train.steps", "seed", "a.seed"]
   assert short_names(fields) == {

@@ -72,6 +72,26 @@ def test_that_settings_are_those_of_the_run_unless_they_are_given(
   assert parent.train.rows.learning_rate != 0.5
 
 
+@pytest.mark.parametrize(
+  "setting",
+  ["train.shared_part=1.0", "train.mode=pretrain", "data.grouping=pooled"],
+)
+def test_that_what_is_shared_stays_frozen(finished, tmp_path, setting):
+  manifest = newcomers.write(tmp_path / "new")
+  with pytest.raises(InputError, match=setting.partition("=")[0]):
+    _prepared(finished, tmp_path, manifest, settings=(setting,))
+
+
+def test_that_a_given_name_is_that_of_recordings_without_any(tmp_path):
+  manifest = newcomers.write(tmp_path / "new")
+  lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+  del lines[0]["speaker"], lines[3]["speaker"]
+  manifest.write_text("\n".join(map(json.dumps, lines)) + "\n")
+  corpus = recordings.read(str(manifest), task="zoe")
+  assert corpus.tasks == ["zoe"]
+  assert len(corpus.records) == len(lines)
+
+
 def test_that_bad_recordings_are_all_listed_or_left_out(finished, tmp_path):
   manifest = newcomers.write(tmp_path / "new", count=8)
   for index in (0, 3):

@@ -187,6 +187,7 @@ def test_another_tokenizer_is_another_corpus():
   base = Config(data=DataConfig(source="synthetic"))
   sweep = _plan(base, axes=["backbone_path=/a,/b"])
   assert len({run.corpus for run in sweep.runs}) == 2
+  base.adapter.family, base.data.grouping = "none", "pooled"
   base.train = TrainConfig(mode="pretrain")
   sweep = _plan(base, axes=["backbone_path=/a,/b"])
   assert len({run.corpus for run in sweep.runs}) == 1

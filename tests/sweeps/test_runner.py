@@ -455,6 +455,7 @@ def test_a_backbone_that_is_not_there_is_refused_before_a_start(tmp_path):
     _run(_sweep(tmp_path / "w", "seed=0", base=base))
   assert not (tmp_path / "w").exists()
   base.train.mode = "pretrain"
+  base.adapter.family, base.data.grouping = "none", "pooled"
   assert len(_run(_sweep(tmp_path / "w", "seed=0", base=base))[0].done) == 1
 
 

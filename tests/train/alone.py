@@ -16,7 +16,7 @@ import numpy as np
 from hra import config, config_tree, jobs, run
 from hra.sharding import named_leaves
 from hra.train import loop
-from hra.train.state import chosen_rows
+from hra.train.state import TrainState, chosen_rows
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     losses.append((batch.task_K, batch.own_step_K, metrics.loss_K))
 
   loop.Window.add = added
-  trained = jobs.train(parts, quiet=True)
+  trained = jobs.train(parts, start=_away_from_zero(parts), quiet=True)
   leaves = {path: np.asarray(leaf) for path, leaf in named_leaves(trained)}
   for path, leaf in named_leaves(chosen_rows(trained)):
     leaves[f"chosen/{path}"] = np.asarray(leaf)
@@ -40,6 +40,22 @@ def main() -> None:
   ):
     leaves[f"log/{name}"] = np.stack(jax.device_get(column))
   np.savez(workdir / "final.npz", **leaves, tasks=np.asarray(parts.tasks))
+
+
+def _away_from_zero(parts: run.Parts) -> TrainState:
+  """A start whose shared parameters are as if trained: they are fixed here.
+
+  A generator of zeros would hand no gradient on to embeddings.
+  """
+  rng = np.random.default_rng(0)
+  start = run.initial_state(parts)
+  shared = jax.tree.map(
+    lambda leaf: (
+      leaf + 0.1 * rng.standard_normal(leaf.shape).astype(leaf.dtype)
+    ),
+    start.shared,
+  )
+  return start._replace(shared=shared)
 
 
 if __name__ == "__main__":

@@ -163,12 +163,20 @@ class Study:
       return dict(leaves)
 
 
-def _losses(run: dict[str, np.ndarray], place: int) -> np.ndarray:
-  """By own step."""
+def _losses(run: dict[str, np.ndarray], place: int, heard: int) -> np.ndarray:
+  """Of the own steps in which the task was heard.
+
+  Alone, who stops early ends the job; among others its places are masked, or
+  passed over.
+  """
   mine = run["log/task"] == place
   order = np.argsort(run["log/own_step"][mine])
-  assert (run["log/own_step"][mine][order] == np.arange(mine.sum())).all()
-  return run["log/loss"][mine][order]
+  own_steps = run["log/own_step"][mine][order]
+  losses = run["log/loss"][mine][order]
+  assert (own_steps[:heard] == np.arange(heard)).all()
+  assert losses[:heard].all()
+  assert not losses[heard:].any()
+  return losses[:heard]
 
 
 def _own(run: dict[str, np.ndarray], place: int) -> dict[str, np.ndarray]:
@@ -186,8 +194,11 @@ def _assert_alone_is_joint(study: Study, name: str, *, dtype: str) -> None:
   mine, joint = _own(alone, 0), _own(study.joint, place)
   # A job without any dev words has no best rows to keep.
   assert set(mine) <= set(joint)
-  losses = _losses(alone, 0), _losses(study.joint, place)
-  assert len(losses[0]) == len(losses[1]) >= 8
+  heard = int(joint["rows_optimizer/count"])
+  assert heard >= 6  # the earliest end: two evaluations after the first
+  losses = [
+    _losses(*each, heard) for each in ((alone, 0), (study.joint, place))
+  ]
   if not joint["progress/words_N"]:
     # Asked and not judged among others; alone there is no split to ask.
     del mine["progress/evaluated_N"]
@@ -204,21 +215,22 @@ def _assert_alone_is_joint(study: Study, name: str, *, dtype: str) -> None:
       assert gap <= 1e-3 * np.linalg.norm(leaf), path
   rtol = 1e-9 if dtype == "float64" else 1e-5
   np.testing.assert_allclose(*losses, rtol=rtol)
-  assert np.abs(mine[_first(mine)]).max() > RATE
+  rate = SETTINGS[place % len(SETTINGS)].get("learning_rate", RATE)
+  assert np.abs(mine[_first(mine)]).max() > rate
 
 
 def _first(mine: dict[str, np.ndarray]) -> str:
-  return next(path for path in mine if path.startswith("chosen/"))
+  return next(path for path in mine if path.startswith("rows/"))
 
 
-def _assert_unlike(study: Study) -> None:
+def _assert_unlike(study: Study, *, best_steps: int = 3) -> None:
   """The tasks stop, and are best, at different times; two are never judged."""
   joint = study.joint
   counts = joint["rows_optimizer/count"]
   assert len(set(counts.tolist())) >= 3
   assert joint["progress/stopped_N"].any()
   assert not joint["progress/stopped_N"].all()
-  assert len(set(joint["progress/best_step_N"].tolist())) >= 3
+  assert len(set(joint["progress/best_step_N"].tolist())) >= best_steps
   assert (joint["progress/best_step_N"][2], counts[2]) == (0, 13)
 
 
@@ -254,7 +266,8 @@ def test_every_task_alone(tmp_path, dtype, tasks, checked, adapter, space):
   study = Study(
     tmp_path, tasks=tasks, dtype=dtype, adapter=adapter, space=space
   )
-  _assert_unlike(study)
+  # Four numbers of one's own change few words.
+  _assert_unlike(study, best_steps=2 if space == GENERATED else 3)
   with ThreadPoolExecutor(2) as pool:
     for each in [
       pool.submit(_assert_alone_is_joint, study, name, dtype=dtype)

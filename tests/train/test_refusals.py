@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hra import jobs, run
+from hra import jobs, run, scoring
 from hra.data.dataset import open_split
 from hra.data.prepare import prepare
 from hra.dims import SAMPLE_RATE
@@ -47,6 +47,20 @@ def test_a_dev_split_of_unknown_tasks_is_refused_first(material, tmp_path):
   config = copy.deepcopy(material)
   config.data.dev_split = "none"
   assert int(_train(config, tmp_path).step) == 2
+
+
+def test_a_split_without_recordings_of_the_tasks_is_refused(tmp_path):
+  manifests = corpus.write_manifests(tmp_path / "raw")
+  lines = manifests["test"].read_text().splitlines()
+  others = [line for line in lines if json.loads(line)["speaker"] != "anna"]
+  manifests["test"].write_text("\n".join(others) + "\n")
+  data = tmp_path / "prepared"
+  prepare(manifests, data)
+  config = corpus.config(data, corpus.backbone_folder(tmp_path, data))
+  config.data.tasks = ("anna",)
+  parts = run.assemble(config, tmp_path / "run")
+  with pytest.raises(InputError, match=r"split 'test'.*recordings.*none"):
+    scoring.evaluate(parts, run.initial_state(parts), split="test")
 
 
 def test_a_dev_recording_that_is_too_long_is_refused_first(material, tmp_path):
