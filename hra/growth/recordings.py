@@ -7,6 +7,7 @@ frozen.
 """
 
 import dataclasses
+import operator
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -146,12 +147,12 @@ def configuration(
         fix="leave it as it is: new tasks share it",
       )
   for path, value in _FIXED.items():
-    group, _, field = path.partition(".")
-    if getattr(getattr(config, group), field) != value:
+    got = operator.attrgetter(path)(config)
+    if got != value:
       raise InputError(
         f"config.{path}",
         expected=f"{value!r}: what is shared is frozen while tasks are added",
-        got=repr(getattr(getattr(config, group), field)),
+        got=repr(got),
         fix="leave it as it is",
       )
   often = max(1, train.steps // _EVALUATIONS)
