@@ -5,6 +5,7 @@ config.json (resolved, with versions and git hash) and tasks.json; or an error
 that says in what the folder's run is another.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -18,7 +19,7 @@ from etils import epath
 from hra import config_tree
 from hra.config import Config
 from hra.errors import InputError
-from hra.files import absolute, storage, write_json
+from hra.files import absolute, is_remote, locked, storage, write_json
 from hra.keys import stable_hash
 
 FREE = (
@@ -92,6 +93,21 @@ def claim(
   }
   write_json(workdir / TASKS, {"tasks": list(tasks)})
   write_json(path, described)
+
+
+def alone(workdir: epath.Path) -> contextlib.AbstractContextManager[Any]:
+  """Keeps other commands from changing a run meanwhile, or what was added to it.
+
+  On gs:// and s3:// there are no locks: there one command at a time is up to who
+  starts them.
+
+  Raises:
+    InputError: on entering, another command is at work in the run's folder.
+  """
+  folder = parent_of(workdir) or workdir
+  if is_remote(folder) or not folder.is_dir():
+    return contextlib.nullcontext()
+  return locked(folder, fix="stop it")
 
 
 def has_begun(workdir: epath.Path) -> bool:

@@ -2,16 +2,20 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
+from absl import logging
 from etils import epath
 
 from hra.errors import InputError, StorageError
 
+_LOCK = ".lock"
+_UNLOCKABLE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _FULL = "No space left on device"
 _FIXES = {
   errno.ENOSPC: "free some space and give the same command again: what was "
@@ -107,3 +111,52 @@ def storage(path: epath.PathLike, *, expected: str) -> Iterator[None]:
       if isinstance(error, ImportError)
       else "check the address, your credentials and the network",
     ) from error
+
+
+@contextlib.contextmanager
+def locked(folder: epath.PathLike, *, fix: str) -> Iterator[IO[str]]:
+  """Keeps other processes out of an existing local folder.
+
+  The system gives the folder free when this process ends, however it ends, and
+  whoever was handed the open file.
+
+  Args:
+    fix: what else can be done than to wait for the other process.
+
+  Raises:
+    InputError: another process is at work in it.
+    StorageError: it can't be written to.
+  """
+  folder = pathlib.Path(folder)
+  path = folder / _LOCK
+  with contextlib.ExitStack() as stack:
+    with storage(folder, expected="a folder that can be written to"):
+      file = stack.enter_context(path.open("a+"))
+      alone = _lock(file)
+      # Who had the lock may have deleted the folder, and the file with it.
+      alone = alone and os.path.samestat(os.fstat(file.fileno()), path.stat())
+    if not alone:
+      file.seek(0)
+      raise InputError(
+        folder,
+        expected="a folder in which nothing else is at work",
+        got=f"process {file.read() or 'unknown'} at work in it",
+        fix=f"wait for it, or {fix}",
+      )
+    with storage(folder, expected="a folder that can be written to"):
+      file.truncate(0)
+      file.write(f"{os.getpid()} on {os.uname().nodename}")
+      file.flush()
+    yield file
+
+
+def _lock(file: IO[str]) -> bool:
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  except OSError as error:
+    if error.errno not in _UNLOCKABLE:
+      raise
+    logging.warning("%s: no locks here; start no second process", file.name)
+  return True

@@ -31,6 +31,9 @@ from hra.train.placement import batch_placement, jit_step, place_batch
 from hra.train.state import TrainState
 from hra.train.step import Rules, make_step
 
+FINISHED = "finished.json"
+"""Written last, when a run is trained and exported: which checkpoint that was."""
+
 _ENROLMENT_LABELS = 64
 """Labels are padded to a multiple of that where tasks are added to a run: who is
 added next then needs no other compiled program."""
@@ -52,7 +55,7 @@ def train(
   Raises:
     hra.errors.Interrupted: after a signal, when the state is saved.
   """
-  if is_finished(parts.workdir):
+  if _is_trained(parts.workdir):
     _check_kept(parts)
     return trained_state(parts)
   loader = make_loader(parts)
@@ -76,14 +79,30 @@ def is_finished(workdir: epath.Path) -> bool:
   """Whether a run adapted its tasks to the end, and exported all of them."""
   tasks = claim.tasks_of(workdir)
   folder = submodels_folder(workdir)
-  checkpoints = workdir / "checkpoints"
   return (
     bool(tasks)
+    and _is_trained(workdir)
     and scoring.verdicts(workdir).keys() >= set(tasks)
     and all((folder / submodels.file_name(task)).exists() for task in tasks)
-    and checkpoints.is_dir()
-    and any(each.name.isdigit() for each in checkpoints.iterdir())
   )
+
+
+def _is_trained(workdir: epath.Path) -> bool:
+  """Whether the checkpoint that a run ended with, or one as new, is still there."""
+  path = workdir / FINISHED
+  if not path.exists():
+    return False
+  with storage(path, expected="a file that can be read"):
+    last = json.loads(path.read_text())["checkpoint"]
+  return _newest(workdir) >= last
+
+
+def _newest(workdir: epath.Path) -> int:
+  """The number of the newest checkpoint; -1 where there is none."""
+  checkpoints = workdir / "checkpoints"
+  with storage(checkpoints, expected="a folder that can be read"):
+    names = [each.name for each in checkpoints.iterdir()]
+  return max((int(name) for name in names if name.isdigit()), default=-1)
 
 
 def submodels_folder(workdir: epath.Path) -> epath.Path:
@@ -193,11 +212,13 @@ def finish(parts: Parts, trained: TrainState) -> epath.Path:
     scoring.judge(parts, {})
   if parts.pretraining:
     about = {"run": parts.config.name, "dev": dev["overall"]}
-    return export_backbone(parts, trained, about=about)
-  pooled = parts.config.data.grouping == "pooled"
-  return export(
-    parts, trained, dev={POOLED: dev["overall"]} if pooled else dev["tasks"]
-  )
+    folder = export_backbone(parts, trained, about=about)
+  else:
+    pooled = parts.config.data.grouping == "pooled"
+    told = {POOLED: dev["overall"]} if pooled else dev["tasks"]
+    folder = export(parts, trained, dev=told)
+  write_json(parts.workdir / FINISHED, {"checkpoint": _newest(parts.workdir)})
+  return folder
 
 
 def export(
@@ -294,6 +315,8 @@ def _given(parts: Parts) -> settings.Given:
 def _begin(parts: Parts, loader: Loader) -> None:
   """Notes beside the run what its tasks get, when nothing is left to refuse."""
   config = parts.config
+  with storage(parts.workdir, expected="a folder that can be written to"):
+    (parts.workdir / FINISHED).unlink(missing_ok=True)
   _keep(parts, config.data.task_weights, "task_weights", loader.roster.given)
   _keep(parts, config.train.task_settings, "task_settings", _given(parts))
   write_json(parts.workdir / scoring.BALANCE, loader.roster.balance.by_task())

@@ -1,11 +1,17 @@
 """Files stand whole under their name, or not at all."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 from etils import epath
 
 from hra import files
+from hra.errors import InputError
+from hra.files import locked
 
 
 def test_write_aside_replaces_whole_files_and_leaves_nothing_beside(tmp_path):
@@ -45,3 +51,44 @@ def test_absolute_keeps_urls(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   assert files.absolute("runs/a") == epath.Path(tmp_path / "runs/a")
   assert str(files.absolute("gs://bucket/a")) == "gs://bucket/a"
+
+
+def test_a_lock_keeps_other_processes_out_until_its_own_ends(tmp_path):
+  code = f"""
+import time
+from hra.files import locked
+with locked({str(tmp_path)!r}, fix=""):
+  print("locked", flush=True)
+  time.sleep(60)
+"""
+  with subprocess.Popen(
+    [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+  ) as other:
+    assert other.stdout.readline() == "locked\n"
+    expected = f"process {other.pid} on .* at work in it; wait for it, or"
+    with pytest.raises(InputError, match=expected), locked(tmp_path, fix=""):
+      pass
+    other.kill()
+  for _ in range(2):
+    with (
+      locked(tmp_path, fix=""),
+      pytest.raises(InputError, match=f"process {os.getpid()} on"),
+      locked(tmp_path, fix=""),
+    ):
+      pass
+
+
+def test_the_lock_of_a_deleted_folder_locks_nothing(tmp_path, monkeypatch):
+  folder = tmp_path / "work"
+  folder.mkdir()
+  lock = files._lock
+
+  def late(file):
+    shutil.rmtree(folder)  # By the process that had the lock until now,
+    folder.mkdir()
+    (folder / ".lock").write_text("7")  # and a third one has it now.
+    return lock(file)
+
+  monkeypatch.setattr(files, "_lock", late)
+  with pytest.raises(InputError, match="at work in it"), locked(folder, fix=""):
+    pass

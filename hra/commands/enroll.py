@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
 from absl import flags
+from etils import epath
 
 from hra import config_tree
 from hra.commands import configs, process
@@ -75,14 +76,13 @@ def main(argv: Sequence[str]) -> None:
   """
   del argv
   process.set_up()
+  from hra import claim
   from hra.growth.enrolment import enroll
 
   workdir = configs.required_path(_WORKDIR, "runs/mine")
-  enrolled = enroll(
-    workdir,
-    configs.required_path(_SOURCE, "recordings.jsonl"),
-    _options(),
-  )
+  source = configs.required_path(_SOURCE, "recordings.jsonl")
+  with claim.alone(epath.Path(workdir)):
+    enrolled = enroll(workdir, source, _options())
   sys.stdout.write(_told(enrolled, workdir))
   if _JSON.value:
     text = json.dumps(enrolled.to_json(), indent=2) + "\n"

@@ -24,18 +24,19 @@ _JSON = flags.DEFINE_string("json", "", "Also write results.json to this file.")
 def main(argv: Sequence[str]) -> None:
   del argv
   process.set_up()
-  from hra import run, scoring
+  from hra import claim, run, scoring
   from hra.evaluate.report import write_report
   from hra.evaluate.table import table
 
   workdir = epath.Path(configs.required_path(_WORKDIR, "runs/mine"))
-  parts = run.reopen(workdir)
-  split = _SPLIT.value or parts.config.data.test_split
-  results = scoring.evaluate(parts, run.trained_state(parts), split=split)
-  print(table(results))
-  if _JSON.value:
-    write_aside(_JSON.value, (workdir / "results.json").read_bytes())
-  print(f"wrote {write_report([workdir], workdir / 'report.html')}")
+  with claim.alone(workdir):
+    parts = run.reopen(workdir)
+    split = _SPLIT.value or parts.config.data.test_split
+    results = scoring.evaluate(parts, run.trained_state(parts), split=split)
+    print(table(results))
+    if _JSON.value:
+      write_aside(_JSON.value, (workdir / "results.json").read_bytes())
+    print(f"wrote {write_report([workdir], workdir / 'report.html')}")
 
 
 if __name__ == "__main__":

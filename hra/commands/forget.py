@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from absl import flags
+from etils import epath
 
 from hra.commands import configs, process
 from hra.files import absolute, write_aside
@@ -42,11 +43,13 @@ def main(argv: Sequence[str]) -> None:
   """
   del argv
   process.set_up()
+  from hra import claim
   from hra.growth.forgetting import forget
 
   workdir = configs.required_path(_WORKDIR, "runs/mine")
   task = configs.required(_TASK, "anna")
-  outcome = forget(workdir, task, retrains=bool(_RETRAIN.value))
+  with claim.alone(epath.Path(workdir)):
+    outcome = forget(workdir, task, retrains=bool(_RETRAIN.value))
   sys.stdout.write(_told(outcome, workdir))
   if _JSON.value:
     text = json.dumps(outcome.to_json(), indent=2) + "\n"
@@ -71,13 +74,14 @@ def _told(outcome: "Forgotten", workdir: str) -> str:
 
 
 def _retrain(workdir: str) -> None:
-  from hra import jobs, run
+  from hra import claim, jobs, run
   from hra.growth.forgetting import retraining
 
   out = absolute(_RETRAIN.value)
   parts = run.assemble(retraining(workdir, out), out)
   print(run.describe(parts))
-  print(f"wrote {jobs.finish(parts, jobs.train(parts))}")
+  with claim.alone(out):
+    print(f"wrote {jobs.finish(parts, jobs.train(parts))}")
   print(f"next: hra evaluate --workdir={out}")
 
 

@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> None:
   del argv
   start = time.monotonic()
   process.set_up()
-  from hra import jobs, run, scoring
+  from hra import claim, jobs, run, scoring
   from hra.evaluate.report import write_report
   from hra.evaluate.table import table
 
@@ -34,11 +34,12 @@ def main(argv: Sequence[str]) -> None:
   workdir = epath.Path(_WORKDIR.value)
   parts = run.assemble(config, workdir)
   print(run.describe(parts))
-  trained = jobs.train(parts)
-  folder = jobs.finish(parts, trained)
-  results = scoring.evaluate(parts, trained, split=config.data.test_split)
-  print(table(results))
-  page = write_report([workdir], workdir / "report.html")
+  with claim.alone(parts.workdir):
+    trained = jobs.train(parts)
+    folder = jobs.finish(parts, trained)
+    results = scoring.evaluate(parts, trained, split=config.data.test_split)
+    print(table(results))
+    page = write_report([workdir], workdir / "report.html")
   task = parts.tasks[0]
   recordings = (workdir / "data" / "corpus" / "audio" / "test" / task).glob("*")
   recording = min(map(str, recordings), default="FILE.wav")

@@ -21,17 +21,18 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder.")
 def main(argv: Sequence[str]) -> None:
   del argv
   process.set_up()
-  from hra import jobs, run
+  from hra import claim, jobs, run
 
   workdir = configs.required_path(_WORKDIR, "runs/mine")
   parts = run.assemble(configs.from_flags(), workdir)
   print(run.describe(parts))
-  finished = jobs.is_finished(parts.workdir)
-  trained = jobs.train(parts)
-  if finished:
-    print(f"{workdir} is finished: there is nothing left to train")
-    return
-  print(f"wrote {jobs.finish(parts, trained)}")
+  with claim.alone(parts.workdir):
+    finished = jobs.is_finished(parts.workdir)
+    trained = jobs.train(parts)
+    if finished:
+      print(f"{workdir} is finished: there is nothing left to train")
+      return
+    print(f"wrote {jobs.finish(parts, trained)}")
   print(f"next: hra evaluate --workdir={workdir}")
 
 

@@ -37,7 +37,7 @@ from hra.data.summary import summarize
 from hra.data.tokenizer import Tokenizer
 from hra.data.transcripts import counted, usable
 from hra.errors import InputError
-from hra.files import absolute, is_remote, storage, write_aside
+from hra.files import absolute, is_remote, locked, storage, write_aside
 
 TOKENIZER_FILE = "tokenizer.model"
 LEFT_OUT_FILE = "left_out.jsonl"
@@ -342,7 +342,7 @@ def _workplace(folder: epath.Path) -> Iterator[pathlib.Path]:
   with storage(folder, expected="a folder that can be made"):
     _made(work)
   try:
-    with shards.locked(work):
+    with locked(work, fix="choose another --out"):
       yield work
   finally:
     if not any(path.is_file() for path in work.glob("*/**/*")):

@@ -13,8 +13,6 @@ grows past a power of two is cut anew, so that its files don't grow too many.)
 """
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -22,10 +20,9 @@ import pathlib
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import tqdm
-from absl import logging
 
 from hra import dims, keys
 from hra.data import shard_pool
@@ -48,8 +45,6 @@ _INERT = ("where", "session", "split")
 """Fields of a record that change nothing in its chunk."""
 _OURS = re.compile(r"(?P<aside>\.)?(?P<key>[0-9a-f]{32})\.[a-z_]+(\.\d+)?")
 """Files of chunks, whole or begun."""
-_LOCK = "lock"
-_UNLOCKABLE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Shard(NamedTuple):
@@ -81,7 +76,7 @@ def decode(
   how often it was interrupted, nothing does.
 
   Args:
-    folder: an existing local folder, for this purpose alone (`locked`). What an
+    folder: an existing local folder, for this purpose alone (`hra.files.locked`). What an
       earlier call left there and this one doesn't need is deleted.
     splits: records with distinct ids, in the order of the result.
     limits: of a usable recording.
@@ -141,51 +136,6 @@ def file_stamp(path: str) -> tuple[int, int] | None:
   URLs."""
   status = _status(path)
   return None if status is None else (status.st_size, status.st_mtime_ns)
-
-
-@contextlib.contextmanager
-def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
-  """Keeps other processes out of an existing local folder.
-
-  The system gives the folder free when this process ends, however it ends.
-
-  Raises:
-    InputError: another process is at work in it.
-    StorageError: it can't be written to.
-  """
-  folder = pathlib.Path(folder)
-  path = folder / _LOCK
-  with contextlib.ExitStack() as stack:
-    with storage(folder, expected="a folder that can be written to"):
-      file = stack.enter_context(path.open("a+"))
-      alone = _lock(file)
-      # Who had the lock may have deleted the folder, and the file with it.
-      alone = alone and os.path.samestat(os.fstat(file.fileno()), path.stat())
-    if not alone:
-      file.seek(0)
-      raise InputError(
-        folder,
-        expected="a folder that no other process is writing to",
-        got=f"process {file.read() or 'unknown'} at work in it",
-        fix="wait for it, or choose another --out",
-      )
-    with storage(folder, expected="a folder that can be written to"):
-      file.truncate(0)
-      file.write(f"{os.getpid()} on {os.uname().nodename}")
-      file.flush()
-    yield
-
-
-def _lock(file: IO[str]) -> bool:
-  try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    return False
-  except OSError as error:
-    if error.errno not in _UNLOCKABLE:
-      raise
-    logging.warning("%s: no locks here; start no second process", file.name)
-  return True
 
 
 def _bounds(records: Sequence[Record]) -> Iterator[tuple[int, int]]:

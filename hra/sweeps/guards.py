@@ -1,25 +1,19 @@
 """What a sweep asks for before it starts, and what it is kept from meanwhile.
 
-Enters: a plan, its folder and the signals of the process. Leaves: a lock on the
-folder, hang-ups as requests to stop, or one line that says what is in the way.
+Enters: a plan and the signals of the process. Leaves: hang-ups as requests to
+stop, or one line that says what is in the way.
 """
 
 import contextlib
-import fcntl
 import signal
 from collections.abc import Iterator
 from types import FrameType
-from typing import TextIO
-
-from etils import epath
 
 from hra.backbone import store
 from hra.errors import InputError
-from hra.files import is_remote, storage
+from hra.files import is_remote
 from hra.sweeps import plan
 from hra.train.interrupt import Signals
-
-LOCK = ".lock"
 
 
 def check_backbones(sweep: plan.Sweep) -> None:
@@ -58,26 +52,3 @@ def hangup(signals: Signals) -> Iterator[None]:
     yield
   finally:
     signal.signal(signal.SIGHUP, previous)
-
-
-@contextlib.contextmanager
-def only_sweep(workdir: epath.Path) -> Iterator[TextIO]:
-  """Holds the folder's lock, which is handed out; runs that go on hold it too.
-
-  Raises:
-    InputError: something is at work in the folder, or it can't be made.
-  """
-  with contextlib.ExitStack() as stack:
-    with storage(workdir, expected="a folder that can be made"):
-      workdir.mkdir(parents=True, exist_ok=True)
-      lock = stack.enter_context(open(workdir / LOCK, "w"))
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError as error:
-        raise InputError(
-          workdir,
-          expected="a folder in which nothing is at work",
-          got="another sweep, or a run that outlived it",
-          fix="wait until it has ended",
-        ) from error
-    yield lock

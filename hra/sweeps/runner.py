@@ -15,7 +15,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Self, TextIO
+from typing import IO, NamedTuple, Self, TextIO
 
 from etils import epath
 from tqdm import tqdm
@@ -23,9 +23,9 @@ from tqdm import tqdm
 from hra.data.place import LAST
 from hra.errors import InputError
 from hra.evaluate.table import interval, percent
-from hra.files import is_remote, storage
+from hra.files import is_remote, locked, storage
 from hra.sweeps import cores, plan, record
-from hra.sweeps.guards import check_backbones, hangup, only_sweep
+from hra.sweeps.guards import check_backbones, hangup
 from hra.train.interrupt import Signals
 
 LOG = "log.txt"
@@ -92,7 +92,10 @@ def run(
       fix="give a local --workdir and copy what it holds",
     )
   check_backbones(sweep)
-  with only_sweep(sweep.workdir) as lock:
+  with storage(sweep.workdir, expected="a folder that can be made"):
+    sweep.workdir.mkdir(parents=True, exist_ok=True)
+  # Runs that go on after this process hold the lock too.
+  with locked(sweep.workdir, fix="give another --workdir") as lock:
     needs = {run.name: record.check(run) for run in sweep.runs}
     listed = record.Record(sweep)
     for each in sweep.runs:
@@ -143,7 +146,7 @@ class _Pool:
     needs: Mapping[str, record.Needs],
     *,
     jobs: int,
-    lock: TextIO,
+    lock: IO[str],
     out: TextIO,
     commands: Commands,
   ):

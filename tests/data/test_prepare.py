@@ -18,6 +18,7 @@ from hra.data import dataset, place, shards
 from hra.data.prepare import prepare
 from hra.data.tokenizer import Tokenizer
 from hra.errors import InputError
+from hra.files import locked
 
 _CONFIG = PrepareConfig(
   dev_fraction=0.2, test_fraction=0.2, vocabulary=64, jobs=2
@@ -370,7 +371,7 @@ def test_the_place_is_one_preparation_s_alone(tmp_path):
   source = _manifest(tmp_path / "in")
   work = place.workplace(tmp_path / "out")
   work.mkdir()
-  with shards.locked(work), pytest.raises(InputError, match="at work in it"):
+  with locked(work, fix=""), pytest.raises(InputError, match="at work in it"):
     _prepare(source, tmp_path / "out")
   _prepare(source, tmp_path / "out")
   assert sorted(os.listdir(tmp_path)) == ["in", "out"]

@@ -24,6 +24,7 @@ from tensorflow_datasets.proto import tf_example_generated_pb2
 from hra.data import audio, shard_pool, shard_worker, shards
 from hra.data.records import Record
 from hra.errors import InputError, StorageError
+from hra.files import locked
 
 _LIMITS = audio.Limits(
   min_seconds=0.05, max_seconds=60.0, labels_per_second=25.0
@@ -707,7 +708,7 @@ def test_a_folder_that_is_read_only(tmp_path, records):
       _decode(folder, records)
     with (
       pytest.raises(StorageError, match="Read-only file system; choose"),
-      shards.locked(folder),
+      locked(folder, fix=""),
     ):
       pass
 
@@ -717,47 +718,6 @@ def test_a_folder_that_is_forbidden(tmp_path, records):
   tmp_path.chmod(0o500)
   with pytest.raises(StorageError, match="Permission denied; ask"):
     _decode(tmp_path, records)
-
-
-def test_a_lock_keeps_other_processes_out_until_its_own_ends(tmp_path):
-  code = f"""
-import time
-from hra.data import shards
-with shards.locked({str(tmp_path)!r}):
-  print("locked", flush=True)
-  time.sleep(60)
-"""
-  with subprocess.Popen(
-    [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
-  ) as other:
-    assert other.stdout.readline() == "locked\n"
-    expected = f"process {other.pid} on .* at work in it; wait for it, or"
-    with pytest.raises(InputError, match=expected), shards.locked(tmp_path):
-      pass
-    other.kill()
-  for _ in range(2):
-    with (
-      shards.locked(tmp_path),
-      pytest.raises(InputError, match=f"process {os.getpid()} on"),
-      shards.locked(tmp_path),
-    ):
-      pass
-
-
-def test_the_lock_of_a_deleted_folder_locks_nothing(tmp_path, monkeypatch):
-  folder = tmp_path / "work"
-  folder.mkdir()
-  lock = shards._lock
-
-  def late(file):
-    shutil.rmtree(folder)  # By the process that had the lock until now,
-    folder.mkdir()
-    (folder / "lock").write_text("7")  # and a third one has it now.
-    return lock(file)
-
-  monkeypatch.setattr(shards, "_lock", late)
-  with pytest.raises(InputError, match="at work in it"), shards.locked(folder):
-    pass
 
 
 def _named(count):

@@ -16,8 +16,8 @@ import pytest
 from hra import config_tree
 from hra.config import Config, DataConfig, EvalConfig
 from hra.errors import InputError, StorageError
-from hra.files import write_json
-from hra.sweeps import guards, plan, record, runner
+from hra.files import locked, write_json
+from hra.sweeps import plan, record, runner
 
 TRAIN = """
 import json, os, pathlib, signal, sys, time
@@ -300,8 +300,8 @@ def test_one_run_makes_the_speech_that_several_hear(tmp_path):
 
 def test_two_sweeps_do_not_work_in_one_folder(tmp_path):
   with (
-    guards.only_sweep(tmp_path),
-    pytest.raises(InputError, match="another sweep"),
+    locked(tmp_path, fix=""),
+    pytest.raises(InputError, match="at work in it"),
   ):
     _run(_sweep(tmp_path))
   assert len(_run(_sweep(tmp_path))[0].done) == 3
