@@ -219,7 +219,10 @@ def _check_same(
         f"{path}: {field}",
         expected=_short(before.get(field)),
         got=_short(now.get(field)),
-        fix="this folder is another run's: give a fresh --workdir, or its config",
+        fix="give the options and recordings that it began with, or hra forget "
+        "first"
+        if parent_of(path.parent)
+        else "this folder is another run's: give a fresh --workdir, or its config",
       )
 
 

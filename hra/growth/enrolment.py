@@ -18,7 +18,7 @@ from hra import claim, jobs, run, scoring, submodels
 from hra.errors import InputError
 from hra.files import storage, write_json
 from hra.growth import recordings, start
-from hra.growth.options import Fit, Options
+from hra.growth.options import Fit, Init, Options
 from hra.growth.start import Start
 from hra.run import Parts
 from hra.train.state import TrainState
@@ -90,10 +90,13 @@ def enroll(
   trained = run.trained_state(parent)
   _check_store(parent, trained)
   begun = claim.has_begun(folder)
-  if folder.exists() and not begun:  # what was refused, or hardly started
+  if begun:
+    _check_begun(folder, fit=fit, init=options.init)
+  elif folder.exists():  # what was refused, or hardly started
     _remove(folder)
   config = recordings.prepared(parent, config, corpus, folder / "data")
-  _note(folder, fit, {})
+  if not begun:
+    _note(folder, fit, {})
   try:
     parts = run.assemble(config, folder)
     if not options.unguarded:
@@ -103,7 +106,9 @@ def enroll(
     if not begun:
       _remove(folder)
     raise
-  _note(folder, fit, starts)
+  if not begun:
+    _note(folder, fit, starts)
+  starts = _noted(folder)[1]
   if not quiet:
     print(run.describe(parts))
     for task, each in starts.items():
@@ -240,6 +245,30 @@ def _check_store(parent: Parts, trained: TrainState) -> None:
 def _note(folder: epath.Path, fit: Fit, starts: Mapping[str, Start]) -> None:
   told = {task: each._asdict() for task, each in starts.items()}
   write_json(folder / claim.ENROLMENT, {"fit": fit, "starts": told})
+
+
+def _noted(folder: epath.Path) -> tuple[str, dict[str, Start]]:
+  """What is fitted, and what each task started from."""
+  path = folder / claim.ENROLMENT
+  with storage(path, expected="how an enrolment began"):
+    told = json.loads(path.read_text())
+  return told["fit"], {
+    task: Start(**each) for task, each in told["starts"].items()
+  }
+
+
+def _check_begun(folder: epath.Path, *, fit: Fit, init: Init) -> None:
+  """An enrolment goes on as it began."""
+  fitted, starts = _noted(folder)
+  began = next((each.init for each in starts.values()), init)
+  for option, before, now in (("--fit", fitted, fit), ("--init", began, init)):
+    if before != now:
+      raise InputError(
+        f"{option}={now}",
+        expected=f"{before!r}, with which {folder} began",
+        got=repr(now),
+        fix=f"give {option}={before}, or hra forget first",
+      )
 
 
 def _remove(folder: epath.Path) -> None:

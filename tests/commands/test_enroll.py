@@ -11,8 +11,9 @@ import jax
 import newcomers
 import numpy as np
 import pytest
+from etils import epath
 
-from hra import jobs, run, submodels
+from hra import claim, jobs, run, submodels
 from hra.commands import main as cli
 
 
@@ -147,6 +148,20 @@ def test_bad_input_is_one_clear_line(trained, verb, arguments, told):
   assert len(lines) == 1
   assert lines[0].startswith(f"hra {verb}: ")
   assert told in lines[0]
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "enroll", "forget"])
+def test_one_command_at_a_time_changes_a_run(trained, verb):
+  workdir = epath.Path(trained / "run")
+  rest = {
+    "enroll": [f"--source={trained / 'new/new.jsonl'}"],
+    "forget": ["--task=bert/b"],
+  }
+  with claim.alone(workdir):
+    done = _hra(verb, f"--workdir={workdir}", *rest.get(verb, ()))
+  assert done.returncode == 2, done.stderr
+  assert f"process {os.getpid()} on" in done.stderr
+  assert "at work in it" in done.stderr
 
 
 def test_both_say_that_they_go_on():

@@ -153,24 +153,30 @@ def test_that_together_each_task_gets_what_it_gets_alone(copied, tmp_path):
   _assert_rows(_row(workdir, "zoe"), in_company, tolerance=1e-5)
 
 
-def test_that_an_interrupted_enrolment_goes_on(copied, tmp_path, monkeypatch):
-  workdir, other = copied("table"), tmp_path / "other"
-  manifest = newcomers.write(tmp_path / "new")
+@pytest.fixture
+def interrupted(monkeypatch):
+  """Enrolls, and is killed at the second step."""
   step = loop._Training._write
-  calls = []
 
   def dies(self, *arguments):
-    calls.append(self.position)
     step(self, *arguments)
     self._checkpoints.wait()
     if self.position >= 2:
       raise RuntimeError("killed")
 
-  monkeypatch.setattr(loop._Training, "_write", dies)
-  with pytest.raises(RuntimeError, match="killed"):
-    _enroll(workdir, manifest)
-  monkeypatch.undo()
-  assert calls
+  def begin(workdir, manifest):
+    with monkeypatch.context() as patched:
+      patched.setattr(loop._Training, "_write", dies)
+      with pytest.raises(RuntimeError, match="killed"):
+        _enroll(workdir, manifest)
+
+  return begin
+
+
+def test_that_an_interrupted_enrolment_goes_on(copied, tmp_path, interrupted):
+  workdir, other = copied("table"), tmp_path / "other"
+  manifest = newcomers.write(tmp_path / "new")
+  interrupted(workdir, manifest)
   assert not (workdir / "submodels" / "zoe.safetensors").exists()
   _enroll(workdir, manifest)
   killed = (workdir / "submodels" / "zoe.safetensors").read_bytes()
@@ -178,6 +184,24 @@ def test_that_an_interrupted_enrolment_goes_on(copied, tmp_path, monkeypatch):
   (workdir / "submodels" / "zoe.safetensors").unlink()
   _enroll(workdir, manifest)
   assert (workdir / "submodels" / "zoe.safetensors").read_bytes() == killed
+
+
+def test_that_an_enrolment_goes_on_as_it_began(copied, tmp_path, interrupted):
+  workdir = copied("table")
+  manifest = newcomers.write(tmp_path / "new")
+  interrupted(workdir, manifest)
+  note = workdir / "enrolled/zoe/enrolment.json"
+  noted = note.read_bytes()
+  for options, told in (
+    ({"init": "nearest"}, "--init=nearest.*'mean'"),
+    ({"steps": 3}, "forget first"),
+  ):
+    with pytest.raises(InputError, match=told):
+      _enroll(workdir, manifest, **options)
+    assert note.read_bytes() == noted
+  enrolled = _enroll(workdir, manifest)
+  assert enrolled.starts["zoe"].init == "mean"
+  assert note.read_bytes() == noted
 
 
 def test_that_shapes_are_the_same_for_each_who_joins(copied, tmp_path):

@@ -1,7 +1,9 @@
 """Interrupted and run again, training ends with the same bits."""
 
+import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from hra import jobs, run, scoring
 from hra.config_tree import to_dict
 from hra.errors import InputError, Interrupted
 from hra.train import loop
+from hra.train.interrupt import Signals
 from hra.train.optimizer import updates_done
 
 TESTS = Path(__file__).parent.parent
@@ -99,6 +102,35 @@ def test_a_finished_run_trains_nothing_more(material):
   again = jobs.train(run.assemble(config, folder / "whole"), quiet=True)
   _assert_same_bits(whole, again)
   assert (folder / "whole" / "metrics.jsonl").read_text() == before
+
+
+def test_a_run_without_its_last_checkpoint_trains_to_its_end_again(
+  material, tmp_path, monkeypatch
+):
+  config, whole, _ = material
+  config = copy.deepcopy(config)
+  config.train.keep = 2
+  heed = Signals.heed
+
+  def stop_once(self):
+    monkeypatch.setattr(Signals, "heed", heed)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(Signals, "heed", stop_once)
+  with pytest.raises(Interrupted):
+    jobs.train(run.assemble(config, tmp_path), quiet=True)
+  parts = run.assemble(config, tmp_path)
+  jobs.finish(parts, jobs.train(parts, quiet=True))
+  assert jobs.is_finished(parts.workdir)
+  steps = sorted(int(each.name) for each in tmp_path.glob("checkpoints/[0-9]*"))
+  assert len(steps) == 2
+  shutil.rmtree(tmp_path / "checkpoints" / str(steps[1]))
+  assert not jobs.is_finished(parts.workdir)
+  again = jobs.train(parts, quiet=True)
+  _assert_same_bits(whole, again)
+  assert not jobs.is_finished(parts.workdir)  # what is exported is older
+  jobs.finish(parts, again)
+  assert jobs.is_finished(parts.workdir)
 
 
 def test_a_folder_of_another_run_is_refused(material):
