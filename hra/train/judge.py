@@ -3,6 +3,7 @@
 A task is evaluated when it has done a multiple of `every` own steps, and at its
 end: by its own count, so that it is judged as it would be alone. Tasks that are
 due wait until one of them is about to train again, and are evaluated together.
+One in quarantine has done the own steps that it did before.
 While the shared parameters train, an evaluation is noted and judges nothing.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from hra.adapters import table
 from hra.train.log import DEV_WER
+from hra.train.optimizer import updates_done
 from hra.train.state import TrainState
 
 _CHUNK = 64
@@ -76,10 +78,9 @@ class Judge:
     for earlier in range(position):
       self._count(earlier)
     self.look(state)
-    evaluated_N = np.asarray(state.progress.evaluated_N)
     self._due = {
       task
-      for task in np.flatnonzero(self._own_N != evaluated_N).tolist()
+      for task in np.flatnonzero(self._done_N != self._evaluated_N).tolist()
       if self._is_due(task)
     }
 
@@ -95,12 +96,16 @@ class Judge:
 
   def look(self, state: TrainState) -> None:
     """Fetches who takes part no more; waits for the step that made the state."""
-    skipped_N, stopped_N = jax.device_get(
-      (state.skipped_N, state.progress.stopped_N)
+    progress = state.progress._replace(best={})
+    skipped_N, updates_N, progress = jax.device_get(
+      (state.skipped_N, updates_done(state.rows_optimizer), progress)
     )
     self._quarantined_N = skipped_N >= self._plan.max_bad_steps
-    self._takes_part_N = ~(stopped_N | self._quarantined_N)
-    self._stopped_N = stopped_N
+    self._takes_part_N = ~(progress.stopped_N | self._quarantined_N)
+    self._stopped_N = progress.stopped_N
+    self._unjudged_N = (progress.best_step_N == 0) & (progress.words_N > 0)
+    self._evaluated_N = progress.evaluated_N
+    self._before_N = updates_N + skipped_N
 
   def trained(self, position: int) -> None:
     """Notes that joint step `position` was done."""
@@ -121,10 +126,9 @@ class Judge:
     """At the end of a job: who wasn't evaluated at its end, or not judged, is due."""
     if self._evaluate is None:
       return
-    progress = jax.device_get(state.progress._replace(best={}))
-    unjudged_N = (progress.best_step_N == 0) & (progress.words_N > 0)
-    open_N = unjudged_N | (progress.evaluated_N != self._own_N)
-    self._due = set(np.flatnonzero(open_N & ~progress.stopped_N).tolist())
+    self.look(state)
+    open_N = self._unjudged_N | (self._evaluated_N != self._done_N)
+    self._due = set(np.flatnonzero(open_N & ~self._stopped_N).tolist())
 
   def judge(
     self, state: TrainState, *, position: int, heed: Callable[[], None]
@@ -133,14 +137,17 @@ class Judge:
 
     The line has the WER over all tasks, each by its latest evaluation.
     """
-    due = sorted(self._due)
+    self.look(state)
+    known_N = self._quarantined_N & (self._evaluated_N == self._done_N)
+    known_N &= ~self._unjudged_N
+    due = [task for task in sorted(self._due) if not known_N[task]]
+    self._due.clear()
     if not due or self._evaluate is None:
       return state, {}
     figures = self._evaluate(state, due, heed)
     state = self._noted(
       state, due, figures, judging=position >= self._plan.frozen_from
     )
-    self._due.clear()
     self.look(state)
     progress = jax.device_get(state.progress._replace(best={}))
     words = int(progress.words_N.sum())
@@ -169,7 +176,7 @@ class Judge:
         *(
           np.resize(values.astype(np.int32), size)
           for values in (
-            self._own_N[task_J],
+            self._done_N[task_J],
             figures.errors_J[part],
             figures.words_J[part],
             self._plan.patience_N[task_J],
@@ -178,6 +185,11 @@ class Judge:
         judging=judging,
       )
     return state
+
+  @property
+  def _done_N(self) -> np.ndarray:
+    """Own steps, as evaluations count them."""
+    return np.where(self._quarantined_N, self._before_N, self._own_N)
 
   def _count(self, position: int) -> list[int]:
     places = self._plan.places(position)

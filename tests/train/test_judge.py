@@ -45,8 +45,23 @@ def _fresh():
   return fresh._replace(rows=jax.tree.map(jnp.zeros_like, fresh.rows))
 
 
-def _played(errors, *, every=2, patience=(0, 0, 0), frozen_from=0):
+def _stepped(now, task):
+  """The state after an own step of a task."""
+  counts = now.rows_optimizer._replace(
+    count=now.rows_optimizer.count.at[task].add(1)
+  )
+  rows = jax.tree.map(lambda leaf: leaf.at[task].add(1), now.rows)
+  return now._replace(rows=rows, rows_optimizer=counts)
+
+
+def _played(
+  errors, *, every=2, patience=(0, 0, 0), frozen_from=0, bad=None, looks=()
+):
   """Plays 12 joint steps; `errors[task]` are those of its evaluations.
+
+  Args:
+    bad: task -> the own step in which its loss is not finite.
+    looks: joint steps after which the judge looks who takes part no more.
 
   Returns the state, and the (position, task, own steps) of every evaluation.
   """
@@ -79,22 +94,28 @@ def _played(errors, *, every=2, patience=(0, 0, 0), frozen_from=0):
   while position < 3 * OWN // 2:
     if judging.waits_for(position):
       now, _ = judging.judge(now, position=position, heed=lambda: None)
-    trains = [
-      task
-      for task, _ in _places(position)
-      if not bool(now.progress.stopped_N[task])
-    ]
-    for task in trains:
-      now = now._replace(
-        rows=jax.tree.map(
-          lambda leaf, task=task: leaf.at[task].add(1), now.rows
-        )
-      )
+    for task, own in _places(position):
+      if now.progress.stopped_N[task] or now.skipped_N[task]:
+        continue
+      if (bad or {}).get(task) == own:
+        now = now._replace(skipped_N=now.skipped_N.at[task].add(1))
+      else:
+        now = _stepped(now, task)
     judging.trained(position)
     position += 1
+    if position in looks:
+      judging.look(now)
   judging.finish(now)
   now, _ = judging.judge(now, position=position, heed=lambda: None)
   return now, asked
+
+
+@pytest.mark.parametrize("looks", [(), (3,), (5, 9)])
+def test_a_task_in_quarantine_has_done_what_it_did_before(looks):
+  now, asked = _played([FALLING] * 3, bad={0: 3}, looks=looks)
+  assert now.progress.evaluated_N.tolist() == [4, 8, 8]
+  assert now.progress.best_step_N.tolist() == [2, 8, 0]
+  assert [own for _, task, own in asked if task == 0] == [2, 3]
 
 
 FLAT = [9] * 5
