@@ -11,6 +11,7 @@ it was; after it, commands refuse the run until the same call has finished.
 """
 
 import dataclasses
+import difflib
 import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -28,6 +29,8 @@ from hra.files import storage, write_aside, write_json
 from hra.growth.checkpoints import without_task
 
 _ASIDE = "checkpoints.forgetting"
+_CLOSE = 0.75
+"""Likeness of a name that may have been meant (difflib)."""
 _BY_TASK = ("verdicts.json", "balance.json")
 """Files {"tasks": {NAME: ...}}."""
 _OF_TASKS = ("task_weights.json", "task_settings.json")
@@ -205,13 +208,16 @@ def _found(root: epath.Path, task: str) -> _Journal | None:
     if task in added:
       _check_finished(folder, task)
       return _Journal(root, task, folder.name, False)
-  if claim.task_hash(task) in claim.forgotten(root):
+  places = (root, *claim.enrolments(root))
+  if any(claim.task_hash(task) in claim.forgotten(each) for each in places):
     return None
+  # Nothing remembers who was enrolled and forgotten; nobody else is meant then.
+  close = difflib.get_close_matches(task, known, n=1, cutoff=_CLOSE)
   raise InputError(
     f"--task={task}",
     expected=f"one of the {len(known):,} tasks of {root}",
-    got="an unknown one",
-    fix=f"did you mean {config_tree.nearest(task, known)!r}?",
+    got="an unknown one, or one that was enrolled and is forgotten already",
+    fix=f"did you mean {close[0]!r}?" if close else "",
   )
 
 

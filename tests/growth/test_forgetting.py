@@ -152,6 +152,9 @@ def test_that_who_joined_alone_leaves_nothing(copied, tmp_path):
   _enroll(workdir, tmp_path / "new", "zoe")
   assert not forget(workdir, "zoe").shared
   assert newcomers.files(workdir) == before
+  with pytest.raises(InputError, match="forgotten already") as refused:
+    forget(workdir, "zoe")
+  assert "did you mean" not in str(refused.value)
 
 
 def test_that_who_joined_with_others_leaves_them(copied, tmp_path):
@@ -166,6 +169,7 @@ def test_that_who_joined_with_others_leaves_them(copied, tmp_path):
     after["submodels/yan.safetensors"] == before["submodels/yan.safetensors"]
   )
   assert claim.tasks_of(folder) == ["yan"]
+  assert forget(workdir, "zoe").before
   (left,) = _states(folder).values()
   for ours, theirs in zip(
     jax.tree.leaves(left.rows), jax.tree.leaves(state.rows), strict=True
