@@ -63,6 +63,8 @@ def train(
     print("".join(f"{line}\n" for line in loader.roster.describe()), end="")
   initial = [initial_state(parts) if start is None else start]
   job = make_job(parts, loader, initial=initial[0])
+  if start is None:
+    _check_learns(parts, job)
   _begin(parts, loader)
   last = loop.run(
     initial.pop(),  # the loop's alone, so that a restored one replaces it
@@ -189,6 +191,24 @@ def make_plan(parts: Parts, loader: Loader) -> Plan:
     frozen_from=joint,
     max_bad_steps=train.max_bad_steps,
   )
+
+
+def _check_learns(parts: Parts, job: loop.Job) -> None:
+  """Whether a fresh job trains what its tasks depend on.
+
+  A fresh generator is zero and hands nothing on to embeddings; tasks that own
+  nothing learn by what is shared alone.
+  """
+  config = parts.config
+  heads = config.adapter.family == "hra" and config.adapter.heads
+  depends = config.space.kind == "embedding" or heads == "shared"
+  if depends and job.steps and not job.plan.frozen_from:
+    raise InputError(
+      "config.train.shared_part",
+      expected="a part of the job in which the shared parameters train, with "
+      "config.space.kind='embedding' or config.adapter.heads='shared'",
+      got=f"{config.train.shared_part:g}: none of {job.steps} joint steps",
+    )
 
 
 def _shares(parts: Parts) -> bool:

@@ -63,6 +63,22 @@ def test_a_split_without_recordings_of_the_tasks_is_refused(tmp_path):
     scoring.evaluate(parts, run.initial_state(parts), split="test")
 
 
+@pytest.mark.parametrize(
+  ("group", "field", "value"),
+  [("space", "kind", "embedding"), ("adapter", "heads", "shared")],
+)
+def test_a_job_in_which_nothing_can_learn_is_refused(
+  material, tmp_path, group, field, value
+):
+  config = copy.deepcopy(material)
+  config.data.dev_split = "none"
+  setattr(getattr(config, group), field, value)
+  config.train.shared_part = 0.0
+  with pytest.raises(InputError, match="shared_part.*none of 2 joint steps"):
+    _train(config, tmp_path)
+  assert not (tmp_path / "metrics.jsonl").exists()
+
+
 def test_a_dev_recording_that_is_too_long_is_refused_first(material, tmp_path):
   config = copy.deepcopy(material)
   config.data.dev_split = "test"
