@@ -63,12 +63,14 @@ def claim(
   config: Config,
   tasks: Sequence[str],
   *,
-  fingerprint: str,
+  backbone: str,
+  data: str,
 ) -> None:
   """Writes config.json and tasks.json, or sees that they say the same.
 
   Args:
-    fingerprint: of the backbone.
+    backbone: its fingerprint.
+    data: theirs, as trained and judged on.
 
   Raises:
     InputError: the folder is another run's; it can't be written.
@@ -78,7 +80,7 @@ def claim(
   path = workdir / "config.json"
   # What was refused before its first step gives way to what mends it.
   if path.exists() and has_begun(workdir):
-    _check_same(path, config, tasks, fingerprint=fingerprint)
+    _check_same(path, config, tasks, backbone=backbone, data=data)
     described = read(workdir)
     if config_of(described, path) != config:  # in what may change
       write_json(path, {**described, "config": config_tree.to_dict(config)})
@@ -87,7 +89,8 @@ def claim(
     workdir.mkdir(parents=True, exist_ok=True)
   described = {
     "config": config_tree.to_dict(config),
-    "backbone_fingerprint": fingerprint,
+    "backbone_fingerprint": backbone,
+    "data_fingerprint": data,
     "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
     "git": _git_hash(),
   }
@@ -201,16 +204,18 @@ def _check_same(
   config: Config,
   tasks: Sequence[str],
   *,
-  fingerprint: str,
+  backbone: str,
+  data: str,
 ) -> None:
   described = read(path.parent)
   before = _flat(config_tree.to_dict(config_of(described, path)))
   before |= {
     "backbone": described["backbone_fingerprint"],
     "tasks": tasks_of(path.parent),
+    "data": described.get("data_fingerprint", data),  # older runs have none
   }
   now = _flat(config_tree.to_dict(config))
-  now |= {"backbone": fingerprint, "tasks": list(tasks)}
+  now |= {"backbone": backbone, "tasks": list(tasks), "data": data}
   for field in sorted(before.keys() | now.keys()):
     if field.startswith((*FREE, *RESCORED)):
       continue
@@ -219,11 +224,21 @@ def _check_same(
         f"{path}: {field}",
         expected=_short(before.get(field)),
         got=_short(now.get(field)),
-        fix="give the options and recordings that it began with, or hra forget "
-        "first"
-        if parent_of(path.parent)
-        else "this folder is another run's: give a fresh --workdir, or its config",
+        fix=_same_again(path.parent, field),
       )
+
+
+def _same_again(workdir: epath.Path, field: str) -> str:
+  if field == "data":
+    return (
+      "these are other recordings or transcripts than the run began with: bring "
+      "those back, or begin another run"
+    )
+  if parent_of(workdir):
+    return (
+      "give the options and recordings that it began with, or hra forget first"
+    )
+  return "this folder is another run's: give a fresh --workdir, or its config"
 
 
 def config_of(described: Mapping[str, Any], path: epath.Path) -> Config:

@@ -19,7 +19,7 @@ from hra.backbone.conformer import Conformer
 from hra.checkpoint import Checkpoints, abstract
 from hra.config import Config
 from hra.data.batching import bucket_bounds
-from hra.data.dataset import Split, open_split
+from hra.data.dataset import Split, open_split, split_names
 from hra.data.prepare import prepare
 from hra.data.roster import POOLED
 from hra.data.synthetic.corpus import synthesize
@@ -91,7 +91,13 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
     mels=backbone.frontend.num_mels * backbone.frontend.stack,
   )
   space = spaces.build(config.space, adapter=adapter, family=config.adapter)
-  claim.claim(workdir, config, tasks, fingerprint=backbone.fingerprint)
+  claim.claim(
+    workdir,
+    config,
+    tasks,
+    backbone=backbone.fingerprint,
+    data=_fingerprint(config, everyone),
+  )
   shared, rows = config.train.shared, config.train.rows
   return Parts(
     config=config,
@@ -108,6 +114,14 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
     ),
     mesh=mesh,
   )
+
+
+def _fingerprint(config: Config, train: Split) -> str:
+  """Of what is trained and judged on."""
+  name = config.data.dev_split
+  if name not in split_names(config.data.path):
+    return train.fingerprint()
+  return train.fingerprint() + open_split(config.data.path, name).fingerprint()
 
 
 def with_data(config: Config, workdir: epath.Path) -> Config:

@@ -11,6 +11,7 @@ needs is in the index, so that opening a split reads no audio; `tfds` is importe
 at the first read.
 """
 
+import hashlib
 import json
 import operator
 import os
@@ -82,6 +83,14 @@ class Split:
     some.samples = self.samples[chosen]
     some._places = self._places[chosen]
     return some
+
+  def fingerprint(self) -> str:
+    """Of who says what, for how long: of all that plans and scores depend on."""
+    digest = hashlib.blake2b(digest_size=16)
+    for column in (self.ids, self.tasks, self.texts):
+      digest.update(json.dumps(column).encode())
+    digest.update(self.samples.tobytes())
+    return digest.hexdigest()
 
   def __getstate__(self) -> dict[str, Any]:
     return {**self.__dict__, "_source": None, "_lock": None}

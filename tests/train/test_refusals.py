@@ -74,7 +74,7 @@ def test_a_job_in_which_nothing_can_learn_is_refused(
   config.data.dev_split = "none"
   setattr(getattr(config, group), field, value)
   config.train.shared_part = 0.0
-  with pytest.raises(InputError, match="shared_part.*none of 2 joint steps"):
+  with pytest.raises(InputError, match=r"shared_part.*none of 2 joint steps"):
     _train(config, tmp_path)
   assert not (tmp_path / "metrics.jsonl").exists()
 

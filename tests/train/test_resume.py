@@ -141,6 +141,26 @@ def test_a_folder_of_another_run_is_refused(material):
     run.assemble(other, folder / "whole")
 
 
+def test_other_data_at_the_same_place_are_refused(material, tmp_path):
+  config, _, _ = material
+  config = copy.deepcopy(config)
+  data = tmp_path / "prepared"
+  shutil.copytree(config.data.path, data)
+  config.data.path = str(data)
+  config.train.steps = 1
+  jobs.train(run.assemble(config, tmp_path / "run"), quiet=True)
+  run.assemble(config, tmp_path / "run")
+  for split in ("train", "dev"):
+    index = data / f"index-{split}.json"
+    told = index.read_text()
+    changed = json.loads(told)
+    changed["texts"][0] = "other"
+    index.write_text(json.dumps(changed))
+    with pytest.raises(InputError, match="other recordings or transcripts"):
+      run.assemble(config, tmp_path / "run")
+    index.write_text(told)
+
+
 def test_a_run_that_is_older_than_a_field_goes_on(material, tmp_path):
   config, _, _ = material
   run.assemble(config, tmp_path)
