@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -94,7 +94,7 @@ def claim(
     "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
     "git": _git_hash(),
   }
-  write_json(workdir / TASKS, {"tasks": list(tasks)})
+  write_json(workdir / TASKS, {**_told(workdir), "tasks": list(tasks)})
   write_json(path, described)
 
 
@@ -147,8 +147,13 @@ def read_config(workdir: epath.Path) -> dict[str, Any]:
 
 def tasks_of(workdir: epath.Path) -> list[str]:
   """The names of a run's tasks; none where no run has begun."""
+  return _told(workdir).get("tasks", [])
+
+
+def _told(workdir: epath.Path) -> dict[str, Any]:
+  """What tasks.json says; nothing where no run has begun."""
   path = workdir / TASKS
-  return json.loads(path.read_text())["tasks"] if path.exists() else []
+  return json.loads(path.read_text()) if path.exists() else {}
 
 
 def enrolments(workdir: epath.Path) -> list[epath.Path]:
@@ -188,15 +193,24 @@ def _without_forgotten(config: Config, workdir: epath.Path) -> Config:
 
 def forget_task(workdir: epath.Path, task: str) -> None:
   """Takes a task out of tasks.json and config.json; its hash stays."""
-  told = json.loads((workdir / TASKS).read_text())
-  hashes = sorted({*told.get(_FORGOTTEN, ()), task_hash(task)})
+  told = _told(workdir)
   left = [name for name in told["tasks"] if name != task]
-  write_json(workdir / TASKS, {**told, "tasks": left, _FORGOTTEN: hashes})
+  write_json(workdir / TASKS, {**told, "tasks": left})
+  without(workdir, {task_hash(task)})
   described = read_config(workdir)
   config = config_of(described, workdir / "config.json")
   config = _without_forgotten(config, workdir)
   told = {**described, "config": config_tree.to_dict(config)}
   write_json(workdir / "config.json", told)
+
+
+def without(workdir: epath.Path, hashes: Iterable[str]) -> None:
+  """Notes whom a run, which may not have begun, does without from here on."""
+  with storage(workdir, expected="a run's folder that can be made"):
+    workdir.mkdir(parents=True, exist_ok=True)
+  told = {"tasks": [], **_told(workdir)}
+  everyone = sorted({*told.get(_FORGOTTEN, ()), *hashes})
+  write_json(workdir / TASKS, {**told, _FORGOTTEN: everyone})
 
 
 def _check_same(
@@ -208,13 +222,13 @@ def _check_same(
   data: str,
 ) -> None:
   described = read(path.parent)
-  before = _flat(config_tree.to_dict(config_of(described, path)))
+  before = _fields(config_of(described, path))
   before |= {
     "backbone": described["backbone_fingerprint"],
     "tasks": tasks_of(path.parent),
     "data": described.get("data_fingerprint", data),  # older runs have none
   }
-  now = _flat(config_tree.to_dict(config))
+  now = _fields(config)
   now |= {"backbone": backbone, "tasks": list(tasks), "data": data}
   for field in sorted(before.keys() | now.keys()):
     if field.startswith((*FREE, *RESCORED)):
@@ -247,15 +261,8 @@ def config_of(described: Mapping[str, Any], path: epath.Path) -> Config:
   return with_files(config_tree.from_dict(Config, fields, path=str(path)))
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "config") -> dict[str, Any]:
-  flat: dict[str, Any] = {}
-  for name, value in values.items():
-    path = f"{prefix}.{name}"
-    if isinstance(value, Mapping):
-      flat |= _flat(value, path)
-    else:
-      flat[path] = value
-  return flat
+def _fields(config: Config) -> dict[str, Any]:
+  return config_tree.flat(config_tree.to_dict(config), prefix="config.")
 
 
 def _short(value: Any, *, most: int = 80) -> str:
@@ -300,7 +307,4 @@ def task_hash(task: str) -> str:
 
 def forgotten(workdir: epath.Path) -> frozenset[str]:
   """The hashes of the tasks that a run has forgotten."""
-  path = workdir / TASKS
-  if not path.exists():
-    return frozenset()
-  return frozenset(json.loads(path.read_text()).get(_FORGOTTEN, ()))
+  return frozenset(_told(workdir).get(_FORGOTTEN, ()))

@@ -136,6 +136,13 @@ def _config(config: Config) -> Iterator[_Told]:
     yield "adapter.family", family == "none", f"'none' {why}"
     grouping = config.data.grouping
     yield "data.grouping", grouping == "pooled", f"'pooled' {why}"
+    # Steps of a usual learning rate are too small for bfloat16 to take.
+    kept = config.backbone.param_dtype
+    yield (
+      "backbone.param_dtype",
+      kept != "bfloat16",
+      f"'float32' {why} (backbone.dtype='bfloat16' computes in that)",
+    )
 
 
 def _adapter(config: AdapterConfig) -> Iterator[Rule]:

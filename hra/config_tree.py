@@ -34,6 +34,17 @@ def to_dict(config: Any) -> dict[str, Any]:
   return dataclasses.asdict(config)
 
 
+def flat(values: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
+  """Every value of nested dicts by its path, such as `adapter.width`."""
+  paths: dict[str, Any] = {}
+  for name, value in values.items():
+    if isinstance(value, Mapping) and value:
+      paths |= flat(value, prefix=f"{prefix}{name}.")
+    else:
+      paths[f"{prefix}{name}"] = value
+  return paths
+
+
 def from_dict(
   cls: type[Tree], values: Mapping[str, Any], *, path: str = "config"
 ) -> Tree:

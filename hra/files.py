@@ -46,6 +46,18 @@ def write_aside(path: epath.PathLike, data: bytes) -> None:
       raise
 
 
+def remove_folder(folder: epath.PathLike) -> None:
+  """Removes a folder, and all in it, if it is there.
+
+  Raises:
+    StorageError: it can't be removed.
+  """
+  folder = epath.Path(folder)
+  with storage(folder, expected="a folder that can be removed"):
+    if folder.exists():
+      folder.rmtree()
+
+
 def write_json(path: epath.PathLike, values: Mapping[str, Any]) -> None:
   """`write_aside` of JSON for people to read, by sorted keys."""
   text = json.dumps(values, indent=2, sort_keys=True) + "\n"
@@ -140,7 +152,8 @@ def locked(folder: epath.PathLike, *, fix: str) -> Iterator[IO[str]]:
       raise InputError(
         folder,
         expected="a folder in which nothing else is at work",
-        got=f"process {file.read() or 'unknown'} at work in it",
+        got=f"process {file.read() or 'unknown'}, or one that it started, at "
+        "work in it",
         fix=f"wait for it, or {fix}",
       )
     with storage(folder, expected="a folder that can be written to"):

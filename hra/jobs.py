@@ -53,6 +53,7 @@ def train(
     The state that `config.train.select` names.
 
   Raises:
+    InputError: nobody is left who trains: all are in quarantine.
     hra.errors.Interrupted: after a signal, when the state is saved.
   """
   if _is_trained(parts.workdir):
@@ -73,8 +74,22 @@ def train(
     workdir=parts.workdir,
     quiet=quiet,
   )
+  _check_left(parts, last)
   best = parts.pretraining and parts.config.train.select == "best"
   return trained_state(parts) if best else last
+
+
+def _check_left(parts: Parts, last: TrainState) -> None:
+  """Whether anybody trained to the end: of a pool, there is but one."""
+  bad = parts.config.train.max_bad_steps
+  if (jax.device_get(last.skipped_N) >= bad).all():
+    raise InputError(
+      parts.workdir,
+      expected="losses and gradients that are finite",
+      got=f"{bad} step(s) of each task in which they were not",
+      fix="begin another run, with a lower learning rate, or with a larger "
+      "config.train.max_bad_steps, which leaves such steps out",
+    )
 
 
 def is_finished(workdir: epath.Path) -> bool:

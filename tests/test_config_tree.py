@@ -152,6 +152,15 @@ def test_a_tuple_of_floats_is_finite():
       ),
       "data.grouping",
     ),
+    (
+      Config(
+        train=TrainConfig(mode="pretrain"),
+        adapter=AdapterConfig(family="none"),
+        data=DataConfig(grouping="pooled"),
+        backbone=BackboneConfig(param_dtype="bfloat16"),
+      ),
+      "backbone.param_dtype",
+    ),
     (DataConfig(speed_low=1.1, speed_high=1.0), "speed_low"),
     (DataConfig(threads=0), "threads"),
     (TrainConfig(keep=0), "keep"),

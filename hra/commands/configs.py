@@ -8,6 +8,7 @@ the field has: ml_collections' config_flags can't parse `Literal` fields.
 import contextlib
 import importlib.util
 import os
+import re
 import traceback
 import types
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ Value = TypeVar("Value")
 
 _PREFIX = "--config."
 _SET = "config_set"
+_HOME = re.compile(r"(?<==)~(?=/|\Z)")
 
 
 def define(default: str | None = None) -> flags.FlagHolder:
@@ -46,11 +48,14 @@ def define_settings() -> None:
 
 
 def rewrite(argv: Sequence[str]) -> list[str]:
-  """`--config.a.b=v` (or `--config.a.b v`) -> `--config_set=a.b=v` for absl."""
+  """`--config.a.b=v` (or `--config.a.b v`) -> `--config_set=a.b=v` for absl.
+
+  Also `--flag=~/folder` -> one's home, which shells don't expand after `=`.
+  """
   result: list[str] = []
   waiting = list(argv)
   while waiting:
-    argument = waiting.pop(0)
+    argument = _HOME.sub(_at_home, waiting.pop(0))
     if argument.startswith("-config."):
       argument = "-" + argument
     if argument.startswith(_PREFIX):
@@ -87,11 +92,6 @@ def required(flag: flags.FlagHolder[Value], example: str) -> Value:
       fix=f"such as --{flag.name}={example}",
     )
   return flag.value
-
-
-def required_path(flag: flags.FlagHolder[str | None], example: str) -> str:
-  """`required`; ~ is one's home, which shells don't expand after `=`."""
-  return os.path.expanduser(required(flag, example) or "")
 
 
 def from_flags() -> Config:
@@ -175,6 +175,10 @@ def load_module(path: str) -> types.ModuleType:
   if not callable(getattr(module, "get_config", None)):
     raise InputError(path, expected="a function get_config()", got="none")
   return module
+
+
+def _at_home(found: re.Match[str]) -> str:
+  return os.path.expanduser(found[0])
 
 
 @contextlib.contextmanager

@@ -79,8 +79,8 @@ def main(argv: Sequence[str]) -> None:
   from hra import claim
   from hra.growth.enrolment import enroll
 
-  workdir = configs.required_path(_WORKDIR, "runs/mine")
-  source = configs.required_path(_SOURCE, "recordings.jsonl")
+  workdir = configs.required(_WORKDIR, "runs/mine")
+  source = configs.required(_SOURCE, "recordings.jsonl")
   with claim.alone(epath.Path(workdir)):
     enrolled = enroll(workdir, source, _options())
   sys.stdout.write(_told(enrolled, workdir))

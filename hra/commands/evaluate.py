@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
   from hra.evaluate.report import write_report
   from hra.evaluate.table import table
 
-  workdir = epath.Path(configs.required_path(_WORKDIR, "runs/mine"))
+  workdir = epath.Path(configs.required(_WORKDIR, "runs/mine"))
   with claim.alone(workdir):
     parts = run.reopen(workdir)
     split = _SPLIT.value or parts.config.data.test_split

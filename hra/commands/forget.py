@@ -44,10 +44,12 @@ def main(argv: Sequence[str]) -> None:
   del argv
   process.set_up()
   from hra import claim
-  from hra.growth.forgetting import forget
+  from hra.growth.forgetting import check_vacant, forget
 
-  workdir = configs.required_path(_WORKDIR, "runs/mine")
+  workdir = configs.required(_WORKDIR, "runs/mine")
   task = configs.required(_TASK, "anna")
+  if _RETRAIN.value:
+    check_vacant(absolute(_RETRAIN.value), task)
   with claim.alone(epath.Path(workdir)):
     outcome = forget(workdir, task, retrains=bool(_RETRAIN.value))
   sys.stdout.write(_told(outcome, workdir))

@@ -135,9 +135,9 @@ def main(argv: Sequence[str]) -> None:
     InputError: flags, a corpus or recordings that can't be used.
   """
   del argv
-  out = absolute(configs.required_path(_OUT, "data/mine"))
+  out = absolute(configs.required(_OUT, "data/mine"))
   summary = prepare.prepare(
-    configs.required_path(_SOURCE, "recordings.jsonl"),
+    configs.required(_SOURCE, "recordings.jsonl"),
     out,
     config=_config(),
     tokenizer=_TOKENIZER.value or None,

@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
     Interrupted: after SIGTERM or Ctrl-C, when the runs have saved.
   """
   del argv
-  workdir = epath.Path(configs.required_path(_WORKDIR, "runs/widths"))
+  workdir = epath.Path(configs.required(_WORKDIR, "runs/widths"))
   path = configs.required(_CONFIG, "experiments/quickstart.py") or ""
   sweep = plan.make(
     configs.load(path),
@@ -64,11 +64,13 @@ def main(argv: Sequence[str]) -> None:
   )
   sys.stdout.write(f"runs of the sweep {workdir}: {len(sweep.runs)}\n")
   outcome = runner.run(sweep, jobs=_JOBS.value, out=sys.stdout)
-  found = read_sweep(workdir)
-  if found.done:
-    page = write_sweep_report(workdir)
-    sys.stdout.write(f"\n{sweep_table(found)}\n\nreport: {page}\n")
-  _conclude(outcome, workdir)
+  try:
+    found = read_sweep(workdir)
+    if found.done:
+      sys.stdout.write(f"\n{sweep_table(found)}\n\n")
+      sys.stdout.write(f"report: {write_sweep_report(workdir)}\n")
+  finally:  # that runs failed is said first, whatever the page meets
+    _conclude(outcome, workdir)
 
 
 def _conclude(outcome: runner.Outcome, workdir: epath.Path) -> None:

@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> None:
   process.set_up()
   from hra import claim, jobs, run
 
-  workdir = configs.required_path(_WORKDIR, "runs/mine")
+  workdir = configs.required(_WORKDIR, "runs/mine")
   parts = run.assemble(configs.from_flags(), workdir)
   print(run.describe(parts))
   with claim.alone(parts.workdir):

@@ -74,7 +74,7 @@ def _load():
 
   if not _WORKDIR.value:
     if _TASK.value:
-      configs.required_path(_WORKDIR, "runs/mine")
+      configs.required(_WORKDIR, "runs/mine")
     return load_backbone(_BACKBONE.value or "tiny"), None
   workdir = epath.Path(_WORKDIR.value)
   recognizer = load_backbone(_BACKBONE.value or run.backbone_of(workdir))

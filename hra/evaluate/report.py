@@ -10,12 +10,13 @@ import base64
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
 from etils import epath
 
+from hra import config_tree
 from hra.errors import InputError
 from hra.evaluate import figures
 from hra.evaluate.diff import Pair, align
@@ -285,20 +286,11 @@ def _settings(
   groups: list[tuple[str, list[tuple[str, str]]]] = []
   for name, value in (about | experiment).items():
     if isinstance(value, Mapping) and value:
-      groups.append((name, list(_flat(value))))
+      rows = config_tree.flat(value).items()
+      groups.append((name, [(path, _shown(each)) for path, each in rows]))
     else:
       plain.append((name, _shown(value)))
   return [("run", plain), *groups] if plain else groups
-
-
-def _flat(
-  values: Mapping[str, Any], *, prefix: str = ""
-) -> Iterator[tuple[str, str]]:
-  for name, value in values.items():
-    if isinstance(value, Mapping) and value:
-      yield from _flat(value, prefix=f"{prefix}{name}.")
-    else:
-      yield f"{prefix}{name}", _shown(value)
 
 
 def _shown(value: Any) -> str:

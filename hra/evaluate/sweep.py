@@ -62,10 +62,12 @@ def read_sweep(workdir: epath.PathLike) -> SweepRuns:
     text = path.read_text()
   try:
     entries = json.loads(text)["runs"]
-    runs = [
-      SweepRun(**{field: entry[field] for field in SweepRun._fields})
-      for entry in entries
-    ]
+    runs = _with_splits(
+      [
+        SweepRun(**{field: entry[field] for field in SweepRun._fields})
+        for entry in entries
+      ]
+    )
   except (json.JSONDecodeError, KeyError, TypeError) as error:
     raise InputError(
       path,
@@ -133,6 +135,17 @@ def _figures(run: SweepRun) -> list[str]:
     percent(overall["backbone_wer"]),
     count(sizes["per_task"]),
     count(sizes["shared"]),
+  ]
+
+
+def _with_splits(runs: Sequence[SweepRun]) -> list[SweepRun]:
+  """The split scored as one more field, where runs were scored on several."""
+  splits = [each.results and each.results["split"] for each in runs]
+  if len(set(splits) - {None}) < 2:
+    return list(runs)
+  return [
+    run._replace(values={**run.values, "split": split or "-"})
+    for run, split in zip(runs, splits, strict=True)
   ]
 
 

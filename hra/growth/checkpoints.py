@@ -10,7 +10,7 @@ from etils import epath
 
 from hra.adapters.interface import Tree
 from hra.checkpoint import Checkpoints, abstract
-from hra.files import storage
+from hra.files import remove_folder
 from hra.run import Parts, initial_state
 from hra.train.state import TrainState
 
@@ -23,9 +23,7 @@ def without_task(parts: Parts, task: str, aside: epath.Path) -> None:
   Raises:
     InputError: a checkpoint can't be read or written.
   """
-  if aside.exists():
-    with storage(aside, expected="a folder that can be removed"):
-      aside.rmtree()
+  remove_folder(aside)
   place = parts.tasks.index(task)
   shapes = abstract(initial_state(parts))
   kept = Checkpoints(parts.workdir / "checkpoints", access="read")

@@ -16,8 +16,8 @@ from etils import epath
 
 from hra import claim, jobs, run, scoring, submodels
 from hra.errors import InputError
-from hra.files import storage, write_json
-from hra.growth import recordings, start
+from hra.files import remove_folder, storage, write_json
+from hra.growth import recordings, start, target
 from hra.growth.options import Fit, Init, Options
 from hra.growth.start import Start
 from hra.run import Parts
@@ -92,8 +92,8 @@ def enroll(
   begun = claim.has_begun(folder)
   if begun:
     _check_begun(folder, fit=fit, init=options.init)
-  elif folder.exists():  # what was refused, or hardly started
-    _remove(folder)
+  else:  # what was refused, or hardly started
+    remove_folder(folder)
   config = recordings.prepared(parent, config, corpus, folder / "data")
   if not begun:
     _note(folder, fit, {})
@@ -104,7 +104,7 @@ def enroll(
     initial, starts = start.initial(parent, trained, parts, init=options.init)
   except InputError:
     if not begun:
-      _remove(folder)
+      remove_folder(folder)
     raise
   if not begun:
     _note(folder, fit, starts)
@@ -134,22 +134,10 @@ def _judged(folder: epath.Path) -> dict[str, Any] | None:
 
 
 def _check_run(workdir: epath.Path) -> None:
-  config = claim.config_of(claim.read(workdir), workdir / "config.json")
-  parent = claim.parent_of(workdir)
-  if parent is not None:
-    raise InputError(
-      workdir,
-      expected="the run that tasks were trained in together",
-      got="one that added tasks to it",
-      fix=f"give --workdir={parent}",
-    )
-  if config.train.mode != "adapt" or config.data.grouping != "task":
-    raise InputError(
-      workdir,
-      expected="a run that adapted a frozen backbone to tasks",
-      got="one that knows no tasks",
-      fix="adapt its backbone first, with config.data.grouping=task",
-    )
+  config = target.check(
+    workdir,
+    fix="adapt its backbone first, with config.data.grouping=task",
+  )
   family, heads = config.adapter.family, config.adapter.heads
   if family in _OWNED or (family == "hra" and heads == "shared"):
     raise InputError(
@@ -160,13 +148,7 @@ def _check_run(workdir: epath.Path) -> None:
       fix="it can't be added to: train with the new recordings in the data, or "
       "with another config.adapter",
     )
-  if not jobs.is_finished(workdir):
-    raise InputError(
-      workdir,
-      expected="a finished run",
-      got="one that was not trained to its end and exported",
-      fix="give the command that trains it again",
-    )
+  target.check_finished(workdir)
 
 
 def _fit(parent: Parts, fit: Fit) -> Fit:
@@ -269,8 +251,3 @@ def _check_begun(folder: epath.Path, *, fit: Fit, init: Init) -> None:
         got=repr(now),
         fix=f"give {option}={before}, or hra forget first",
       )
-
-
-def _remove(folder: epath.Path) -> None:
-  with storage(folder, expected="a folder that can be removed"):
-    folder.rmtree()

@@ -20,12 +20,12 @@ from etils import epath
 
 from hra import claim, config_tree, jobs, run, submodels
 from hra.config import Config, EvalConfig
-from hra.data.dataset import open_split
 from hra.errors import InputError
 from hra.evaluate import metrics
 from hra.evaluate.report import write_report
 from hra.evaluate.runs import MADE_BY, read_transcripts
-from hra.files import storage, write_aside, write_json
+from hra.files import remove_folder, storage, write_aside, write_json
+from hra.growth import target
 from hra.growth.checkpoints import without_task
 
 _ASIDE = "checkpoints.forgetting"
@@ -93,7 +93,7 @@ def forget(
   root = epath.Path(workdir)
   journal = _opened(root, task)
   if journal is None:
-    _check_run(root)
+    target.check(root, fix="train another without it: config.data.without")
     journal = _found(root, task)
     if journal is None:
       return _outcome(_Journal(root, task, "", False), before=True)
@@ -116,36 +116,44 @@ def forget(
   return outcome._replace(again=not journal.alone and not results)
 
 
-def retraining(workdir: epath.PathLike, out: epath.Path) -> Config:
-  """The configuration of a run without all that another one has forgotten.
+def check_vacant(out: epath.Path, task: str) -> None:
+  """Whether a run can be trained anew in a folder, or goes on there.
 
-  What that one said of single tasks is copied into the folder `out`.
+  Raises:
+    InputError: it is a run's that has not forgotten the task.
+  """
+  hashes = claim.forgotten(out)
+  if (out / "config.json").exists() and claim.task_hash(task) not in hashes:
+    raise InputError(
+      f"--retrain={out}",
+      expected="a new folder",
+      got="the folder of another run",
+    )
+
+
+def retraining(workdir: epath.PathLike, out: epath.Path) -> Config:
+  """Begins a run in `out` without all that another has forgotten, by hash.
+
+  Returns:
+    Its configuration: the other's, with what that one kept about tasks.
   """
   workdir = epath.Path(workdir)
   config = claim.config_of(claim.read(workdir), workdir / "config.json")
-  hashes = claim.forgotten(workdir)
-  split = open_split(config.data.path, config.data.train_split)
-  gone = {t for t in set(split.tasks) if claim.task_hash(t) in hashes}
-  without = tuple(sorted({*config.data.without, *gone}))
+  claim.without(out, claim.forgotten(workdir))
 
-  def copied(given: str, name: str) -> str:
-    kept = workdir / name
-    if not given or not kept.exists():
-      return given
-    with storage(out, expected="a run's folder that can be made"):
-      out.mkdir(parents=True, exist_ok=True)
-    write_aside(out / name, kept.read_bytes())
-    return str(out / name)
+  def kept(given: str, name: str) -> str:
+    file = workdir / name
+    return str(file) if given and file.exists() else given
 
   weights, settings = _OF_TASKS
   data, train = config.data, config.train
   return dataclasses.replace(
     config,
     data=dataclasses.replace(
-      data, without=without, task_weights=copied(data.task_weights, weights)
+      data, task_weights=kept(data.task_weights, weights)
     ),
     train=dataclasses.replace(
-      train, task_settings=copied(train.task_settings, settings)
+      train, task_settings=kept(train.task_settings, settings)
     ),
   )
 
@@ -164,25 +172,6 @@ def _opened(root: epath.Path, task: str) -> _Journal | None:
       fix=f"first finish that: --task={told['task']}",
     )
   return _Journal(root, **told)
-
-
-def _check_run(root: epath.Path) -> None:
-  config = claim.config_of(claim.read(root), root / "config.json")
-  parent = claim.parent_of(root)
-  if parent is not None:
-    raise InputError(
-      root,
-      expected="the run that it added tasks to",
-      got="an enrolment",
-      fix=f"give --workdir={parent}",
-    )
-  if config.train.mode != "adapt" or config.data.grouping != "task":
-    raise InputError(
-      root,
-      expected="a run whose tasks own something each",
-      got="one that knows no tasks",
-      fix="train another without it: config.data.without",
-    )
 
 
 def _found(root: epath.Path, task: str) -> _Journal | None:
@@ -222,14 +211,8 @@ def _found(root: epath.Path, task: str) -> _Journal | None:
 
 
 def _check_finished(folder: epath.Path, task: str) -> None:
-  if not jobs.is_finished(folder):
-    raise InputError(
-      folder,
-      expected="a finished run",
-      got="one that was not trained to its end and exported",
-      fix="give the command that trains it again, or train another with "
-      f"--config.data.without={task}",
-    )
+  without = f"train another with --config.data.without={task}"
+  target.check_finished(folder, instead=f", or {without}")
 
 
 def _outcome(journal: _Journal, *, before: bool) -> Forgotten:
@@ -258,9 +241,8 @@ def _set_checkpoints_aside(journal: _Journal) -> None:
 
 
 def _remove_enrolment(journal: _Journal) -> None:
-  if journal.alone and journal.home.exists():
-    with storage(journal.home, expected="a folder that can be removed"):
-      journal.home.rmtree()
+  if journal.alone:
+    remove_folder(journal.home)
 
 
 def _swap_checkpoints(journal: _Journal) -> None:
@@ -269,9 +251,8 @@ def _swap_checkpoints(journal: _Journal) -> None:
   if journal.alone or not aside.exists():
     return
   checkpoints = journal.home / "checkpoints"
+  remove_folder(checkpoints)
   with storage(checkpoints, expected="checkpoints that can be replaced"):
-    if checkpoints.exists():
-      checkpoints.rmtree()
     aside.rename(checkpoints)
 
 

@@ -177,7 +177,7 @@ def name_of(overrides: Mapping[str, str], *, label: str = "") -> str:
 
 def flat(config: Config) -> dict[str, Any]:
   """Every field by its path, such as `adapter.width`."""
-  return dict(_flat(config_tree.to_dict(config), prefix=""))
+  return config_tree.flat(config_tree.to_dict(config))
 
 
 def _declared(
@@ -343,14 +343,6 @@ def _check_unlike(runs: Sequence[Run]) -> None:
         got=f"{other.name!r} and {run.name!r} for one folder",
         fix="leave one out, or give them other names",
       )
-
-
-def _flat(values: Mapping[str, Any], *, prefix: str) -> Any:
-  for name, value in values.items():
-    if isinstance(value, Mapping):
-      yield from _flat(value, prefix=f"{prefix}{name}.")
-    else:
-      yield f"{prefix}{name}", value
 
 
 def _digest(text: str) -> str:

@@ -114,7 +114,7 @@ class Record:
   """sweep.json: one entry a run, those of earlier calls included.
 
   An entry has `name`, `label`, `overrides`, `values` (all fields that vary in the
-  sweep), `status` (waiting, running, done, failed, interrupted), `seconds` of
+  folder), `status` (waiting, running, done, failed, interrupted), `seconds` of
   processes, `error`, and the headline `results`. A run whose folder was removed is
   forgotten.
   """
@@ -186,16 +186,21 @@ class Record:
     self.write()
 
   def _set_values(self, planned: Mapping[str, plan.Run]) -> None:
-    varied = sorted(
-      {field for each in self.entries.values() for field in each["overrides"]}
-    )
+    """Of fields that some run sets, or that earlier calls had otherwise."""
+    values = {name: plan.flat(run.config) for name, run in planned.items()}
+    for name in self.entries.keys() - values.keys():
+      path = self._sweep.workdir / name / ASKED
+      values[name] = _flat_of(_read(path)["config"], path=f"{path}: config")
+    one = next(iter(values.values()), {})
+    varied = {
+      field
+      for each in values.values()
+      for field, value in each.items()
+      if value != one[field] and not _starts(field, claim.FREE)
+    }
+    varied.update(*(each["overrides"] for each in self.entries.values()))
     for name, entry in self.entries.items():
-      if name in planned:
-        values = plan.flat(planned[name].config)
-      else:
-        path = self._sweep.workdir / name / ASKED
-        values = _flat_of(_read(path)["config"], path=f"{path}: config")
-      entry["values"] = {field: values[field] for field in varied}
+      entry["values"] = {field: values[name][field] for field in sorted(varied)}
 
 
 def entries(workdir: epath.Path) -> list[dict[str, Any]]:

@@ -56,6 +56,24 @@ def test_rewrite(argv, expected):
   assert argv == given
 
 
+def test_rewrite_takes_a_tilde_for_the_home(monkeypatch):
+  monkeypatch.setenv("HOME", "/home/anna")
+  argv = [
+    "--workdir=~/runs",
+    "--config.data.path=~",
+    "--axis=data.path=~/a",
+    "--task=~anna",
+    "~/x.wav",
+  ]
+  assert configs.rewrite(argv) == [
+    "--workdir=/home/anna/runs",
+    "--config_set=data.path=/home/anna",
+    "--axis=data.path=/home/anna/a",
+    "--task=~anna",
+    "~/x.wav",
+  ]
+
+
 def test_load(tmp_path, monkeypatch):
   path = _file(tmp_path, GOOD)
   assert configs.load(path).adapter.width == 5

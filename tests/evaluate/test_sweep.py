@@ -11,11 +11,14 @@ from hra.evaluate.sweep import read_sweep, short_names, sweep_table
 from hra.evaluate.sweep_figure import MOST_LINES, sweep_plot
 
 
-def _entry(wer, *, size=64, label="", name=None, status="done", **values):
+def _entry(
+  wer, *, size=64, label="", name=None, status="done", split="test", **values
+):
   values = {name.replace("__", "."): value for name, value in values.items()}
   results = None
   if status == "done":
     results = {
+      "split": split,
       "overall": {
         "wer": wer,
         "wer_low": wer - 0.01,
@@ -57,6 +60,19 @@ def test_rows_follow_the_values_as_numbers_seeds_last(tmp_path):
     *("32", "0", "30.0", "29.0-31.0", "69.0", "64", "12,345")
   ]
   assert len(lines) == 2 + 6
+
+
+def test_runs_scored_on_several_splits_say_which(tmp_path):
+  sweep = _sweep(
+    tmp_path,
+    _wide(0.3, 8),
+    _wide(0.2, 8, seed=1, split="dev"),
+    _wide(0.1, 8, seed=2, status="failed"),
+  )
+  assert sweep.fields == ("split", "seed")
+  shown = [line.split()[:2] for line in sweep_table(sweep).splitlines()]
+  assert shown[0] == ["split", "seed"]
+  assert [run.values["split"] for run in sweep.runs] == ["-", "dev", "test"]
 
 
 def test_what_does_not_vary_has_no_column_and_failures_say_so(tmp_path):

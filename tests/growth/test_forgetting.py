@@ -343,10 +343,20 @@ def test_that_retraining_has_all_but_who_was_forgotten(copied, tmp_path):
   forget(workdir, GONE)
   out = tmp_path / "anew"
   config = retraining(workdir, out)
-  assert config.data.without == (GONE,)
   config.train.steps = 1
   parts = run.assemble(config, out)
   jobs.finish(parts, jobs.train(parts, quiet=True))
   assert claim.tasks_of(out) == list(LEFT)
   assert json.loads((out / "task_weights.json").read_text()) == {"cleo": 3.0}
   assert jobs.is_finished(out)
+  assert not any(b"bert" in data for data in newcomers.files(out).values())
+  forgetting.check_vacant(out, GONE)  # it goes on
+  assert forget(out, GONE).before
+
+
+def test_that_a_run_is_not_trained_anew_in_another_ones_folder(
+  copied, tmp_path
+):
+  forgetting.check_vacant(tmp_path / "new", GONE)
+  with pytest.raises(InputError, match=r"--retrain=.*expected a new folder"):
+    forgetting.check_vacant(copied("table"), GONE)

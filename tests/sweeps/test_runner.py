@@ -172,6 +172,17 @@ def test_what_is_done_stays_done_and_more_values_are_added(tmp_path):
   assert entries["adapter.width=7,seed=0"]["values"]["adapter.width"] == 7
 
 
+def test_what_an_earlier_call_had_otherwise_is_listed(tmp_path):
+  _run(_sweep(tmp_path, settings=["train.steps=5", "train.log_every=3"]))
+  _run(_sweep(tmp_path, "seed=3", settings=["train.steps=6"]))
+  assert {
+    name: entry["values"] for name, entry in _entries(tmp_path).items()
+  } == {
+    **{f"seed={seed}": {"seed": seed, "train.steps": 5} for seed in range(3)},
+    "seed=3": {"seed": 3, "train.steps": 6},
+  }
+
+
 def test_a_run_whose_folder_was_removed_is_forgotten(tmp_path):
   _run(_sweep(tmp_path))
   (tmp_path / "seed=1" / "asked.json").unlink()
@@ -488,7 +499,7 @@ def test_a_run_that_outlives_the_sweep_keeps_the_folder(tmp_path):
     thread = _when_ready(tmp_path, ["seed=0"], parent.kill)
     parent.wait(timeout=30)
     thread.join()
-  with pytest.raises(InputError, match="a run that outlived it"):
+  with pytest.raises(InputError, match="or one that it started, at work"):
     _run(_sweep(tmp_path))
   (orphan,) = [
     int(path.parent.name)
