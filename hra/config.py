@@ -143,13 +143,14 @@ class AdapterConfig:
 class SpaceConfig:
   """How a task's number becomes its row (`hra.adapters.spaces`)."""
 
-  kind: Literal["table", "embedding"] = "table"
-  """`table`: each task owns its row; `embedding`: it owns a short vector, and a
-  shared generator makes the row of it."""
+  kind: Literal["table", "offset", "embedding"] = "table"
+  """`table`: each task owns its row; `offset`: it owns the difference of its row
+  from one that all share, toward which `train.rows.weight_decay` then draws it;
+  `embedding`: it owns a short vector, and a shared generator makes the row of it."""
   size: int = 16
   """Numbers in an embedding."""
   rank: int = 8
-  """Of the generated update, over a row's layers."""
+  """Of the row that an embedding generates, over its layers."""
 
 
 @dataclasses.dataclass

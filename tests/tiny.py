@@ -36,6 +36,7 @@ BACKBONE = BackboneConfig(
 ADAPTER = AdapterConfig(width=8)
 TABLE = SpaceConfig()
 EMBEDDING = SpaceConfig(kind="embedding", size=4, rank=3)
+OFFSET = SpaceConfig(kind="offset")
 OPTIMIZER = OptimizerConfig(learning_rate=0.01, schedule="cosine")
 SAMPLES = 8000
 NAMES = ("anna", "bert", "cleo", "dora", "emil", "fina")

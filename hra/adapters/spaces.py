@@ -59,6 +59,28 @@ class TaskTable:
     return owned
 
 
+@dataclasses.dataclass(frozen=True)
+class OffsetSpace:
+  """Each task owns the difference of its row from one that all share.
+
+  Weight decay on what tasks own draws their rows toward what they have in common
+  and not toward the backbone (Evgeniou and Pontil 2004, section 2: w_t = w_0 + v_t).
+  At the start the base is a fresh row and the differences are zero.
+  """
+
+  adapter: Adapter
+
+  def init_shared(self, key: jax.Array) -> Tree:
+    return {"base": self.adapter.init_task(key)}
+
+  def init_task(self, key: jax.Array) -> Tree:
+    row = jax.eval_shape(self.adapter.init_task, key)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), row)
+
+  def row(self, shared: Tree, owned: Tree) -> Tree:
+    return jax.tree.map(jnp.add, shared["base"], owned)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EmbeddingSpace:
   """Each task owns an embedding e of E numbers; a shared generator makes its row.
@@ -145,7 +167,7 @@ def build(
     family: what `adapter` was built from.
 
   Raises:
-    InputError: an embedding space of rows that can't be generated.
+    InputError: a space of rows that no tasks can have in common.
   """
   if config.kind == "table":
     return TaskTable(adapter)
@@ -157,6 +179,8 @@ def build(
       + ("a whole backbone" if family.family == "full" else "nothing"),
       got=repr(config.kind),
     )
+  if config.kind == "offset":
+    return OffsetSpace(adapter)
   return EmbeddingSpace(adapter=adapter, size=config.size, rank=config.rank)
 
 

@@ -222,7 +222,7 @@ def _outcome(journal: _Journal, *, before: bool) -> Forgotten:
     described = claim.read_config(journal.home)
     config = claim.config_of(described, journal.home / "config.json")
     files = jobs.submodels_folder(journal.root).glob("shared-*")
-    owns = config.space.kind == "embedding" or any(files)
+    owns = config.space.kind != "table" or any(files)
     shared = not journal.enrolled and config.train.shared_part > 0 and owns
     data = config.data.path
   return Forgotten(

@@ -119,7 +119,7 @@ def configuration(
   described = config_tree.to_dict(parent_config)
   config = config_tree.from_dict(Config, described, path="config")
   config.name = f"{config.name}: {label}"
-  if fit == "row":
+  if fit == "row" and config.space.kind == "embedding":
     config.space = SpaceConfig()
   shared = {name: config_tree.to_dict(config)[name] for name in _KEPT}
   prepared = config.prepare

@@ -73,14 +73,14 @@ def initial(
     InputError: no row of the parent's is finite (mean), or gives a finite loss
       (nearest).
   """
-  generates = not isinstance(parts.space, TaskTable)
+  plain = isinstance(parts.space, TaskTable)
   space = trained.shared["space"]
 
   def known(owned: Tree) -> Tree:
     """What tasks own in the parent's space -> in that of the new tasks."""
-    return owned if generates else freeze(parent.space, space, owned)
+    return freeze(parent.space, space, owned) if plain else owned
 
-  shared = {**trained.shared, "space": space if generates else {}}
+  shared = {**trained.shared, "space": {} if plain else space}
   if init == "fresh":
     fresh = state.init(
       parent.space,
@@ -96,7 +96,7 @@ def initial(
       owned = _stacked([mean] * len(parts.tasks))
       starts = [Start("mean", of=len(found.names))] * len(parts.tasks)
     else:
-      if not generates:
+      if plain:
         found = _with_enrolled(parent, found, trained.shared["adapter"])
       owned, starts = _nearest(parts, shared, found)
   fresh_state = state.of_parts(

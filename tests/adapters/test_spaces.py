@@ -1,5 +1,6 @@
 """Spaces of tasks: where rows start, what reaches them, what a generator costs."""
 
+import dataclasses
 import functools
 
 import adapted
@@ -27,6 +28,7 @@ LOGITS = tuple(
   for name in GENERATED
 )
 """Those of which the fast tests compute logits."""
+KINDS = pytest.mark.parametrize("kind", [tiny.EMBEDDING, tiny.OFFSET])
 END = adapted.mel(), adapted.LENGTH
 
 
@@ -44,9 +46,10 @@ def _fresh(space):
   )(jax.random.key(3))
 
 
+@KINDS
 @pytest.mark.parametrize("name", LOGITS)
-def test_a_fresh_row_is_the_backbone(name):
-  space, backbone = _space(name), tiny.backbone()
+def test_a_fresh_row_is_the_backbone(name, kind):
+  space, backbone = _space(name, kind), tiny.backbone()
   shared, own, owned = _fresh(space)
   if "head" in shared:
     shared = {**shared, "head": jax.tree.map(jnp.zeros_like, shared["head"])}
@@ -137,10 +140,11 @@ def test_there_is_no_dead_saddle(name):
   assert all(size > 0 for size in later.values())
 
 
+@KINDS
 @pytest.mark.parametrize("name", LOGITS)
-def test_frozen_rows_are_the_space_s_rows(name):
+def test_frozen_rows_are_the_space_s_rows(name, kind):
   """To the logits: what is exported and served is what was trained."""
-  space = _space(name)
+  space = _space(name, kind)
   key = jax.random.key(0)
   own = adapted.random(jax.eval_shape(space.init_shared, key), seed=1)
   owned = adapted.random(
@@ -184,9 +188,35 @@ def test_a_generated_row_is_the_formula():
       np.testing.assert_allclose(leaf[l], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_an_embedding_space_learns():
-  """Tasks of one space, the generator trained: the loss falls for each."""
-  space, optimizers = _space("hra"), tiny.optimizers()
+def test_an_offset_is_added_to_what_all_share():
+  space = _space("hra", tiny.OFFSET)
+  shared, own, owned = _fresh(space)
+  assert all((leaf == 0).all() for leaf in jax.tree.leaves(owned))
+  assert jax.tree.structure(own["base"]) == jax.tree.structure(owned)
+  row = space.row(own, jax.tree.map(lambda leaf: leaf + 0.5, owned))
+  jax.tree.map(
+    lambda leaf, base: np.testing.assert_array_equal(leaf, base + 0.5),
+    row,
+    own["base"],
+  )
+  # A linear head beside a shared one is the same model.
+  both = tiny.model(dataclasses.replace(tiny.ADAPTER, heads="both"))
+  apart = {**shared, "head": row["head"]}
+  heads = jax.tree.map(lambda leaf: 0.1 * jnp.ones_like(leaf), row)
+  summed = jax.tree.map(jnp.add, row, heads)
+  backbone = tiny.backbone()
+  np.testing.assert_allclose(
+    adapted.logits(tiny.model(), backbone, shared, summed, *END),
+    adapted.logits(both, backbone, apart, heads, *END),
+    rtol=1e-4,
+    atol=1e-5,
+  )
+
+
+@KINDS
+def test_a_space_learns(kind):
+  """Tasks of one space, what they share trained: the loss falls for each."""
+  space, optimizers = _space("hra", kind), tiny.optimizers()
   step = jax.jit(
     make_step(
       tiny.model(),

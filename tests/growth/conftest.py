@@ -14,6 +14,7 @@ from hra.evaluate.report import write_report
 SPACES = {
   "table": SpaceConfig(),
   "embedding": SpaceConfig(kind="embedding", size=4, rank=3),
+  "offset": SpaceConfig(kind="offset"),
 }
 
 

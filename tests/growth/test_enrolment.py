@@ -19,7 +19,7 @@ from hra.train.state import chosen_rows
 
 NONE = ("train.steps=0",)
 """What is exported then is what a task starts from."""
-BOTH = pytest.mark.parametrize("space", ["table", "embedding"])
+SPACES = pytest.mark.parametrize("space", ["table", "embedding", "offset"])
 
 
 def _enroll(workdir, manifest, **options):
@@ -38,7 +38,7 @@ def _assert_rows(got, expected, *, tolerance=0.0):
     np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
-@BOTH
+@SPACES
 def test_that_nothing_of_the_run_changes_but_a_submodel_is_added(
   copied, tmp_path, space
 ):
@@ -63,7 +63,7 @@ def test_that_nothing_of_the_run_changes_but_a_submodel_is_added(
   assert len(texts) == 2
 
 
-@BOTH
+@SPACES
 def test_that_an_enrolment_is_a_run_that_can_be_evaluated(
   copied, tmp_path, space
 ):
@@ -94,7 +94,7 @@ def test_that_a_row_is_fitted(copied, tmp_path):
   )
 
 
-@BOTH
+@SPACES
 def test_that_the_mean_is_over_the_runs_own_tasks(copied, tmp_path, space):
   workdir = copied(space)
   rows = [_row(workdir, task) for task in claim.tasks_of(workdir)]
@@ -104,7 +104,7 @@ def test_that_the_mean_is_over_the_runs_own_tasks(copied, tmp_path, space):
   _assert_rows(_row(workdir, "zoe"), mean, tolerance=1e-5)
 
 
-@BOTH
+@SPACES
 def test_that_a_fresh_row_is_that_of_a_task_of_the_run(copied, tmp_path, space):
   """Of a space that generates rows, with what it has learned since."""
   workdir = copied(space)

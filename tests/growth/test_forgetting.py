@@ -20,7 +20,7 @@ from hra.growth.forgetting import forget, retraining
 from hra.growth.options import Options
 
 GONE, LEFT = "bert/b", ("anna", "cleo")
-BOTH = pytest.mark.parametrize("space", ["table", "embedding"])
+SPACES = pytest.mark.parametrize("space", ["table", "embedding", "offset"])
 
 
 class Killed(Exception):
@@ -43,7 +43,7 @@ def _enroll(workdir, folder, *names):
   return enroll(workdir, str(manifest), options, quiet=True)
 
 
-@BOTH
+@SPACES
 def test_that_no_file_of_the_run_names_it_any_more(copied, space):
   workdir = copied(space)
   assert any(b"bert" in data for data in newcomers.files(workdir).values())
@@ -55,7 +55,7 @@ def test_that_no_file_of_the_run_names_it_any_more(copied, space):
   assert claim.forgotten(workdir) == {claim.task_hash(GONE)}
 
 
-@BOTH
+@SPACES
 def test_that_the_others_keep_every_bit(copied, space):
   workdir = copied(space)
   states, before = _states(workdir), newcomers.files(workdir)

@@ -46,7 +46,7 @@ def _loss(parts, submodel, task):
   return float(total / weight)
 
 
-@pytest.mark.parametrize("space", ["table", "embedding"])
+@pytest.mark.parametrize("space", ["table", "embedding", "offset"])
 def test_that_the_nearest_has_the_lowest_loss_on_training_recordings(
   copied, tmp_path, space
 ):

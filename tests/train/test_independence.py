@@ -260,6 +260,7 @@ def test_two_of_six_tasks_alone_in_float64(tmp_path):
     ("float64", 12, 4, AdapterConfig(width=8, heads="both"), GENERATED),
     ("float64", 12, 4, AdapterConfig(family="bitfit"), SpaceConfig()),
     ("float64", 12, 4, AdapterConfig(family="residual", width=4), GENERATED),
+    ("float64", 12, 4, HRA, SpaceConfig(kind="offset")),
   ],
 )
 def test_every_task_alone(tmp_path, dtype, tasks, checked, adapter, space):

@@ -505,8 +505,8 @@ FAMILIES = {
     *(
       pytest.param(family, space, (3, 6, 5), marks=pytest.mark.slow)
       for family in FAMILIES
-      for space in (tiny.TABLE, tiny.EMBEDDING)
-      if not (family == "full" and space is tiny.EMBEDDING)
+      for space in (tiny.TABLE, tiny.EMBEDDING, tiny.OFFSET)
+      if family != "full" or space is tiny.TABLE
     ),
   ],
 )
