@@ -280,6 +280,13 @@ def write(study: Study, conducted: Conductor, *, out: epath.PathLike) -> None:
     "questions": {
       "a": answers.smaller(heard, MULTI, config=config),
       "a_both": answers.smaller(heard, MULTI, family="hra_both", config=config),
+      "a_both_both": answers.smaller(
+        heard,
+        MULTI,
+        family="hra_both",
+        rival="residual_both",
+        config=config,
+      ),
       "a_single": answers.smaller(heard, SINGLE, config=config),
       "b": answers.less_data(heard, config=config),
       "c": answers.together(conducted.alone),

@@ -42,6 +42,7 @@ def smaller(
   experiment: str,
   *,
   family: str = "hra",
+  rival: str = "residual",
   config: EvalConfig,
 ) -> dict[str, Any] | None:
   """(a): the smallest HRA that is no worse than the smallest good residual.
@@ -51,6 +52,7 @@ def smaller(
 
   Args:
     family: HRA's sizes, the arms FAMILY-SIZE.
+    rival: those of the residual adapter.
   """
   sizes = [
     {
@@ -58,7 +60,7 @@ def smaller(
       for (where, name), each in heard.items()
       if where == experiment and each.arm.name.startswith(f"{wanted}-")
     }
-    for wanted in (family, "residual")
+    for wanted in (family, rival)
   ]
   if not all(sizes):
     return None

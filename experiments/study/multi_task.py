@@ -42,6 +42,14 @@ ARMS: dict[str, dict[str, Any]] = {
     for width in (1, 2, 4, 8, 16)
   },
   **{
+    f"residual_both-{width}": {
+      "adapter.family": "residual",
+      "adapter.width": width,
+      "space.kind": "offset",
+    }
+    for width in (1, 2, 4, 8)
+  },
+  **{
     f"lora-{width}": {
       "adapter.family": "lora",
       "adapter.width": width,
