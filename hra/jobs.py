@@ -8,8 +8,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from hra import claim, scoring, submodels
-from hra.backbone import store
+from hra import claim, export, scoring, submodels
 from hra.claim import has_begun
 from hra.config import SpecAugmentConfig
 from hra.data import settings
@@ -26,7 +25,6 @@ from hra.run import Parts, initial_state, trained_state
 from hra.sharding import BATCH
 from hra.train import loop
 from hra.train.judge import Plan
-from hra.train.optimizer import updates_done
 from hra.train.placement import batch_placement, jit_step, place_batch
 from hra.train.state import TrainState
 from hra.train.step import Rules, make_step
@@ -95,7 +93,7 @@ def _check_left(parts: Parts, last: TrainState) -> None:
 def is_finished(workdir: epath.Path) -> bool:
   """Whether a run adapted its tasks to the end, and exported all of them."""
   tasks = claim.tasks_of(workdir)
-  folder = submodels_folder(workdir)
+  folder = export.folder_of(workdir)
   return (
     bool(tasks)
     and _is_trained(workdir)
@@ -120,11 +118,6 @@ def _newest(workdir: epath.Path) -> int:
   with storage(checkpoints, expected="a folder that can be read"):
     names = [each.name for each in checkpoints.iterdir()]
   return max((int(name) for name in names if name.isdigit()), default=-1)
-
-
-def submodels_folder(workdir: epath.Path) -> epath.Path:
-  """Where a run's Submodels stand: beside those of the run that it adds to."""
-  return (claim.parent_of(workdir) or workdir) / "submodels"
 
 
 def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
@@ -247,76 +240,12 @@ def finish(parts: Parts, trained: TrainState) -> epath.Path:
     scoring.judge(parts, {})
   if parts.pretraining:
     about = {"run": parts.config.name, "dev": dev["overall"]}
-    folder = export_backbone(parts, trained, about=about)
+    folder = export.backbone(parts, trained, about=about)
   else:
     pooled = parts.config.data.grouping == "pooled"
     told = {POOLED: dev["overall"]} if pooled else dev["tasks"]
-    folder = export(parts, trained, dev=told)
+    folder = export.rows(parts, trained, dev=told)
   write_json(parts.workdir / FINISHED, {"checkpoint": _newest(parts.workdir)})
-  return folder
-
-
-def export(
-  parts: Parts, trained: TrainState, *, dev: Mapping[str, Any]
-) -> epath.Path:
-  """Writes one Submodel file per task, and the shared parameters once.
-
-  Args:
-    dev: figures by task (as in results.json), recorded in each file; the verdict
-      is what `hra.scoring.judge` wrote.
-  """
-  folder = submodels_folder(parts.workdir)
-  with storage(folder, expected="a folder that can be made"):
-    folder.mkdir(parents=True, exist_ok=True)
-  shared = jax.device_get(trained.shared["adapter"])
-  kept = bool(jax.tree.leaves(trained.progress.best))
-  best_step_N, own_steps_N, skipped_N = jax.device_get(
-    (
-      trained.progress.best_step_N,
-      updates_done(trained.rows_optimizer),
-      trained.skipped_N,
-    )
-  )
-  verdicts = scoring.verdicts(parts.workdir)
-  fingerprint = submodels.save_shared(folder, shared)
-  for place, task in enumerate(parts.tasks):
-    row_1 = scoring.rows_of(parts.space, trained, np.asarray([place]))
-    submodels.save(
-      folder,
-      submodels.Submodel(
-        task=task,
-        adapter=parts.config.adapter,
-        row=jax.tree.map(lambda leaf: leaf[0], jax.device_get(row_1)),
-        shared=shared,
-        backbone_fingerprint=parts.backbone.fingerprint,
-        shared_fingerprint=fingerprint,
-        summary={
-          "run": parts.config.name,
-          "own_steps": int(own_steps_N[place]),
-          "skipped_steps": int(skipped_N[place]),
-          "chosen_step": (kept and int(best_step_N[place])) or None,
-          "dev": dev.get(task),
-          "verdict": verdicts.get(task, "unjudged"),
-        },
-      ),
-    )
-  return folder
-
-
-def export_backbone(
-  parts: Parts, trained: TrainState, *, about: Mapping[str, Any]
-) -> epath.Path:
-  """Writes the backbone that was pretrained as a folder of its own."""
-  folder = parts.workdir / "backbone"
-  with storage(folder, expected="a folder that can be made"):
-    folder.mkdir(parents=True, exist_ok=True)
-  store.save(
-    folder,
-    jax.device_get(trained.shared["backbone"]),
-    frontend=parts.backbone.frontend,
-    tokenizer=parts.backbone.tokenizer,
-    about=about,
-  )
   return folder
 
 

@@ -25,6 +25,7 @@ ORDER = (
   {"claim"},
   {"run"},
   {"scoring"},
+  {"export"},
   {"jobs"},
   {"sweeps", "growth"},
   {"serve"},

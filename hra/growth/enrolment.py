@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 from etils import epath
 
-from hra import claim, jobs, run, scoring, submodels
+from hra import claim, export, jobs, run, scoring, submodels
 from hra.errors import InputError
 from hra.files import remove_folder, storage, write_json
 from hra.growth import recordings, start, target
@@ -180,7 +180,7 @@ def _check_new(
   for other in claim.enrolments(parent.workdir):
     known |= dict.fromkeys(claim.tasks_of(other), other)
   finished = jobs.is_finished(folder)
-  store = jobs.submodels_folder(parent.workdir)
+  store = export.folder_of(parent.workdir)
   for name in names:
     where = known.get(name)
     if where == folder and not finished:
@@ -200,7 +200,7 @@ def _check_new(
 
 def _check_store(parent: Parts, trained: TrainState) -> None:
   """Whether the exported files belong to what was trained."""
-  folder = jobs.submodels_folder(parent.workdir)
+  folder = export.folder_of(parent.workdir)
   exported = submodels.Store(folder)[parent.tasks[0]]
   shared = jax.device_get(trained.shared["adapter"])
   for what, expected, got in (

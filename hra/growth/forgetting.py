@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from hra import claim, config_tree, jobs, run, submodels
+from hra import claim, config_tree, export, run, submodels
 from hra.config import Config, EvalConfig
 from hra.errors import InputError
 from hra.evaluate import metrics
@@ -221,7 +221,7 @@ def _outcome(journal: _Journal, *, before: bool) -> Forgotten:
   if not journal.alone:
     described = claim.read_config(journal.home)
     config = claim.config_of(described, journal.home / "config.json")
-    files = jobs.submodels_folder(journal.root).glob("shared-*")
+    files = export.folder_of(journal.root).glob("shared-*")
     owns = config.space.kind != "table" or any(files)
     shared = not journal.enrolled and config.train.shared_part > 0 and owns
     data = config.data.path
@@ -257,7 +257,7 @@ def _swap_checkpoints(journal: _Journal) -> None:
 
 
 def _remove_submodel(journal: _Journal) -> None:
-  folder = jobs.submodels_folder(journal.root)
+  folder = export.folder_of(journal.root)
   file = folder / submodels.file_name(journal.task)
   with storage(file, expected="a file that can be removed"):
     file.unlink(missing_ok=True)

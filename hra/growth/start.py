@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hra import jobs, submodels
+from hra import export, jobs, submodels
 from hra.adapters.interface import Tree
 from hra.adapters.spaces import TaskSpace, TaskTable, freeze
 from hra.backbone.conformer import Conformer
@@ -134,7 +134,7 @@ def _with_enrolled(
   parent: Parts, found: _Candidates, shared: Tree
 ) -> _Candidates:
   """Adds the rows of tasks that joined the run since it was trained."""
-  store = submodels.Store(jobs.submodels_folder(parent.workdir))
+  store = submodels.Store(export.folder_of(parent.workdir))
   fingerprint = submodels.shared_fingerprint(jax.device_get(shared))
   known = set(parent.tasks)
   names, rows = [], []

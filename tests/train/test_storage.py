@@ -172,7 +172,8 @@ def test_a_recording_that_is_damaged_costs_no_step(
 _FORBIDDEN = """
 import json, os, sys
 from pathlib import Path
-from hra import checkpoint, config, config_tree, errors, jobs, run, scoring
+from hra import checkpoint, config, config_tree, errors, export, jobs, run
+from hra import scoring
 from hra.train import log
 described, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
 c = config_tree.from_dict(config.Config, described)
@@ -184,7 +185,7 @@ def acts():
   yield lambda: jobs.train(parts, quiet=True)
   yield lambda: log.MetricsLog(parts.workdir, 3)
   yield lambda: scoring.evaluate(parts, state, split="test")
-  yield lambda: jobs.export(parts, state, dev={})
+  yield lambda: export.rows(parts, state, dev={})
   yield lambda: checkpoint.Checkpoints(folder / "fresh")
   yield lambda: saved(folder / "checkpoints")
 def saved(at):

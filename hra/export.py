@@ -1,0 +1,84 @@
+"""A trained run -> Submodel files, or the backbone's folder."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from hra import claim, scoring, submodels
+from hra.backbone import store
+from hra.files import storage
+from hra.run import Parts
+from hra.train.optimizer import updates_done
+from hra.train.state import TrainState
+
+
+def folder_of(workdir: epath.Path) -> epath.Path:
+  """Where a run's Submodels stand: beside those of the run that it adds to."""
+  return (claim.parent_of(workdir) or workdir) / "submodels"
+
+
+def rows(
+  parts: Parts, trained: TrainState, *, dev: Mapping[str, Any]
+) -> epath.Path:
+  """Writes one Submodel file per task, and the shared parameters once.
+
+  Args:
+    dev: figures by task (as in results.json), recorded in each file; the verdict
+      is what `hra.scoring.judge` wrote.
+  """
+  folder = folder_of(parts.workdir)
+  with storage(folder, expected="a folder that can be made"):
+    folder.mkdir(parents=True, exist_ok=True)
+  shared = jax.device_get(trained.shared["adapter"])
+  kept = bool(jax.tree.leaves(trained.progress.best))
+  best_step_N, own_steps_N, skipped_N = jax.device_get(
+    (
+      trained.progress.best_step_N,
+      updates_done(trained.rows_optimizer),
+      trained.skipped_N,
+    )
+  )
+  verdicts = scoring.verdicts(parts.workdir)
+  fingerprint = submodels.save_shared(folder, shared)
+  for place, task in enumerate(parts.tasks):
+    row_1 = scoring.rows_of(parts.space, trained, np.asarray([place]))
+    submodels.save(
+      folder,
+      submodels.Submodel(
+        task=task,
+        adapter=parts.config.adapter,
+        row=jax.tree.map(lambda leaf: leaf[0], jax.device_get(row_1)),
+        shared=shared,
+        backbone_fingerprint=parts.backbone.fingerprint,
+        shared_fingerprint=fingerprint,
+        summary={
+          "run": parts.config.name,
+          "own_steps": int(own_steps_N[place]),
+          "skipped_steps": int(skipped_N[place]),
+          "chosen_step": (kept and int(best_step_N[place])) or None,
+          "dev": dev.get(task),
+          "verdict": verdicts.get(task, "unjudged"),
+        },
+      ),
+    )
+  return folder
+
+
+def backbone(
+  parts: Parts, trained: TrainState, *, about: Mapping[str, Any]
+) -> epath.Path:
+  """Writes the backbone that was pretrained as a folder of its own."""
+  folder = parts.workdir / "backbone"
+  with storage(folder, expected="a folder that can be made"):
+    folder.mkdir(parents=True, exist_ok=True)
+  store.save(
+    folder,
+    jax.device_get(trained.shared["backbone"]),
+    frontend=parts.backbone.frontend,
+    tokenizer=parts.backbone.tokenizer,
+    about=about,
+  )
+  return folder
