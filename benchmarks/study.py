@@ -280,6 +280,9 @@ def write(study: Study, conducted: Conductor, *, out: epath.PathLike) -> None:
     "questions": {
       "a": answers.smaller(heard, MULTI, config=config),
       "a_both": answers.smaller(heard, MULTI, family="hra_both", config=config),
+      "a_layers": answers.smaller(
+        heard, MULTI, family="hra_layers", config=config
+      ),
       "a_both_both": answers.smaller(
         heard,
         MULTI,

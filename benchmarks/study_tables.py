@@ -29,6 +29,7 @@ _TITLES = {
 _FAMILIES = {
   "hra": "HRA",
   "hra_both": "HRA beside a shared head",
+  "hra_layers": "HRA, a controller for each layer",
   "residual": "residual",
   "residual_both": "residual beside a shared one",
   "lora": "LoRA",
@@ -106,6 +107,7 @@ def _answers(found: Figures) -> list[str]:
       _smaller(questions[name], how)
       for name, how in (
         ("a_both", "multi-task, beside a shared head"),
+        ("a_layers", "multi-task, a controller for each layer"),
         ("a_both_both", "multi-task, each beside a shared one"),
         ("a_single", "single-task"),
       )

@@ -38,6 +38,14 @@ ARMS: dict[str, dict[str, Any]] = {
     for width in (8, 16, 32, 64)
   },
   **{
+    f"hra_layers-{width}": {
+      "adapter.family": "hra",
+      "adapter.width": width,
+      "adapter.controllers": "per_layer",
+    }
+    for width in (8, 16, 32, 64)
+  },
+  **{
     f"residual-{width}": {"adapter.family": "residual", "adapter.width": width}
     for width in (1, 2, 4, 8, 16)
   },

@@ -11,7 +11,7 @@ from hra.sweeps import plan
 
 STUDY = Path(__file__).parents[2] / "experiments" / "study"
 RUNS = {
-  "multi_task": 69,
+  "multi_task": 81,
   "single_task": 21,
   "alone": 13,
   "recurrence": 12,

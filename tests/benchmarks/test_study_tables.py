@@ -47,6 +47,7 @@ def told():
     "questions": {
       "a": answers.smaller(FOUND, MULTI, config=CONFIG),
       "a_both": None,
+      "a_layers": None,
       "a_both_both": None,
       "a_single": None,
       "b": answers.less_data(FOUND, config=CONFIG),
