@@ -18,7 +18,7 @@ from hra.model import Model
 from hra.sharding import make_mesh
 from hra.train import optimizer, state
 from hra.train.placement import jit_step, place_state
-from hra.train.step import Rules, make_step
+from hra.train.step import Terms, make_step
 
 Advance = Callable[[state.TrainState], state.TrainState]
 
@@ -58,8 +58,6 @@ def make(
     space,
     optimizers,
     policy=specaugment.make_policy(config.augment),
-    key=jax.random.key(1),
-    rules=Rules(shared=shared),
   )
   batch = _batch(
     config,
@@ -68,9 +66,14 @@ def make(
     seconds=seconds,
   )
   frozen = None if pretraining else backbone.module
-  compiled = jit_step(step, fresh, mesh).lower(fresh, frozen, batch).compile()
+  bound = jit_step(step, Terms(jax.random.key(1), shared), fresh, mesh)
+  compiled = bound.func.lower(fresh, frozen, batch, **bound.keywords).compile()
   flops = compiled.cost_analysis()["flops"]
-  return fresh, lambda now: compiled(now, frozen, batch)[0], flops
+  return (
+    fresh,
+    lambda now: compiled(now, frozen, batch, **bound.keywords)[0],
+    flops,
+  )
 
 
 def _dense(fresh: state.TrainState) -> state.TrainState:

@@ -27,7 +27,7 @@ from hra.train import loop
 from hra.train.judge import Plan
 from hra.train.placement import batch_placement, jit_step, place_batch
 from hra.train.state import TrainState
-from hra.train.step import Rules, make_step
+from hra.train.step import Terms, make_step
 
 FINISHED = "finished.json"
 """Written last, when a run is trained and exported: which checkpoint that was."""
@@ -145,17 +145,17 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
     parts.space,
     parts.optimizers,
     policy=_policy(config.augment),
-    key=jax.random.key(config.seed + 1),
-    rules=Rules(
-      shared=settings.settings(config.train.shared, steps=length)
-      if length
-      else None,
-      max_bad_steps=config.train.max_bad_steps,
-    ),
     placement=placement,
   )
+  terms = Terms(
+    key=jax.random.key(config.seed + 1),
+    shared=settings.settings(config.train.shared, steps=length)
+    if length
+    else None,
+    max_bad_steps=config.train.max_bad_steps,
+  )
   return loop.Job(
-    step=jit_step(step, initial, parts.mesh),
+    step=jit_step(step, terms, initial, parts.mesh),
     frozen=parts.frozen,
     batches=lambda start: (
       place_batch(batch, placement) for batch in loader.batches(start)

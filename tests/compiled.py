@@ -50,7 +50,7 @@ def lower(
   pretrain: bool = False,
   places: int = 2,
   samples: int = tiny.SAMPLES,
-  rules=None,
+  terms=None,
   **backbone,
 ) -> tuple[jax.stages.Lowered, state.TrainState]:
   """The step of `places` tasks x 2 utterances, as the loop runs it."""
@@ -76,13 +76,12 @@ def lower(
     space,
     optimizers,
     policy=None,
-    key=jax.random.key(1),
-    rules=rules or tiny.rules(),
   )
   mesh = make_mesh(MeshConfig(), jax.devices()[:1])
   batch = tiny.batch(tiny.NAMES[:places], samples=samples)
-  lowered = jit_step(step, fresh, mesh).lower(
-    fresh, None if pretrain else module, shapes(batch)
+  bound = jit_step(step, terms or tiny.terms(), fresh, mesh)
+  lowered = bound.func.lower(
+    fresh, None if pretrain else module, shapes(batch), **bound.keywords
   )
   return lowered, fresh
 

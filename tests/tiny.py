@@ -21,7 +21,7 @@ from hra.data.batching import Batch
 from hra.keys import hash_words
 from hra.model import Model
 from hra.train import optimizer, state
-from hra.train.step import Rules
+from hra.train.step import Terms
 
 FRONTEND = FrontendConfig(num_mels=16, fft_length=512, normalize="per_mel")
 BACKBONE = BackboneConfig(
@@ -74,10 +74,11 @@ def space(
   return spaces.build(kind, adapter=built, family=adapter)
 
 
-def rules(*, shared_rate: float = 0.01, steps: int = STEPS, **others) -> Rules:
+def terms(*, shared_rate: float = 0.01, steps: int = STEPS, **others) -> Terms:
   """Shared parameters that train for `steps` joint steps."""
   shared = dataclasses.replace(OPTIMIZER, learning_rate=shared_rate)
-  return Rules(shared=settings.settings(shared, steps=steps), **others)
+  key = jax.random.key(1)
+  return Terms(key, settings.settings(shared, steps=steps), **others)
 
 
 def batch(

@@ -5,8 +5,9 @@ owns and to what tasks share; `vmap` makes it K. So each task's share of the sha
 gradient is whole, and can be left out, before anything is summed.
 """
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 
@@ -33,8 +34,19 @@ class Gradients(NamedTuple):
   """[K, ...]; `{}` where what is shared doesn't train."""
 
 
-TaskGradients = Callable[[Tree, Tree, Conformer | None, Batch], Gradients]
-"""(what tasks share, what K tasks own, the frozen backbone, a batch)."""
+class TaskGradients(Protocol):
+  """What tasks share, what K tasks own, the frozen backbone and a batch -> theirs."""
+
+  def __call__(
+    self,
+    shared: Tree,
+    rows: Tree,
+    frozen: Conformer | None,
+    batch: Batch,
+    *,
+    key: jax.Array,
+    train_shared: bool,
+  ) -> Gradients: ...
 
 
 def make_gradients(
@@ -42,8 +54,6 @@ def make_gradients(
   space: TaskSpace,
   *,
   policy: specaugment.Policy | None,
-  key: jax.Array,
-  train_shared: bool,
   placement: Batch | None = None,
 ) -> TaskGradients:
   """The gradients of a model; `policy` None leaves the features as they are.
@@ -53,7 +63,6 @@ def make_gradients(
       of its own part; without it XLA would give every device all of the batch.
   """
   features = _features(model, placement)
-  augmented = _augmented(policy, key)
 
   def task_loss(
     trained: tuple[Tree, ...],
@@ -80,10 +89,17 @@ def make_gradients(
   gradient = jax.value_and_grad(task_loss, has_aux=True)
 
   def gradients(
-    shared: Tree, rows: Tree, frozen: Conformer | None, batch: Batch
+    shared: Tree,
+    rows: Tree,
+    frozen: Conformer | None,
+    batch: Batch,
+    *,
+    key: jax.Array,
+    train_shared: bool,
   ) -> Gradients:
     mel_KBTF, lengths_KB = features(batch.wave_KBS, batch.lengths_KB)
-    if augmented is not None:
+    if policy is not None:
+      augmented = functools.partial(_augmented, policy, key)
       mel_KBTF = jax.vmap(augmented)(batch, mel_KBTF, lengths_KB)
     trained: tuple[Tree, ...] = (rows, shared) if train_shared else (rows,)
     axes = (0, None) if train_shared else (0,)
@@ -114,18 +130,14 @@ def _features(
 
 
 def _augmented(
-  policy: specaugment.Policy | None, key: jax.Array
-) -> Callable[[Batch, jax.Array, jax.Array], jax.Array] | None:
-  """One task's mel_BTF and lengths -> mel_BTF, augmented by the task's own keys."""
-  if policy is None:
-    return None
-
-  def augmented(
-    task: Batch, mel_BTF: jax.Array, lengths_B: jax.Array
-  ) -> jax.Array:
-    task_key = fold_words(key, task.name_hash_K2)
-    step_key = jax.random.fold_in(task_key, task.own_step_K)
-    keys_B = jax.random.split(step_key, len(mel_BTF))
-    return specaugment.augment(keys_B, mel_BTF, lengths_B, policy)
-
-  return augmented
+  policy: specaugment.Policy,
+  key: jax.Array,
+  task: Batch,
+  mel_BTF: jax.Array,
+  lengths_B: jax.Array,
+) -> jax.Array:
+  """mel_BTF of one task, augmented by the task's own keys."""
+  task_key = fold_words(key, task.name_hash_K2)
+  step_key = jax.random.fold_in(task_key, task.own_step_K)
+  keys_B = jax.random.split(step_key, len(mel_BTF))
+  return specaugment.augment(keys_B, mel_BTF, lengths_B, policy)

@@ -1,5 +1,6 @@
 """Where the state and the batches of a job go, and the step compiled for it."""
 
+import functools
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ from hra.data.batching import Batch
 from hra.data.settings import Settings
 from hra.sharding import batch_sharding, replicated, shardings
 from hra.train.state import TrainState
-from hra.train.step import Step
+from hra.train.step import Step, Terms
 
 
 def place_state(state: TrainState, mesh: Mesh) -> TrainState:
@@ -17,11 +18,17 @@ def place_state(state: TrainState, mesh: Mesh) -> TrainState:
   return jax.device_put(state, shardings({"": state}, mesh)[""])
 
 
-def jit_step(step: Step, state: TrainState, mesh: Mesh) -> Any:
-  """The compiled step; it donates the state and leaves it where it was."""
+def jit_step(
+  step: Step, terms: Terms, state: TrainState, mesh: Mesh
+) -> functools.partial:
+  """The compiled step under its terms; it donates the state and leaves it where
+  it was."""
   placed = shardings({"": state}, mesh)[""]
-  return jax.jit(
+  compiled = jax.jit(
     step, donate_argnums=0, out_shardings=(placed, replicated(mesh))
+  )
+  return functools.partial(
+    compiled, terms=jax.device_put(terms, replicated(mesh))
   )
 
 

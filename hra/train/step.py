@@ -47,19 +47,22 @@ class Metrics(NamedTuple):
   """1 where the shared gradient as a whole was not finite, and not applied."""
 
 
-Step = Callable[
-  [TrainState, Conformer | None, Batch], tuple[TrainState, Metrics]
-]
+class Terms(NamedTuple):
+  """What a job's steps keep to: traced, so that other seeds and rates need no
+  other compiled program."""
 
-
-class Rules(NamedTuple):
-  """What the step keeps to, all of it static but the schedule."""
-
-  shared: Settings | None = None
+  key: jax.Array
+  """That tasks' own keys are folded into."""
+  shared: Settings | None
   """Of the shared parameters, which are frozen after `steps` joint steps; None
   never trains them, and computes nothing for them."""
-  max_bad_steps: int = 1
+  max_bad_steps: int | jax.Array = 1
   """Own steps lost to what is not finite that end a task's part."""
+
+
+Step = Callable[
+  [TrainState, Conformer | None, Batch, Terms], tuple[TrainState, Metrics]
+]
 
 
 def make_step(
@@ -68,8 +71,6 @@ def make_step(
   optimizers: Optimizers,
   *,
   policy: specaugment.Policy | None,
-  key: jax.Array,
-  rules: Rules,
   placement: Batch | None = None,
 ) -> Step:
   """The step of a model; `policy` None leaves the features as they are.
@@ -80,22 +81,22 @@ def make_step(
     placement: of the batches, where several devices divide them
       (`hra.train.placement.batch_placement`).
   """
-  gradients = make_gradients(
-    model,
-    space,
-    policy=policy,
-    key=key,
-    train_shared=rules.shared is not None,
-    placement=placement,
-  )
+  gradients = make_gradients(model, space, policy=policy, placement=placement)
 
   def step(
-    state: TrainState, frozen: Conformer | None, batch: Batch
+    state: TrainState, frozen: Conformer | None, batch: Batch, terms: Terms
   ) -> tuple[TrainState, Metrics]:
     rows = table.gather(state.rows, batch.task_K)
-    found = gradients(state.shared, rows, frozen, batch)
-    active_K = _taking_part(state, batch.task_K, rules)
-    say_K = _say(state, batch, rules)
+    found = gradients(
+      state.shared,
+      rows,
+      frozen,
+      batch,
+      key=terms.key,
+      train_shared=terms.shared is not None,
+    )
+    active_K = _taking_part(state, batch.task_K, terms)
+    say_K = _say(state, batch, terms)
     finite_K = _finite((found.total_K, found.rows))
     # What is frozen, or doesn't hear a task, can't put it in quarantine.
     finite_K &= _finite((found.total_K, found.shared)) | (say_K == 0)
@@ -108,7 +109,7 @@ def make_step(
       found.shared,
       say_K=jnp.where(ok_K, say_K, 0),
       weight_K=weight_K,
-      settings=rules.shared,
+      settings=terms.shared,
     )
     state, row_norm_K = _update_rows(
       optimizers.rows,
@@ -136,22 +137,22 @@ def make_step(
   return step
 
 
-def _say(state: TrainState, batch: Batch, rules: Rules) -> jax.Array:
+def _say(state: TrainState, batch: Batch, terms: Terms) -> jax.Array:
   """[K]: weights in the shared gradients; 0 once those are frozen."""
-  if rules.shared is None:
+  if terms.shared is None:
     return jnp.zeros_like(batch.shared_weight_K)
-  return batch.shared_weight_K * (state.step < rules.shared.steps)
+  return batch.shared_weight_K * (state.step < terms.shared.steps)
 
 
 def _taking_part(
-  state: TrainState, task_K: jax.Array, rules: Rules
+  state: TrainState, task_K: jax.Array, terms: Terms
 ) -> jax.Array:
   """[K]: who is a task, didn't stop and isn't quarantined."""
   skipped_K, stopped_K = table.gather(
     (state.skipped_N, state.progress.stopped_N), task_K
   )
   there_K = task_K < len(state.skipped_N)
-  return there_K & ~stopped_K & (skipped_K < rules.max_bad_steps)
+  return there_K & ~stopped_K & (skipped_K < terms.max_bad_steps)
 
 
 def _update_shared(

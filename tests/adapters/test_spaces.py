@@ -217,22 +217,15 @@ def test_an_offset_is_added_to_what_all_share():
 def test_a_space_learns(kind):
   """Tasks of one space, what they share trained: the loss falls for each."""
   space, optimizers = _space("hra", kind), tiny.optimizers()
-  step = jax.jit(
-    make_step(
-      tiny.model(),
-      space,
-      optimizers,
-      policy=None,
-      key=jax.random.key(1),
-      rules=tiny.rules(shared_rate=0.02),
-    )
-  )
+  step = jax.jit(make_step(tiny.model(), space, optimizers, policy=None))
+  terms = tiny.terms(shared_rate=0.02)
   trained = state.init(space, optimizers, tiny.NAMES, key=jax.random.key(2))
   before = trained
   losses = []
   backbone = tiny.backbone()
   for _ in range(8):
-    trained, metrics = step(trained, backbone, tiny.batch(tiny.NAMES[:4]))
+    batch = tiny.batch(tiny.NAMES[:4])
+    trained, metrics = step(trained, backbone, batch, terms)
     losses.append(np.asarray(metrics.loss_K))
   assert (losses[-1] < losses[0]).all()
   moved = [

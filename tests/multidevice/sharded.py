@@ -48,10 +48,9 @@ def main(out: str) -> None:
     tiny.space(ADAPTER),
     optimizers,
     policy=None,
-    key=jax.random.key(1),
-    rules=tiny.rules(),
     placement=placement,
   )
+  terms = jax.device_put(tiny.terms(), replicated(mesh))
   told = {}
   for name, placed in (
     ("replicated", everywhere),
@@ -71,11 +70,11 @@ def main(out: str) -> None:
           jax.jit(
             step, donate_argnums=0, out_shardings=(placed, replicated(mesh))
           )
-          .lower(trained, backbone, batch)
+          .lower(trained, backbone, batch, terms)
           .compile()
         )
         told[name] = _collectives(hlo.parse(compiled.as_text()))
-      trained, _ = compiled(trained, backbone, batch)
+      trained, _ = compiled(trained, backbone, batch, terms)
     leaves = jax.tree.leaves((trained.rows, trained.rows_optimizer))
     told[f"{name}_shards"] = len(leaves[0].addressable_shards[0].data)
     kept = (*leaves, trained.skipped_N, *jax.tree.leaves(trained.shared))

@@ -51,10 +51,9 @@ def main(dtype: str, out: str, *axes: int) -> None:
       space,
       optimizers,
       policy=None,
-      key=jax.random.key(1),
-      rules=tiny.rules(steps=STEPS),
       placement=placement,
     ),
+    tiny.terms(steps=STEPS),
     initial,
     mesh,
   )
@@ -70,7 +69,7 @@ def main(dtype: str, out: str, *axes: int) -> None:
     json.dumps(
       {
         "losses": losses,
-        "compilations": step._cache_size(),
+        "compilations": step.func._cache_size(),
         "shards": len({str(s.index) for s in kernel.addressable_shards}),
         "rows": table.count(trained.rows),
       }

@@ -1,6 +1,7 @@
 """The promises of the training step, on a model of two layers."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -17,19 +18,20 @@ from hra.train.step import make_step
 BOTH = AdapterConfig(width=8, heads="both")
 
 
+def _jitted(model, space, optimizers, *, terms):
+  step = make_step(model, space, optimizers, policy=None)
+  return functools.partial(jax.jit(step), terms=terms)
+
+
 def _setup(
-  adapter=tiny.ADAPTER, *, space=tiny.TABLE, names=tiny.NAMES, **rules
+  adapter=tiny.ADAPTER, *, space=tiny.TABLE, names=tiny.NAMES, **terms
 ):
   optimizers = tiny.optimizers()
-  step = jax.jit(
-    make_step(
-      tiny.model(adapter),
-      tiny.space(adapter, space),
-      optimizers,
-      policy=None,
-      key=jax.random.key(1),
-      rules=tiny.rules(**rules),
-    )
+  step = _jitted(
+    tiny.model(adapter),
+    tiny.space(adapter, space),
+    optimizers,
+    terms=tiny.terms(**terms),
   )
   fresh = state.init(
     tiny.space(adapter, space), optimizers, names, key=jax.random.key(2)
@@ -320,16 +322,7 @@ def test_shared_gradient_is_the_weighted_one(float64):
     ),
   )
   optimizers = tiny.optimizers()._replace(shared=kept)
-  step = jax.jit(
-    make_step(
-      tiny.model(),
-      tiny.space(),
-      optimizers,
-      policy=None,
-      key=jax.random.key(1),
-      rules=tiny.rules(),
-    )
-  )
+  step = _jitted(tiny.model(), tiny.space(), optimizers, terms=tiny.terms())
   fresh = state.init(
     tiny.space(), optimizers, tiny.NAMES, key=jax.random.key(2)
   )
@@ -515,16 +508,11 @@ def test_who_shares_a_batch_changes_nothing(float64, family, space, places):
   adapter = FAMILIES[family]
   types = {"dtype": "float64", "param_dtype": "float64"}
   optimizers, backbone = tiny.optimizers(), tiny.backbone(**types)
-  rules = tiny.rules()._replace(shared=None)
-  step = jax.jit(
-    make_step(
-      tiny.model(adapter, **types),
-      tiny.space(adapter, space, **types),
-      optimizers,
-      policy=None,
-      key=jax.random.key(1),
-      rules=rules,
-    )
+  step = _jitted(
+    tiny.model(adapter, **types),
+    tiny.space(adapter, space, **types),
+    optimizers,
+    terms=tiny.terms()._replace(shared=None),
   )
   fresh = state.init(
     tiny.space(adapter, space, **types),
