@@ -40,11 +40,6 @@ _METHODS = {
   "row": "fresh row",
   "head": "HRA head",
   "embedding": "embedding",
-  "embedding_small": "embedding, small generator",
-  "embedding_large": "embedding, large generator",
-  "embedding_varied": "embedding, varied speakers",
-  "offset": "offset from a shared row",
-  "offset_decay": "offset with decay",
   "nearest-head": "nearest head",
   "nearest-embedding": "nearest embedding",
 }
@@ -154,7 +149,7 @@ def _less_data(told: Figures | None) -> str:
     for name, gap in sorted(
       told["against_row"].items(), key=lambda item: budget_of(item[0])
     )
-    if name.startswith(("head", "embedding", "offset")) and gap is not asked
+    if name.startswith(("head", "embedding")) and gap is not asked
   )
   rest = f" Less the fresh row at the same budget: {others}." if others else ""
   return f"{claim}: {_VERDICTS[told['verdict']]} ({_gap(asked)}).{rest}"
@@ -368,7 +363,6 @@ def _panel(arms: Mapping[str, Figures]) -> dict[str, Any]:
 
 
 def _by_recordings(arms: Mapping[str, Figures]) -> dict[str, Any]:
-  """Methods that were asked at every budget, and levels that need no recording."""
   methods: dict[str, list[dict[str, Any]]] = {}
   levels = {}
   for name, arm in arms.items():
@@ -381,9 +375,7 @@ def _by_recordings(arms: Mapping[str, Figures]) -> dict[str, Any]:
       levels[_LEVELS[name]] = _drawn(arm)
   if arms:
     levels["frozen"] = _drawn(next(iter(arms.values()))["frozen"])
-  every = max(map(len, methods.values()), default=0)
-  whole = {name: each for name, each in methods.items() if len(each) == every}
-  return {"methods": whole, "levels": levels}
+  return {"methods": methods, "levels": levels}
 
 
 def _drawn(rate: Figures) -> dict[str, float]:

@@ -43,7 +43,7 @@ ARMS: dict[str, dict[str, Any]] = {
       "adapter.width": width,
       "adapter.controllers": "per_layer",
     }
-    for width in (8, 16, 32, 64)
+    for width in (8, 16, 32)
   },
   **{
     f"residual-{width}": {"adapter.family": "residual", "adapter.width": width}
@@ -55,7 +55,7 @@ ARMS: dict[str, dict[str, Any]] = {
       "adapter.width": width,
       "space.kind": "offset",
     }
-    for width in (1, 2, 4, 8)
+    for width in (2, 4, 8)
   },
   **{
     f"lora-{width}": {

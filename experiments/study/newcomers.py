@@ -19,21 +19,9 @@ _HERE = pathlib.Path(__file__)
 _MULTI_TASK = configs.load_module(str(_HERE.with_name("multi_task.py")))
 _TRAINING = configs.load_module(str(_HERE.with_name("training_speakers.py")))
 _BUDGETS = (5, 10, 20, 40)
-_FEWER = (5, 20)
 
-ENROLLED = {
-  "head": "hra",
-  "embedding": "embedding",
-  "embedding_small": "embedding_small",
-  "embedding_large": "embedding_large",
-  "embedding_varied": "embedding_varied",
-  "offset": "offset",
-  "offset_decay": "offset_decay",
-}
+ENROLLED = {"head": "hra", "embedding": "embedding"}
 """What is fitted of a newcomer -> the arm of training_speakers.py it stands on."""
-_OFTEN = ("head", "embedding", "offset")
-"""Those that are asked at every budget."""
-_CONTROLLED = ("head", "embedding")
 
 
 def get_config() -> Config:
@@ -55,16 +43,6 @@ def _recordings(budget: int) -> dict[str, Any]:
   }
 
 
-def _fields(arm: str) -> dict[str, Any]:
-  """What an arm of training_speakers.py says of adapters, spaces and rows."""
-  mine = ("adapter.", "space.", "train.rows.")
-  return {
-    field: value
-    for field, value in _TRAINING.ARMS[arm].items()
-    if field.startswith(mine)
-  }
-
-
 def sweep() -> dict[str, dict[str, Any]]:
   return _MULTI_TASK.tuned(
     {f"row-{budget}": _recordings(budget) for budget in _BUDGETS}
@@ -75,9 +53,9 @@ def enrolments() -> dict[str, dict[str, Any]]:
   """What `hra enroll` fits, from the mean of the training speakers on."""
   return _MULTI_TASK.tuned(
     {
-      f"{method}-{budget}": {**_fields(arm), **_recordings(budget)}
+      f"{method}-{budget}": {**_TRAINING.ARMS[arm], **_recordings(budget)}
       for method, arm in ENROLLED.items()
-      for budget in (_BUDGETS if method in _OFTEN else _FEWER)
+      for budget in _BUDGETS
     }
   )
 
@@ -92,15 +70,15 @@ def controls() -> dict[str, dict[str, Any]]:
   }
   least = _recordings(min(_BUDGETS))
   return {
-    "shared-only": {**_fields("shared-only"), **least},
-    "mean-embedding": {**_fields("embedding"), **least, **still},
+    "shared-only": {**_TRAINING.ARMS["shared-only"], **least},
+    "mean-embedding": {**_TRAINING.ARMS["embedding"], **least, **still},
     **{
       f"nearest-{method}-{budget}": {
-        **_fields(ENROLLED[method]),
+        **_TRAINING.ARMS[arm],
         **_recordings(budget),
         **still,
       }
-      for method in _CONTROLLED
+      for method, arm in ENROLLED.items()
       for budget in _BUDGETS
     },
   }

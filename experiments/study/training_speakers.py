@@ -5,11 +5,8 @@
 
 `embedding` learns the space in which newcomers get an embedding, `hra` the
 controller that their heads stand on, `shared-only` is the control that knows no
-speaker. `small` and `large` have other generators, `varied` twice as many and more
-unlike speakers for as many recordings and joint steps; `offset` learns the row that
-all share and newcomers differ from, to which `decay` draws them back. No
-newcomer's combination of habits stands among these speakers, and no sentence of
-theirs in a newcomer's test. Tuned as multi_task.py.
+speaker. No newcomer's combination of habits stands among these speakers, and no
+sentence of theirs in a newcomer's test. Tuned as multi_task.py.
 """
 
 import pathlib
@@ -21,30 +18,16 @@ from hra.config import Config
 _MULTI_TASK = configs.load_module(
   str(pathlib.Path(__file__).with_name("multi_task.py"))
 )
-_ROWS = {"adapter.family": "residual", "adapter.width": 8}
-_OFFSET = {**_ROWS, "space.kind": "offset"}
-
-
-def _embedding(*, size: int = 16, rank: int = 8) -> dict[str, Any]:
-  generator = {"space.size": size, "space.rank": rank}
-  return {**_ROWS, "space.kind": "embedding", **generator}
-
-
 ARMS = {
-  "embedding": _embedding(),
+  "embedding": {
+    "adapter.family": "residual",
+    "adapter.width": 8,
+    "space.kind": "embedding",
+    "space.size": 16,
+    "space.rank": 8,
+  },
   "hra": {"adapter.family": "hra", "adapter.width": 32},
   "shared-only": _MULTI_TASK.ARMS["shared-only"],
-  "embedding_small": _embedding(size=4, rank=4),
-  "embedding_large": _embedding(size=64, rank=32),
-  "embedding_varied": {
-    **_embedding(),
-    "synthetic.speakers": 400,
-    "synthetic.train_utterances": 20,
-    "synthetic.severity_spread": 0.4,
-    "train.steps": 8,
-  },
-  "offset": _OFFSET,
-  "offset_decay": {**_OFFSET, "train.rows.weight_decay": 5.0},
 }
 
 

@@ -72,11 +72,11 @@ def test_the_full_study_has_the_arms_of_the_readme(tmp_path):
     for experiment in dict.fromkeys(where for where, _ in found)
   }
   assert {name: len(each) for name, each in by_experiment.items()} == {
-    arms.MULTI: 27,
+    arms.MULTI: 25,
     arms.SINGLE: 7,
     arms.RECURRENCE: 4,
-    arms.TRAINING: 8,
-    arms.NEWCOMERS: 4 * 4 + 4 * 2 + 2 + 4 * 2,
+    arms.TRAINING: 3,
+    arms.NEWCOMERS: 4 * 3 + 2 + 4 * 2,
   }
   for arm in found.values():
     assert len(arm.rates) == 3 or not arm.tunable
@@ -109,7 +109,7 @@ def test_equal_programs_are_not_compiled_side_by_side(tmp_path):
   found = arms.needed(asked)
   first = [arm for arm in found.values() if not arm.parent]
   todo = runs.tuning(asked, first, rates={})
-  assert len(todo) == 3 * (27 + 7 + 4 + 8 + 4)
+  assert len(todo) == 3 * (25 + 7 + 4 + 3 + 4)
   for left, right in itertools.pairwise(todo):
     assert left.arm.key != right.arm.key
   assert {each.run.split for each in todo} == {"dev"}

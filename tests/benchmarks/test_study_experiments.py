@@ -11,11 +11,11 @@ from hra.sweeps import plan
 
 STUDY = Path(__file__).parents[2] / "experiments" / "study"
 RUNS = {
-  "multi_task": 81,
+  "multi_task": 75,
   "single_task": 21,
   "alone": 13,
   "recurrence": 12,
-  "training_speakers": 24,
+  "training_speakers": 9,
   "newcomers": 12,
 }
 
@@ -60,7 +60,7 @@ def test_the_arms_of_a_question_differ_in_what_it_asks_alone(runs):
     "multi_task": ("adapter.", "space."),
     "single_task": ("adapter.",),
     "recurrence": ("adapter.",),
-    "training_speakers": ("adapter.", "space.", "synthetic.", "train.steps"),
+    "training_speakers": ("adapter.", "space."),
     "alone": ("data.tasks",),
     "newcomers": ("synthetic.",),
   }
@@ -70,17 +70,6 @@ def test_the_arms_of_a_question_differ_in_what_it_asks_alone(runs):
         assert field.startswith((*fields, "train.rows.", "train.shared.")), (
           run.name
         )
-
-
-def test_more_varied_speakers_have_as_many_recordings_and_steps(runs):
-  sizes = {}
-  for run in runs["training_speakers"]:
-    spec = run.config.synthetic
-    sizes[run.label.rsplit("-", 1)[0]] = (
-      spec.speakers * spec.train_utterances,
-      spec.speakers * run.config.train.steps,
-    )
-  assert set(sizes.values()) == {(200 * 40, 200 * 16)}
 
 
 def test_evaluation_speakers_are_no_training_speakers(runs):
