@@ -55,6 +55,9 @@ JOURNAL = "forgetting.json"
 """Stands in a run's folder for as long as a task is being removed from it."""
 
 _FORGOTTEN = "forgotten"
+_DATA = "data_fingerprint"
+"""Absent where a task was forgotten since: the others' data are known again by
+the first who opens the run."""
 _VERSIONED = ("hra", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
@@ -82,15 +85,17 @@ def claim(
   if path.exists() and has_begun(workdir):
     _check_same(path, config, tasks, backbone=backbone, data=data)
     described = read(workdir)
-    if config_of(described, path) != config:  # in what may change
-      write_json(path, {**described, "config": config_tree.to_dict(config)})
+    changed = config_of(described, path) != config  # in what may change
+    if changed or _DATA not in described:
+      kept = {_DATA: data, **described}
+      write_json(path, {**kept, "config": config_tree.to_dict(config)})
     return
   with storage(workdir, expected="a run's folder that can be made"):
     workdir.mkdir(parents=True, exist_ok=True)
   described = {
     "config": config_tree.to_dict(config),
     "backbone_fingerprint": backbone,
-    "data_fingerprint": data,
+    _DATA: data,
     "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
     "git": _git_hash(),
   }
@@ -200,8 +205,9 @@ def forget_task(workdir: epath.Path, task: str) -> None:
   described = read_config(workdir)
   config = config_of(described, workdir / "config.json")
   config = _without_forgotten(config, workdir)
-  told = {**described, "config": config_tree.to_dict(config)}
-  write_json(workdir / "config.json", told)
+  described = {**described, "config": config_tree.to_dict(config)}
+  described.pop(_DATA, None)
+  write_json(workdir / "config.json", described)
 
 
 def without(workdir: epath.Path, hashes: Iterable[str]) -> None:
@@ -226,7 +232,7 @@ def _check_same(
   before |= {
     "backbone": described["backbone_fingerprint"],
     "tasks": tasks_of(path.parent),
-    "data": described.get("data_fingerprint", data),  # older runs have none
+    "data": described.get(_DATA, data),
   }
   now = _fields(config)
   now |= {"backbone": backbone, "tasks": list(tasks), "data": data}

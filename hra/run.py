@@ -96,7 +96,7 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
     config,
     tasks,
     backbone=backbone.fingerprint,
-    data=_fingerprint(config, everyone),
+    data=_fingerprint(config, workdir, train_split),
   )
   shared, rows = config.train.shared, config.train.rows
   return Parts(
@@ -116,12 +116,13 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
   )
 
 
-def _fingerprint(config: Config, train: Split) -> str:
-  """Of what is trained and judged on."""
+def _fingerprint(config: Config, workdir: epath.Path, train: Split) -> str:
+  """Of what is trained and judged on: who takes no part may come and go."""
   name = config.data.dev_split
   if name not in split_names(config.data.path):
     return train.fingerprint()
-  return train.fingerprint() + open_split(config.data.path, name).fingerprint()
+  dev = _taking_part(config, workdir, open_split(config.data.path, name))
+  return train.fingerprint() + dev.fingerprint()
 
 
 def with_data(config: Config, workdir: epath.Path) -> Config:

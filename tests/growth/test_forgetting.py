@@ -5,7 +5,9 @@ import itertools
 import json
 import os
 import shutil
+from pathlib import Path
 
+import corpus
 import jax
 import newcomers
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 
 from hra import claim, jobs, run, scoring, submodels
 from hra.checkpoint import Checkpoints, abstract
+from hra.data.prepare import prepare
 from hra.errors import InputError
 from hra.growth import forgetting
 from hra.growth.enrolment import enroll
@@ -131,6 +134,7 @@ def test_that_the_run_is_still_finished_for_the_same_configuration(copied):
   (workdir / "config.json").write_text(json.dumps(told))
   forget(workdir, GONE)
   assert "bert" not in (workdir / "config.json").read_text()
+  run.reopen(workdir)  # the first since knows the others' data again
   before = newcomers.files(workdir)
   trained = jobs.train(run.assemble(named, workdir), quiet=True)
   assert len(trained.skipped_N) == len(LEFT)
@@ -330,6 +334,28 @@ def test_that_an_enrolment_refers_to_its_run(copied, tmp_path):
   with pytest.raises(InputError, match="--retrain"):
     forget(workdir, "zoe", retrains=True)
   assert folder.exists()
+
+
+def test_that_the_recordings_may_leave_the_data_as_well(copied, tmp_path):
+  workdir = copied("table")
+  forget(workdir, GONE)
+  manifests = corpus.write_manifests(tmp_path / "raw")
+  for manifest in manifests.values():
+    lines = manifest.read_text().splitlines()
+    left = [line for line in lines if json.loads(line)["speaker"] != GONE]
+    manifest.write_text("\n".join(left) + "\n")
+  path = workdir / "config.json"
+  described = json.loads(path.read_text())
+  tokenizer = Path(described["config"]["data"]["path"]) / "tokenizer.model"
+  prepare(manifests, tmp_path / "data", tokenizer=tokenizer)
+  described["config"]["data"]["path"] = str(tmp_path / "data")
+  path.write_text(json.dumps(described))
+  assert run.reopen(workdir).tasks == LEFT
+  described = json.loads(path.read_text())
+  described["data_fingerprint"] = "0" * 32
+  path.write_text(json.dumps(described))
+  with pytest.raises(InputError, match="other recordings or transcripts"):
+    run.reopen(workdir)
 
 
 def test_that_retraining_has_all_but_who_was_forgotten(copied, tmp_path):
