@@ -54,7 +54,9 @@ ENROLMENT = "enrolment.json"
 JOURNAL = "forgetting.json"
 """Stands in a run's folder for as long as a task is being removed from it."""
 
-_FORGOTTEN = "forgotten"
+_FORGOTTEN, _LEFT_OUT = "forgotten", "left_out"
+"""Hashes, in tasks.json: of tasks that left the run, and of those that it was to do
+without from its beginning."""
 _DATA = "data_fingerprint"
 """Absent where a task was forgotten since: the others' data are known again by
 the first who opens the run."""
@@ -99,21 +101,31 @@ def claim(
     "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
     "git": _git_hash(),
   }
-  write_json(workdir / TASKS, {**_told(workdir), "tasks": list(tasks)})
+  name_tasks(workdir, tasks)
   write_json(path, described)
 
 
-def alone(workdir: epath.Path) -> contextlib.AbstractContextManager[Any]:
+def alone(
+  workdir: epath.Path, *, begins: bool = False
+) -> contextlib.AbstractContextManager[Any]:
   """Keeps other commands from changing a run meanwhile, or what was added to it.
 
   On gs:// and s3:// there are no locks: there one command at a time is up to who
   starts them.
 
+  Args:
+    begins: whether the command may begin a run: the folder is made.
+
   Raises:
     InputError: on entering, another command is at work in the run's folder.
   """
   folder = parent_of(workdir) or workdir
-  if is_remote(folder) or not folder.is_dir():
+  if is_remote(folder):
+    return contextlib.nullcontext()
+  if begins:
+    with storage(folder, expected="a run's folder that can be made"):
+      folder.mkdir(parents=True, exist_ok=True)
+  if not folder.is_dir():
     return contextlib.nullcontext()
   return locked(folder, fix="stop it")
 
@@ -155,6 +167,11 @@ def tasks_of(workdir: epath.Path) -> list[str]:
   return _told(workdir).get("tasks", [])
 
 
+def name_tasks(workdir: epath.Path, tasks: Sequence[str]) -> None:
+  """Says which tasks a run that has not begun is to have."""
+  write_json(workdir / TASKS, {**_told(workdir), "tasks": list(tasks)})
+
+
 def _told(workdir: epath.Path) -> dict[str, Any]:
   """What tasks.json says; nothing where no run has begun."""
   path = workdir / TASKS
@@ -190,7 +207,7 @@ def _check_whole(workdir: epath.Path) -> None:
 
 def _without_forgotten(config: Config, workdir: epath.Path) -> Config:
   """The configuration that a run has kept since it forgot tasks."""
-  hashes = forgotten(workdir)
+  hashes = absent(workdir)
   left = tuple(t for t in config.data.tasks if task_hash(t) not in hashes)
   data = dataclasses.replace(config.data, tasks=left)
   return dataclasses.replace(config, data=data)
@@ -199,9 +216,9 @@ def _without_forgotten(config: Config, workdir: epath.Path) -> Config:
 def forget_task(workdir: epath.Path, task: str) -> None:
   """Takes a task out of tasks.json and config.json; its hash stays."""
   told = _told(workdir)
+  hashes = sorted({*told.get(_FORGOTTEN, ()), task_hash(task)})
   left = [name for name in told["tasks"] if name != task]
-  write_json(workdir / TASKS, {**told, "tasks": left})
-  without(workdir, {task_hash(task)})
+  write_json(workdir / TASKS, {**told, "tasks": left, _FORGOTTEN: hashes})
   described = read_config(workdir)
   config = config_of(described, workdir / "config.json")
   config = _without_forgotten(config, workdir)
@@ -210,13 +227,11 @@ def forget_task(workdir: epath.Path, task: str) -> None:
   write_json(workdir / "config.json", described)
 
 
-def without(workdir: epath.Path, hashes: Iterable[str]) -> None:
-  """Notes whom a run, which may not have begun, does without from here on."""
+def leave_out(workdir: epath.Path, hashes: Iterable[str]) -> None:
+  """Begins a run that does without some tasks of its data."""
   with storage(workdir, expected="a run's folder that can be made"):
     workdir.mkdir(parents=True, exist_ok=True)
-  told = {"tasks": [], **_told(workdir)}
-  everyone = sorted({*told.get(_FORGOTTEN, ()), *hashes})
-  write_json(workdir / TASKS, {**told, _FORGOTTEN: everyone})
+  write_json(workdir / TASKS, {"tasks": [], _LEFT_OUT: sorted(hashes)})
 
 
 def _check_same(
@@ -249,14 +264,14 @@ def _check_same(
 
 
 def _same_again(workdir: epath.Path, field: str) -> str:
+  if parent_of(workdir):
+    return (
+      "give the options and recordings that it began with, or hra forget first"
+    )
   if field == "data":
     return (
       "these are other recordings or transcripts than the run began with: bring "
       "those back, or begin another run"
-    )
-  if parent_of(workdir):
-    return (
-      "give the options and recordings that it began with, or hra forget first"
     )
   return "this folder is another run's: give a fresh --workdir, or its config"
 
@@ -314,3 +329,13 @@ def task_hash(task: str) -> str:
 def forgotten(workdir: epath.Path) -> frozenset[str]:
   """The hashes of the tasks that a run has forgotten."""
   return frozenset(_told(workdir).get(_FORGOTTEN, ()))
+
+
+def left_out(workdir: epath.Path) -> frozenset[str]:
+  """The hashes of the tasks that a run was to do without from its beginning."""
+  return frozenset(_told(workdir).get(_LEFT_OUT, ()))
+
+
+def absent(workdir: epath.Path) -> frozenset[str]:
+  """The hashes of tasks that the data may have and the run has not."""
+  return forgotten(workdir) | left_out(workdir)

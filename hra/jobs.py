@@ -51,12 +51,14 @@ def train(
     The state that `config.train.select` names.
 
   Raises:
-    InputError: nobody is left who trains: all are in quarantine.
+    InputError: a backbone's loss or gradient is not finite (`hra.train.loop`); the
+      run can't go on from what is there.
     hra.errors.Interrupted: after a signal, when the state is saved.
   """
   if _is_trained(parts.workdir):
     _check_kept(parts)
     return trained_state(parts)
+  _check_goes_on(parts.workdir)
   loader = make_loader(parts)
   if not quiet:
     print("".join(f"{line}\n" for line in loader.roster.describe()), end="")
@@ -72,21 +74,19 @@ def train(
     workdir=parts.workdir,
     quiet=quiet,
   )
-  _check_left(parts, last)
   best = parts.pretraining and parts.config.train.select == "best"
   return trained_state(parts) if best else last
 
 
-def _check_left(parts: Parts, last: TrainState) -> None:
-  """Whether anybody trained to the end: of a pool, there is but one."""
-  bad = parts.config.train.max_bad_steps
-  if (jax.device_get(last.skipped_N) >= bad).all():
+def _check_goes_on(workdir: epath.Path) -> None:
+  """Whether a run that was finished can be trained again where it was left."""
+  if (workdir / FINISHED).exists() and claim.forgotten(workdir):
     raise InputError(
-      parts.workdir,
-      expected="losses and gradients that are finite",
-      got=f"{bad} step(s) of each task in which they were not",
-      fix="begin another run, with a lower learning rate, or with a larger "
-      "config.train.max_bad_steps, which leaves such steps out",
+      workdir / "checkpoints",
+      expected="the checkpoint that the run ended with",
+      got="none as new",
+      fix="bring it back: since it has forgotten tasks, the run can't be trained "
+      "from an earlier one; or train another",
     )
 
 
@@ -116,7 +116,8 @@ def _newest(workdir: epath.Path) -> int:
   """The number of the newest checkpoint; -1 where there is none."""
   checkpoints = workdir / "checkpoints"
   with storage(checkpoints, expected="a folder that can be read"):
-    names = [each.name for each in checkpoints.iterdir()]
+    there = checkpoints.is_dir()
+    names = [each.name for each in checkpoints.iterdir()] if there else []
   return max((int(name) for name in names if name.isdigit()), default=-1)
 
 

@@ -170,8 +170,8 @@ def _taking_part(config: Config, workdir: epath.Path, split: Split) -> Split:
       split; nobody is left.
   """
   chosen, without = config.data.tasks, config.data.without
-  forgotten = claim.forgotten(workdir)
-  if not (chosen or without or forgotten):
+  absent = claim.absent(workdir)
+  if not (chosen or without or absent):
     return split
   known = set(split.tasks)
   training = split.name == config.data.train_split
@@ -190,7 +190,7 @@ def _taking_part(config: Config, workdir: epath.Path, split: Split) -> Split:
   left = {
     task
     for task in known.intersection(chosen or known).difference(without)
-    if claim.task_hash(task) not in forgotten
+    if claim.task_hash(task) not in absent
   }
   if training and not left:
     raise InputError(
@@ -284,6 +284,12 @@ def describe(parts: Parts) -> str:
     f"{shared:,} shared, {row:,} per task",
     f"run folder {parts.workdir}",
   ]
+  absent = len(claim.left_out(parts.workdir))
+  if absent:
+    lines.append(
+      f"{absent} task(s) of the data are left out: the run that this one repeats "
+      "has forgotten them"
+    )
   return "\n".join(lines)
 
 

@@ -58,6 +58,11 @@ class TaskTable:
     del shared
     return owned
 
+  def owned(self, shared: Tree, row: Tree) -> Tree:
+    """What a task owns whose row this is."""
+    del shared
+    return row
+
 
 @dataclasses.dataclass(frozen=True)
 class OffsetSpace:
@@ -79,6 +84,10 @@ class OffsetSpace:
 
   def row(self, shared: Tree, owned: Tree) -> Tree:
     return jax.tree.map(jnp.add, shared["base"], owned)
+
+  def owned(self, shared: Tree, row: Tree) -> Tree:
+    """What a task owns whose row this is."""
+    return jax.tree.map(jnp.subtract, row, shared["base"])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

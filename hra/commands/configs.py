@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 
 _PREFIX = "--config."
 _SET = "config_set"
-_HOME = re.compile(r"(?<==)~(?=/|\Z)")
+_HOME = re.compile(r"(?:^|(?<=[=,]))~(?=/|\Z)")
 
 
 def define(default: str | None = None) -> flags.FlagHolder:
@@ -50,7 +50,7 @@ def define_settings() -> None:
 def rewrite(argv: Sequence[str]) -> list[str]:
   """`--config.a.b=v` (or `--config.a.b v`) -> `--config_set=a.b=v` for absl.
 
-  Also `--flag=~/folder` -> one's home, which shells don't expand after `=`.
+  Also ~ at the beginning of a value -> one's home: shells don't expand it after `=`.
   """
   result: list[str] = []
   waiting = list(argv)

@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
   workdir = configs.required(_WORKDIR, "runs/mine")
   task = configs.required(_TASK, "anna")
   if _RETRAIN.value:
-    check_vacant(absolute(_RETRAIN.value), task)
+    check_vacant(absolute(_RETRAIN.value), absolute(workdir), task)
   with claim.alone(epath.Path(workdir)):
     outcome = forget(workdir, task, retrains=bool(_RETRAIN.value))
   sys.stdout.write(_told(outcome, workdir))
@@ -70,6 +70,10 @@ def _told(outcome: "Forgotten", workdir: str) -> str:
     )
   if outcome.data:
     lines.append(f"its recordings stay where they are: {outcome.data}")
+  if outcome.named:
+    lines.append(
+      f"the sweep's own files still name it: {', '.join(outcome.named)}"
+    )
   if outcome.again:
     lines.append(f"results are gone: hra evaluate --workdir={outcome.folder}")
   return "\n".join([*lines, ""])
@@ -80,9 +84,9 @@ def _retrain(workdir: str) -> None:
   from hra.growth.forgetting import retraining
 
   out = absolute(_RETRAIN.value)
-  parts = run.assemble(retraining(workdir, out), out)
-  print(run.describe(parts))
-  with claim.alone(out):
+  with claim.alone(out, begins=True):
+    parts = run.assemble(retraining(workdir, out), out)
+    print(run.describe(parts))
     print(f"wrote {jobs.finish(parts, jobs.train(parts))}")
   print(f"next: hra evaluate --workdir={out}")
 

@@ -32,9 +32,9 @@ def main(argv: Sequence[str]) -> None:
 
   config = configs.from_flags()
   workdir = epath.Path(_WORKDIR.value)
-  parts = run.assemble(config, workdir)
-  print(run.describe(parts))
-  with claim.alone(parts.workdir):
+  with claim.alone(workdir, begins=True):
+    parts = run.assemble(config, workdir)
+    print(run.describe(parts))
     trained = jobs.train(parts)
     folder = jobs.finish(parts, trained)
     results = scoring.evaluate(parts, trained, split=config.data.test_split)

@@ -11,6 +11,7 @@ goes on from the newest checkpoint; Ctrl-C and SIGTERM save first.
 from collections.abc import Sequence
 
 from absl import flags
+from etils import epath
 
 from hra.commands import configs, process
 
@@ -24,9 +25,10 @@ def main(argv: Sequence[str]) -> None:
   from hra import claim, jobs, run
 
   workdir = configs.required(_WORKDIR, "runs/mine")
-  parts = run.assemble(configs.from_flags(), workdir)
-  print(run.describe(parts))
-  with claim.alone(parts.workdir):
+  config = configs.from_flags()
+  with claim.alone(epath.Path(workdir), begins=True):
+    parts = run.assemble(config, workdir)
+    print(run.describe(parts))
     finished = jobs.is_finished(parts.workdir)
     trained = jobs.train(parts)
     if finished:

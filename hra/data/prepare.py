@@ -341,12 +341,12 @@ def _workplace(folder: epath.Path) -> Iterator[pathlib.Path]:
   work = place.workplace(folder)
   with storage(folder, expected="a folder that can be made"):
     _made(work)
-  try:
-    with locked(work, fix="choose another --out"):
+  with locked(work, fix="choose another --out"):
+    try:
       yield work
-  finally:
-    if not any(path.is_file() for path in work.glob("*/**/*")):
-      shutil.rmtree(work, ignore_errors=True)
+    finally:  # whose lock it is
+      if not any(path.is_file() for path in work.glob("*/**/*")):
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _made(folder: pathlib.Path) -> pathlib.Path:

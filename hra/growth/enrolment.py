@@ -92,19 +92,24 @@ def enroll(
   begun = claim.has_begun(folder)
   if begun:
     _check_begun(folder, fit=fit, init=options.init)
-  else:  # what was refused, or hardly started
-    remove_folder(folder)
-  config = recordings.prepared(parent, config, corpus, folder / "data")
-  if not begun:
-    _note(folder, fit, {})
+  else:
+    _begin(folder, fit, corpus.tasks)
   try:
+    config = recordings.prepared(parent, config, corpus, folder / "data")
     parts = run.assemble(config, folder)
     if not options.unguarded:
       recordings.check_guard(parts)
     initial, starts = start.initial(parent, trained, parts, init=options.init)
-  except InputError:
+  except InputError as error:
     if not begun:
       remove_folder(folder)
+    elif error.where == str(folder / "data"):
+      raise InputError(
+        source,
+        expected=f"the recordings and options that {folder} began with",
+        got="others",
+        fix="give those, or hra forget first",
+      ) from error
     raise
   if not begun:
     _note(folder, fit, starts)
@@ -222,6 +227,15 @@ def _check_store(parent: Parts, trained: TrainState) -> None:
         got=f"for others ({got})",
         fix="these files are another run's: bring back its own",
       )
+
+
+def _begin(folder: epath.Path, fit: Fit, names: Sequence[str]) -> None:
+  """An empty folder that says whose it is; what was refused or hardly started goes."""
+  remove_folder(folder)
+  with storage(folder, expected="a folder that can be made"):
+    folder.mkdir(parents=True)
+  claim.name_tasks(folder, names)
+  _note(folder, fit, {})
 
 
 def _note(folder: epath.Path, fit: Fit, starts: Mapping[str, Start]) -> None:

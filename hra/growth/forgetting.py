@@ -35,6 +35,8 @@ _BY_TASK = ("verdicts.json", "balance.json")
 """Files {"tasks": {NAME: ...}}."""
 _OF_TASKS = ("task_weights.json", "task_settings.json")
 """Files {NAME: ...}."""
+_OF_SWEEPS = ("asked.json", "log.txt")
+"""Files of a sweep in a run's folder."""
 
 
 class Forgotten(NamedTuple):
@@ -51,6 +53,8 @@ class Forgotten(NamedTuple):
   """Where its recordings still are; empty where they were removed."""
   again: bool
   """Whether results are gone that `hra evaluate` makes again."""
+  named: tuple[str, ...]
+  """Files of a sweep that still name it."""
 
   def to_json(self) -> dict[str, Any]:
     return {**self._asdict(), "folder": str(self.folder)}
@@ -94,9 +98,7 @@ def forget(
   journal = _opened(root, task)
   if journal is None:
     target.check(root, fix="train another without it: config.data.without")
-    journal = _found(root, task)
-    if journal is None:
-      return _outcome(_Journal(root, task, "", False), before=True)
+    journal, before = _found(root, task)
     if retrains and journal.enrolled:
       raise InputError(
         "--retrain",
@@ -104,6 +106,8 @@ def forget(
         got=f"{task!r}, which hra enroll added",
         fix="leave it out: nothing else was trained with that task",
       )
+    if before:
+      return _outcome(journal, before=True)
     if not journal.alone:
       _set_checkpoints_aside(journal)
     journal.write()
@@ -113,21 +117,25 @@ def forget(
   with storage(root, expected="a journal that can be removed"):
     (root / claim.JOURNAL).unlink()
   results = (journal.home / "results.json").exists()
-  return outcome._replace(again=not journal.alone and not results)
+  return outcome._replace(
+    again=not journal.alone and not results, named=_named(journal)
+  )
 
 
-def check_vacant(out: epath.Path, task: str) -> None:
-  """Whether a run can be trained anew in a folder, or goes on there.
+def check_vacant(out: epath.Path, workdir: epath.Path, task: str) -> None:
+  """Whether a run can be trained anew in the folder `out`, or goes on there.
 
   Raises:
-    InputError: it is a run's that has not forgotten the task.
+    InputError: it is in `workdir`, or that of a run that was not to do without
+      the task from its beginning.
   """
-  hashes = claim.forgotten(out)
-  if (out / "config.json").exists() and claim.task_hash(task) not in hashes:
+  inside = workdir in (out, *out.parents)
+  known = (out / "config.json").exists()
+  if inside or (known and claim.task_hash(task) not in claim.left_out(out)):
     raise InputError(
       f"--retrain={out}",
       expected="a new folder",
-      got="the folder of another run",
+      got="one in the run's own" if inside else "the folder of another run",
     )
 
 
@@ -139,7 +147,8 @@ def retraining(workdir: epath.PathLike, out: epath.Path) -> Config:
   """
   workdir = epath.Path(workdir)
   config = claim.config_of(claim.read(workdir), workdir / "config.json")
-  claim.without(out, claim.forgotten(workdir))
+  if not claim.has_begun(out):
+    claim.leave_out(out, claim.absent(workdir))
 
   def kept(given: str, name: str) -> str:
     file = workdir / name
@@ -174,8 +183,8 @@ def _opened(root: epath.Path, task: str) -> _Journal | None:
   return _Journal(root, **told)
 
 
-def _found(root: epath.Path, task: str) -> _Journal | None:
-  """Who has the task; None where the run has forgotten it before."""
+def _found(root: epath.Path, task: str) -> tuple[_Journal, bool]:
+  """Who has the task, or has forgotten it before, and whether it has."""
   names = claim.tasks_of(root)
   known = set(names)
   if task in known:
@@ -187,19 +196,22 @@ def _found(root: epath.Path, task: str) -> _Journal | None:
         got=f"the last one of {root}",
         fix="remove the folder: nothing in it is anyone else's",
       )
-    return _Journal(root, task, "", False)
+    return _Journal(root, task, "", False), False
   stem = submodels.file_name(task).removesuffix(".safetensors")
   for folder in claim.enrolments(root):
     added = claim.tasks_of(folder)
     known |= set(added)
     if added == [task] or (not added and folder.name == stem):
-      return _Journal(root, task, folder.name, True)
+      return _Journal(root, task, folder.name, True), False
     if task in added:
-      _check_finished(folder, task)
-      return _Journal(root, task, folder.name, False)
-  places = (root, *claim.enrolments(root))
-  if any(claim.task_hash(task) in claim.forgotten(each) for each in places):
-    return None
+      target.check_finished(
+        folder, instead=f", or remove {folder}: nobody else stands on it"
+      )
+      return _Journal(root, task, folder.name, False), False
+  for folder in (root, *claim.enrolments(root)):
+    if claim.task_hash(task) in claim.forgotten(folder):
+      enrolled = "" if folder == root else folder.name
+      return _Journal(root, task, enrolled, False), True
   # Nothing remembers who was enrolled and forgotten; nobody else is meant then.
   close = difflib.get_close_matches(task, known, n=1, cutoff=_CLOSE)
   raise InputError(
@@ -232,6 +244,20 @@ def _outcome(journal: _Journal, *, before: bool) -> Forgotten:
     shared=shared,
     data=data,
     again=False,
+    named=_named(journal),
+  )
+
+
+def _named(journal: _Journal) -> tuple[str, ...]:
+  """Files that `hra sweep` wrote about the run, and that name the task."""
+  root = journal.root
+  files = (*(root / name for name in _OF_SWEEPS), root.parent / "sweep.json")
+  quoted = json.dumps(journal.task)[1:-1]
+  return tuple(
+    str(file)
+    for file in files
+    if file.exists()
+    and any(name in file.read_text() for name in {journal.task, quoted})
   )
 
 

@@ -15,7 +15,12 @@ import numpy as np
 
 from hra import export, jobs, submodels
 from hra.adapters.interface import Tree
-from hra.adapters.spaces import TaskSpace, TaskTable, freeze
+from hra.adapters.spaces import (
+  OffsetSpace,
+  TaskSpace,
+  TaskTable,
+  freeze,
+)
 from hra.backbone.conformer import Conformer
 from hra.data.batching import Batch
 from hra.data.loader import Loader
@@ -96,8 +101,8 @@ def initial(
       owned = _stacked([mean] * len(parts.tasks))
       starts = [Start("mean", of=len(found.names))] * len(parts.tasks)
     else:
-      if plain:
-        found = _with_enrolled(parent, found, trained.shared["adapter"])
+      if isinstance(parts.space, TaskTable | OffsetSpace):
+        found = _with_enrolled(parent, parts.space, shared, found)
       owned, starts = _nearest(parts, shared, found)
   fresh_state = state.of_parts(
     parts.optimizers,
@@ -131,13 +136,16 @@ def _finite(names: list[str], owned: Tree) -> _Candidates:
 
 
 def _with_enrolled(
-  parent: Parts, found: _Candidates, shared: Tree
+  parent: Parts,
+  space: TaskTable | OffsetSpace,
+  shared: Tree,
+  found: _Candidates,
 ) -> _Candidates:
-  """Adds the rows of tasks that joined the run since it was trained."""
+  """Adds tasks that joined the run since it was trained: of these, rows are left."""
   store = submodels.Store(export.folder_of(parent.workdir))
-  fingerprint = submodels.shared_fingerprint(jax.device_get(shared))
+  fingerprint = submodels.shared_fingerprint(jax.device_get(shared["adapter"]))
   known = set(parent.tasks)
-  names, rows = [], []
+  names, joined = [], []
   for name in store:
     if name in known:
       continue
@@ -148,13 +156,13 @@ def _with_enrolled(
       and other.shared_fingerprint == fingerprint
     ):
       names.append(name)
-      rows.append(other.row)
+      joined.append(space.owned(shared["space"], other.row))
   if not names:
     return found
-  joined = jax.tree.map(
-    lambda *leaves: jnp.concatenate(leaves), found.owned, _stacked(rows)
+  owned = jax.tree.map(
+    lambda *leaves: jnp.concatenate(leaves), found.owned, _stacked(joined)
   )
-  return _finite([*found.names, *names], joined)
+  return _finite([*found.names, *names], owned)
 
 
 def _nearest(

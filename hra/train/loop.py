@@ -131,6 +131,7 @@ class _Training:
       if judge.waits_for(self.position):
         self._evaluate(signals)
       if judge.all_out:
+        self._check_adapts()
         self._skip_to(job.steps, bar)
         break
       with signals.interruptible():
@@ -152,6 +153,17 @@ class _Training:
       self._checkpoints.check()
       signals.heed()
     self._finish(signals, bar)
+
+  def _check_adapts(self) -> None:
+    """A task in quarantine has its best row; a backbone would be half trained."""
+    if self._job.frozen is None and self._judge.quarantined:
+      raise InputError(
+        f"step {self.position}",
+        expected="losses and gradients that are finite",
+        got=f"{self._config.max_bad_steps} of the backbone's that were not",
+        fix="begin another run with a lower learning rate, or with a larger "
+        "config.train.max_bad_steps, which leaves such steps out",
+      )
 
   def save(self, *, dev_wer: float | None = None) -> None:
     if self._changed or self._checkpoints.latest is None:

@@ -61,16 +61,16 @@ def test_rewrite_takes_a_tilde_for_the_home(monkeypatch):
   argv = [
     "--workdir=~/runs",
     "--config.data.path=~",
-    "--axis=data.path=~/a",
+    "--axis=data.path=~/a,~/b",
     "--task=~anna",
     "~/x.wav",
   ]
   assert configs.rewrite(argv) == [
     "--workdir=/home/anna/runs",
     "--config_set=data.path=/home/anna",
-    "--axis=data.path=/home/anna/a",
+    "--axis=data.path=/home/anna/a,/home/anna/b",
     "--task=~anna",
-    "~/x.wav",
+    "/home/anna/x.wav",
   ]
 
 

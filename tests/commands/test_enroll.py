@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -150,15 +151,28 @@ def test_bad_input_is_one_clear_line(trained, verb, arguments, told):
   assert told in lines[0]
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "enroll", "forget"])
-def test_one_command_at_a_time_changes_a_run(trained, verb):
-  workdir = epath.Path(trained / "run")
+@pytest.mark.parametrize(
+  "verb", ["quickstart", "train", "evaluate", "enroll", "forget"]
+)
+def test_one_command_at_a_time_changes_a_run(trained, tmp_path, verb):
+  """Nor does one that is refused say whose run it is."""
+  workdir = epath.Path(tmp_path / "run")
+  shutil.copytree(trained / "run", workdir)
+  (workdir / "metrics.jsonl").unlink()  # as if it had hardly begun
+  shutil.rmtree(workdir / "checkpoints")
+  described = (workdir / "config.json").read_bytes()
   rest = {
+    "train": [
+      "--config=experiments/adapt.py",
+      f"--config.data.path={trained / 'prepared'}",
+      f"--config.backbone_path={trained / 'backbone'}",
+    ],
     "enroll": [f"--source={trained / 'new/new.jsonl'}"],
     "forget": ["--task=bert/b"],
   }
   with claim.alone(workdir):
     done = _hra(verb, f"--workdir={workdir}", *rest.get(verb, ()))
+  assert (workdir / "config.json").read_bytes() == described
   assert done.returncode == 2, done.stderr
   assert f"process {os.getpid()} on" in done.stderr
   assert "at work in it" in done.stderr

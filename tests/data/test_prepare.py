@@ -373,6 +373,7 @@ def test_the_place_is_one_preparation_s_alone(tmp_path):
   work.mkdir()
   with locked(work, fix=""), pytest.raises(InputError, match="at work in it"):
     _prepare(source, tmp_path / "out")
+  assert work.is_dir()
   _prepare(source, tmp_path / "out")
   assert sorted(os.listdir(tmp_path)) == ["in", "out"]
 

@@ -199,6 +199,10 @@ def test_that_an_enrolment_goes_on_as_it_began(copied, tmp_path, interrupted):
     with pytest.raises(InputError, match=told):
       _enroll(workdir, manifest, **options)
     assert note.read_bytes() == noted
+  more = newcomers.write(tmp_path / "more", count=7)
+  with pytest.raises(InputError, match="expected the recordings and options"):
+    _enroll(workdir, more)
+  assert note.read_bytes() == noted
   enrolled = _enroll(workdir, manifest)
   assert enrolled.starts["zoe"].init == "mean"
   assert note.read_bytes() == noted

@@ -333,6 +333,29 @@ def test_that_an_enrolment_refers_to_its_run(copied, tmp_path):
     forget(folder, "zoe")
   with pytest.raises(InputError, match="--retrain"):
     forget(workdir, "zoe", retrains=True)
+
+
+def test_that_one_of_several_who_joined_together_is_still_no_task_of_the_run(
+  copied, tmp_path
+):
+  workdir = copied("table")
+  folder = _enroll(workdir, tmp_path / "new", "zoe", "yan").folder
+  for _ in range(2):
+    told = forget(workdir, "zoe")
+    assert told.folder == folder
+    assert not told.shared
+    assert told.data.startswith(str(folder))
+  assert told.before
+  with pytest.raises(InputError, match="--retrain"):
+    forget(workdir, "zoe", retrains=True)
+
+
+def test_that_one_of_several_who_are_joining_is_not_forgotten(copied, tmp_path):
+  workdir = copied("table")
+  folder = _enroll(workdir, tmp_path / "new", "zoe", "yan").folder
+  (folder / "finished.json").unlink()
+  with pytest.raises(InputError, match=rf"or remove {folder}:"):
+    forget(workdir, "yan")
   assert folder.exists()
 
 
@@ -376,13 +399,43 @@ def test_that_retraining_has_all_but_who_was_forgotten(copied, tmp_path):
   assert json.loads((out / "task_weights.json").read_text()) == {"cleo": 3.0}
   assert jobs.is_finished(out)
   assert not any(b"bert" in data for data in newcomers.files(out).values())
-  forgetting.check_vacant(out, GONE)  # it goes on
-  assert forget(out, GONE).before
+  forgetting.check_vacant(out, workdir, GONE)  # it goes on
+  before = newcomers.files(out)
+  forget(workdir, "anna")
+  retraining(workdir, out)
+  assert newcomers.files(out) == before
 
 
-def test_that_a_run_is_not_trained_anew_in_another_ones_folder(
+def test_that_a_run_is_not_trained_anew_in_a_folder_that_is_taken(
   copied, tmp_path
 ):
-  forgetting.check_vacant(tmp_path / "new", GONE)
-  with pytest.raises(InputError, match=r"--retrain=.*expected a new folder"):
-    forgetting.check_vacant(copied("table"), GONE)
+  workdir = copied("table")
+  forget(workdir, GONE)
+  other = tmp_path / "other"
+  shutil.copytree(workdir, other)
+  forgetting.check_vacant(tmp_path / "new", workdir, GONE)
+  for out in (workdir, workdir / "anew", other):
+    with pytest.raises(InputError, match=r"--retrain=.*expected a new folder"):
+      forgetting.check_vacant(out, workdir, GONE)
+
+
+def test_that_a_run_which_forgot_is_not_trained_from_an_earlier_checkpoint(
+  copied,
+):
+  workdir = copied("table")
+  forget(workdir, GONE)
+  run.reopen(workdir)
+  steps = (workdir / "checkpoints").glob("[0-9]*")
+  shutil.rmtree(max(steps, key=lambda path: int(path.name)))
+  before = newcomers.files(workdir)
+  with pytest.raises(InputError, match="checkpoint that the run ended with"):
+    jobs.train(run.reopen(workdir), quiet=True)
+  assert newcomers.files(workdir) == before
+
+
+def test_that_the_files_of_a_sweep_that_name_it_are_told(copied):
+  workdir = copied("table")
+  (workdir / "asked.json").write_text(json.dumps({"tasks": [GONE, "anna"]}))
+  (workdir.parent / "sweep.json").write_text(json.dumps({"tasks": ["anna"]}))
+  assert forget(workdir, GONE).named == (str(workdir / "asked.json"),)
+  assert len(forget(workdir, "anna").named) == 2

@@ -72,9 +72,10 @@ def test_that_the_nearest_has_the_lowest_loss_on_training_recordings(
       np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_that_who_joined_before_may_be_the_nearest(copied, tmp_path):
+@pytest.mark.parametrize("space", ["table", "offset"])
+def test_that_who_joined_before_may_be_the_nearest(copied, tmp_path, space):
   """Also by a row that no task of the run has."""
-  workdir = copied("table")
+  workdir = copied(space)
   manifest = newcomers.write(tmp_path / "new")
   first = _enroll(workdir, manifest, settings=("train.rows.learning_rate=0.1",))
   assert first.starts["zoe"].of == 3

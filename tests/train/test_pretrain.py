@@ -1,5 +1,6 @@
 """Where the backbone is what trains: its best checkpoint, its start."""
 
+import copy
 import json
 
 import corpus
@@ -11,6 +12,7 @@ from hra import jobs, run, scoring
 from hra.backbone import store
 from hra.checkpoint import Checkpoints
 from hra.config import AdapterConfig
+from hra.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +81,14 @@ def test_fine_tuning_is_scored_beside_where_it_started(material):
   _, parts, trained = material
   results = scoring.evaluate(parts, trained, split="test")
   assert results["overall"]["backbone_wer"] is not None
+
+
+def test_a_backbone_that_is_not_finite_ends_the_job_with_an_error(
+  material, tmp_path
+):
+  config = copy.deepcopy(material[0])
+  config.train.shared.learning_rate = 1e38
+  for _ in range(2):  # the same command meets the same end
+    with pytest.raises(InputError, match=r"step \d.*finite.*max_bad_steps"):
+      jobs.train(run.assemble(config, tmp_path), quiet=True)
+  assert not (tmp_path / jobs.FINISHED).exists()

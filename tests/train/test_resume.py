@@ -161,6 +161,16 @@ def test_other_data_at_the_same_place_are_refused(material, tmp_path):
     index.write_text(told)
 
 
+def test_a_run_without_its_checkpoints_is_trained_again(material, tmp_path):
+  config, whole, _ = material
+  parts = run.assemble(config, tmp_path)
+  jobs.finish(parts, jobs.train(parts, quiet=True))
+  shutil.rmtree(tmp_path / "checkpoints")
+  assert not jobs.is_finished(tmp_path)
+  again = jobs.train(run.assemble(config, tmp_path), quiet=True)
+  _assert_same_bits(again.rows, whole.rows)
+
+
 def test_a_run_that_is_older_than_a_field_goes_on(material, tmp_path):
   config, _, _ = material
   run.assemble(config, tmp_path)
