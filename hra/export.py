@@ -58,7 +58,9 @@ def rows(
           "run": parts.config.name,
           "own_steps": int(own_steps_N[place]),
           "skipped_steps": int(skipped_N[place]),
-          "chosen_step": (kept and int(best_step_N[place])) or None,
+          "chosen_step": int(best_step_N[place])
+          if kept and best_step_N[place] >= 0
+          else None,
           "dev": dev.get(task),
           "verdict": verdicts.get(task, "unjudged"),
         },

@@ -190,8 +190,14 @@ def make_plan(parts: Parts, loader: Loader) -> Plan:
       "to end with (config.train.select 'best')",
       got=f"eval_every {train.eval_every}, select {train.select!r}",
     )
-  trains_shared = not parts.pretraining and _shares(parts)
-  joint = round(train.shared_part * len(loader)) if trains_shared else 0
+  joint = _joint_steps(parts, len(loader))
+  if patience_N.any() and joint >= len(loader) > 0:
+    raise InputError(
+      "config.train.patience",
+      expected="0, where what is shared trains to the end: nothing is judged before",
+      got=str(patience_N.max()),
+      fix="lower config.train.shared_part",
+    )
   return Plan(
     places=lambda position: loader.plan[position].places,
     own_steps_N=loader.roster.balance.own_steps_N,
@@ -199,7 +205,21 @@ def make_plan(parts: Parts, loader: Loader) -> Plan:
     every=train.eval_every,
     frozen_from=joint,
     max_bad_steps=train.max_bad_steps,
+    from_start=train.select == "best" and not joint and not parts.pretraining,
   )
+
+
+def _joint_steps(parts: Parts, steps: int) -> int:
+  """Of all joint steps, those in which what tasks share trains.
+
+  All of them, where tasks own nothing that could train after that.
+  """
+  if parts.pretraining or not _shares(parts):
+    return 0
+  owned = jax.eval_shape(parts.space.init_task, jax.random.key(0))
+  if not jax.tree.leaves(owned) and parts.config.train.shared_part > 0:
+    return steps
+  return round(parts.config.train.shared_part * steps)
 
 
 def _check_learns(parts: Parts, job: loop.Job) -> None:

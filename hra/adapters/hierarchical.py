@@ -150,10 +150,12 @@ class HierarchicalRecurrent(Frozen):
     else:
       state_TH = jax.nn.relu(affine(hidden_TD, controller))
     inputs_TH = state_TH.astype(hidden_TD.dtype)
-    for owner in (shared, row):
-      if "head" in owner:
-        update_TD = _apply_head(owner["head"], inputs_TH)
-        hidden_TD += update_TD.astype(hidden_TD.dtype)
+    heads = [owner["head"] for owner in (shared, row) if "head" in owner]
+    if self.head == "linear" and len(heads) == 2:  # the sum is a head
+      heads = [jax.tree.map(jnp.add, *heads)]
+    for head in heads:
+      update_TD = _apply_head(head, inputs_TH)
+      hidden_TD += update_TD.astype(hidden_TD.dtype)
     return carry, hidden_TD
 
 

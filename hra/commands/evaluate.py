@@ -37,6 +37,8 @@ def main(argv: Sequence[str]) -> None:
     if _JSON.value:
       write_aside(_JSON.value, (workdir / "results.json").read_bytes())
     print(f"wrote {write_report([workdir], workdir / 'report.html')}")
+    for added in claim.enrolments(workdir):
+      print(f"joined since: hra evaluate --workdir={added}")
 
 
 if __name__ == "__main__":

@@ -70,6 +70,11 @@ def _told(outcome: "Forgotten", workdir: str) -> str:
     )
   if outcome.data:
     lines.append(f"its recordings stay where they are: {outcome.data}")
+  if outcome.begun_from:
+    lines.append(
+      "rows of enrolled tasks began from its row, or from a mean that it is in: "
+      f"{', '.join(outcome.begun_from)}; enrolling them anew makes others"
+    )
   if outcome.named:
     lines.append(
       f"the sweep's own files still name it: {', '.join(outcome.named)}"
@@ -88,6 +93,10 @@ def _retrain(workdir: str) -> None:
     parts = run.assemble(retraining(workdir, out), out)
     print(run.describe(parts))
     print(f"wrote {jobs.finish(parts, jobs.train(parts))}")
+  for added in claim.enrolments(epath.Path(workdir)):
+    print(
+      f"not in it, as they joined later: {', '.join(claim.tasks_of(added))}"
+    )
   print(f"next: hra evaluate --workdir={out}")
 
 

@@ -58,6 +58,7 @@ def prepare(
   config: PrepareConfig = _DEFAULTS,
   tokenizer: str | os.PathLike[str] | None = None,
   fields: corpora.Fields = _DEFAULT_FIELDS,
+  least: int = 1,
 ) -> dict[str, Any]:
   """Prepares a corpus for training; returns at once where that was done.
 
@@ -68,6 +69,8 @@ def prepare(
     config: how to divide, what is a problem, the tokenizer's kind.
     tokenizer: a Sentencepiece model to copy instead of training one.
     fields: names of a manifest's fields.
+    least: sentences (sessions) of a task that are held out for a split, where any
+      are.
 
   Returns:
     What `summary.json` holds.
@@ -96,6 +99,8 @@ def prepare(
   records = read() if archives is None else []
   faults = [[each.expected, each.got] for each in problems]
   options = _options(config, tokenizer=given, fields=fields)
+  if least > 1:
+    options["least"] = least
   fingerprint = _fingerprint([archives, faults, options], records)
   finished = _finished(folder, fingerprint, bad=config.bad)
   if finished is not None:
@@ -103,7 +108,9 @@ def prepare(
   with _workplace(folder) as work:
     if archives is not None:
       records = read()
-    splits, used = _divided(records, problems, tokenizer=given, config=config)
+    splits, used = _divided(
+      records, problems, tokenizer=given, config=config, least=least
+    )
     decoded = _decoded(splits, problems, work=work, config=config)
     if config.bad == "refuse":
       _refuse(problems, folder)
@@ -125,6 +132,7 @@ def _divided(
   *,
   tokenizer: Tokenizer | None,
   config: PrepareConfig,
+  least: int,
 ) -> tuple[Splits, Tokenizer]:
   """The records that can be used, by split, and the tokenizer that counts them."""
   records = usable(records, problems, tokenizer=tokenizer, config=config)
@@ -133,6 +141,7 @@ def _divided(
     records,
     by=config.split_by,
     fractions={"dev": config.dev_fraction, "test": config.test_fraction},
+    least=least,
     seed=config.seed,
   )
   if tokenizer is None:

@@ -91,6 +91,7 @@ def divide(
   *,
   by: By,
   fractions: Mapping[str, float],
+  least: int = 1,
   seed: int,
 ) -> Splits:
   """Gives every record its split.
@@ -102,6 +103,7 @@ def divide(
       sentence; `sentence` and `session` divide all records anew (`hold_out`).
     fractions: part of each task's sentences (sessions) for each split that is
       held out; 0 is none.
+    least: as for `hold_out`.
     seed: changes what is held out.
 
   Returns:
@@ -124,6 +126,7 @@ def divide(
       records,
       unit="sentence" if by == "sentence" else "session",
       fractions=fractions,
+      least=least,
       seed=seed,
     )
   else:
@@ -133,7 +136,11 @@ def divide(
     }
     if by == "auto":
       splits |= hold_out(
-        splits.get(TRAIN, []), unit="sentence", fractions=absent, seed=seed
+        splits.get(TRAIN, []),
+        unit="sentence",
+        fractions=absent,
+        least=least,
+        seed=seed,
       )
   if not splits.get(TRAIN):
     raise InputError(
@@ -154,12 +161,13 @@ def hold_out(
   *,
   unit: Literal["sentence", "session"],
   fractions: Mapping[str, float],
+  least: int = 1,
   seed: int,
 ) -> Splits:
   """Divides records so that no unit stands in two splits.
 
   A unit is a (normalised) sentence, or one session of one task. Of each task's n
-  distinct units, each split gets max(1, round(fraction * n)), the first in the
+  distinct units, each split gets max(least, round(fraction * n)), the first in the
   order of a hash of the unit; the rest trains. A sentence that several tasks
   speak is in one split for all of them: the smallest task decides, so that it
   gets its share. Thus, where tasks share no sentences, a task is divided as if
@@ -169,6 +177,7 @@ def hold_out(
     records: of any number of tasks.
     unit: what must not be in two splits.
     fractions: part of the units for each split that is held out; 0 is none.
+    least: units that each of these splits gets of a task that has enough to divide.
     seed: changes the order.
 
   Returns:
@@ -189,7 +198,7 @@ def hold_out(
     for name, fraction in fractions.items():
       if not fraction or len(units) < _ENOUGH[unit]:
         continue
-      share = max(1, round(fraction * len(units)))
+      share = max(least, round(fraction * len(units)))
       share -= sum(split_of.get(each) == name for each in units)
       free = [each for each in units if each not in split_of]
       # One at least is left to train on.

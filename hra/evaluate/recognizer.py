@@ -70,12 +70,14 @@ class Recognizer:
     features: jax.Array,
     lengths: jax.Array,
     submodels: Sequence[Submodel | None] | None = None,
+    *,
+    guard: bool = True,
   ) -> tuple[jax.Array, jax.Array]:
     """mel_BTF, valid frames -> CTC logits [B, T, V], valid frames [B].
 
     Args:
-      submodels: one for each row, None being the bare backbone. All of them are
-        used, also those that are no better than it.
+      submodels: one for each row, None being the bare backbone.
+      guard: as for `transcribe`.
 
     Raises:
       InputError: when a Submodel was made for another backbone or holds other
@@ -87,7 +89,7 @@ class Recognizer:
     if not outputs:
       return self._no_logits(features, lengths)
     chosen = [None] * len(features) if submodels is None else submodels
-    for group in self._groups(chosen, len(features)):
+    for group in self._groups(chosen, len(features), guard=guard):
       index = np.asarray(_filled(group.members))
       logits_BTV, lengths_B = _logits(
         group.model,

@@ -51,21 +51,33 @@ def table(results: Mapping[str, Any], *, limit: int = 50) -> str:
 
 
 def _served(results: Mapping[str, Any]) -> list[str]:
-  """Who the backbone answers for, and what that comes to."""
-  falls_back = sorted(
+  """Who the backbone answers for and what that comes to; who is not judged."""
+  lines = []
+  falls_back = _named(results, "not better")
+  if falls_back:
+    lines.append(
+      f"no better adapted on dev, so that the backbone answers: {falls_back}; as "
+      f"served, WER is {percent(results['overall']['served_wer'])}"
+    )
+  unjudged = _named(results, "unjudged")
+  if unjudged:
+    lines.append(
+      "too few words of dev to judge (config.evaluate.guard_words), so that the "
+      f"Submodel answers: {unjudged}"
+    )
+  return lines
+
+
+def _named(results: Mapping[str, Any], verdict: str) -> str:
+  """The first tasks of a verdict, and how many others."""
+  names = sorted(
     name
     for name, task in results["tasks"].items()
-    if task.get("verdict") == "not better"
+    if task.get("verdict") == verdict
   )
-  if not falls_back:
-    return []
-  shown = ", ".join(_shown(name) for name in falls_back[:_NAMED])
-  more = len(falls_back) - _NAMED
-  return [
-    f"no better adapted on dev, so that the backbone answers: {shown}"
-    f"{f' and {more:,} others' if more > 0 else ''}; as served, WER is "
-    f"{percent(results['overall']['served_wer'])}"
-  ]
+  more = len(names) - _NAMED
+  shown = ", ".join(_shown(name) for name in names[:_NAMED])
+  return f"{shown} and {more:,} others" if more > 0 else shown
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:

@@ -55,6 +55,8 @@ class Forgotten(NamedTuple):
   """Whether results are gone that `hra evaluate` makes again."""
   named: tuple[str, ...]
   """Files of a sweep that still name it."""
+  begun_from: tuple[str, ...]
+  """Enrolled tasks whose rows began from its row, or from a mean with it."""
 
   def to_json(self) -> dict[str, Any]:
     return {**self._asdict(), "folder": str(self.folder)}
@@ -245,6 +247,24 @@ def _outcome(journal: _Journal, *, before: bool) -> Forgotten:
     data=data,
     again=False,
     named=_named(journal),
+    begun_from=() if journal.enrolled else _begun_from(journal),
+  )
+
+
+def _begun_from(journal: _Journal) -> tuple[str, ...]:
+  notes = [
+    folder / claim.ENROLMENT for folder in claim.enrolments(journal.root)
+  ]
+  starts = [
+    each
+    for note in notes
+    if note.exists()
+    for each in json.loads(note.read_text())["starts"].items()
+  ]
+  return tuple(
+    task
+    for task, each in starts
+    if each["init"] == "mean" or each["task"] == journal.task
   )
 
 

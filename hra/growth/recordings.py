@@ -9,8 +9,7 @@ frozen.
 import dataclasses
 import operator
 import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +23,6 @@ from hra.data.corpora import source as corpora
 from hra.data.dataset import open_split, split_names
 from hra.data.prepare import prepare
 from hra.data.records import Problems, Record
-from hra.data.text import normalize_transcript
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
 from hra.evaluate.normalize import normalizer
@@ -38,7 +36,7 @@ _EVALUATIONS = 8
 _PATIENCE = 3
 _EVAL_BATCH = 8
 """Utterances: a dev part is small, and every place of a batch is computed."""
-_DEV_FRACTION, _DEV_SENTENCES, _MOST_DEV = 0.2, 2, 0.5
+_DEV_FRACTION, _DEV_SENTENCES = 0.2, 2
 """Held out of each task: that part, but as many sentences at least."""
 _KEPT = ("adapter", "space", "features", "backbone_path")
 """Groups of a configuration that a new task shares with its run."""
@@ -171,7 +169,7 @@ def prepared(
     InputError: recordings that can't be used, all of them in one list.
   """
   options = config.prepare
-  share = options.dev_fraction or _dev_fraction(corpus.records)
+  share = options.dev_fraction or _DEV_FRACTION
   backbone = store.folder_of(config.backbone_path)
   prepare(
     corpus.source,
@@ -179,6 +177,7 @@ def prepared(
     config=dataclasses.replace(options, dev_fraction=share),
     tokenizer=backbone / "tokenizer.model",
     fields=corpus.fields,
+    least=_DEV_SENTENCES,
   )
   splits = split_names(folder)
   has_dev = "dev" in splits
@@ -226,12 +225,3 @@ def check_guard(parts: Parts) -> None:
       got=str(fewest),
       fix="give more recordings, or --unguarded to use it without",
     )
-
-
-def _dev_fraction(records: Sequence[Record]) -> float:
-  """One for all tasks, so that it holds out enough of the smallest."""
-  sentences = defaultdict(set)
-  for record in records:
-    sentences[record.task].add(normalize_transcript(record.text))
-  fewest = min(len(each) for each in sentences.values())
-  return min(max(_DEV_FRACTION, _DEV_SENTENCES / fewest), _MOST_DEV)

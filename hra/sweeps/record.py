@@ -52,9 +52,9 @@ def check(run: plan.Run) -> Needs:
       )
   if changed:
     return "all"
-  if results(run) is not None:
-    return "nothing"
-  return "evaluation" if asked["trained"] else "all"
+  if not asked["trained"]:  # what is scored by then is training's own doing
+    return "all"
+  return "evaluation" if results(run) is None else "nothing"
 
 
 def ask(run: plan.Run, *, needs: Needs) -> None:

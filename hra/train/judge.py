@@ -4,7 +4,8 @@ A task is evaluated when it has done a multiple of `every` own steps, and at its
 end: by its own count, so that it is judged as it would be alone. Tasks that are
 due wait until one of them is about to train again, and are evaluated together.
 One in quarantine has done the own steps that it did before.
-While the shared parameters train, an evaluation is noted and judges nothing.
+While the shared parameters train, an evaluation is noted and judges nothing. Where
+nothing shared trains, what a task starts from is its first best row.
 """
 
 import functools
@@ -41,6 +42,8 @@ class Plan(NamedTuple):
   """The joint step from which on nothing shared trains."""
   max_bad_steps: int
   """Own steps lost to what is not finite that end a task's part."""
+  from_start: bool = False
+  """Whether tasks are judged before their first step as well."""
 
 
 class Figures(NamedTuple):
@@ -83,6 +86,9 @@ class Judge:
       for task in np.flatnonzero(self._done_N != self._evaluated_N).tolist()
       if self._is_due(task)
     }
+    if plan.from_start and evaluate is not None:
+      fresh_N = (self._done_N == 0) & ~self._heard_N
+      self._due |= set(np.flatnonzero(fresh_N).tolist())
 
   @property
   def all_out(self) -> bool:
@@ -103,7 +109,8 @@ class Judge:
     self._quarantined_N = skipped_N >= self._plan.max_bad_steps
     self._takes_part_N = ~(progress.stopped_N | self._quarantined_N)
     self._stopped_N = progress.stopped_N
-    self._unjudged_N = (progress.best_step_N == 0) & (progress.words_N > 0)
+    self._heard_N = progress.words_N > 0
+    self._unjudged_N = (progress.best_step_N < 0) & self._heard_N
     self._evaluated_N = progress.evaluated_N
     self._before_N = updates_N + skipped_N
 
@@ -244,7 +251,7 @@ def _note(
       ),
       task_J,
     )
-    better_J = (words_J > 0) & ((step_J == 0) | (errors_J < best_J))
+    better_J = (words_J > 0) & ((step_J < 0) | (errors_J < best_J))
     # Who has no dev words is not judged, and so doesn't wait either.
     waited_J = jnp.where(better_J, 0, waited_J + (words_J > 0))
     nowhere_J = len(state.skipped_N) + jnp.arange(len(task_J))

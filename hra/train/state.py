@@ -25,7 +25,7 @@ class Progress(NamedTuple):
   best: Tree
   """What the task owned at its lowest dev WER; `{}` where the last is used."""
   best_step_N: jax.Array
-  """Own steps that it had done then; 0 where it was never judged."""
+  """Own steps that it had done then; -1 where it was never judged."""
   best_errors_N: jax.Array
   """Word errors of that evaluation."""
   waited_N: jax.Array
@@ -114,7 +114,7 @@ def of_parts(
     skipped_N=zeros(),
     progress=Progress(
       best=jax.tree.map(jnp.copy, rows) if keep_best else {},
-      best_step_N=zeros(),
+      best_step_N=zeros() - 1,
       best_errors_N=zeros(),
       waited_N=zeros(),
       stopped_N=jnp.zeros((count,), bool),
@@ -137,7 +137,7 @@ def chosen_rows(state: TrainState, task_K: jax.Array | None = None) -> Tree:
 
   if not jax.tree.leaves(state.progress.best):
     return of(state.rows)
-  judged = of(state.progress.best_step_N) > 0
+  judged = of(state.progress.best_step_N) >= 0
   return jax.tree.map(
     lambda best, last: jnp.where(
       judged.reshape(-1, *[1] * (last.ndim - 1)), best, last

@@ -97,9 +97,9 @@ def make_step(
     )
     active_K = _taking_part(state, batch.task_K, terms)
     say_K = _say(state, batch, terms)
-    finite_K = _finite((found.total_K, found.rows))
+    finite_K = jnp.isfinite(found.total_K) & _finite(found.rows)
     # What is frozen, or doesn't hear a task, can't put it in quarantine.
-    finite_K &= _finite((found.total_K, found.shared)) | (say_K == 0)
+    finite_K &= _finite(found.shared) | (say_K == 0)
     bad_K = active_K & ~finite_K
     ok_K = active_K & finite_K & (found.weight_K > 0)
     weight_K = jnp.where(ok_K, found.weight_K, 0)
@@ -226,13 +226,17 @@ def _update_rows(
   return state, jax.vmap(optax.global_norm)(gradients)
 
 
-def _finite(trees: Tree) -> jax.Array:
-  """[K]: whether everything in leaves [K, ...] is finite."""
-  checks = [
-    jnp.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
-    for leaf in jax.tree.leaves(trees)
+def _finite(gradients: Tree) -> jax.Array | bool:
+  """[K]: whether the global norms of leaves [K, ...] are finite.
+
+  Numbers whose squares are not would stop clipping and moments as NaN does.
+  """
+  squares = [
+    jnp.square(leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)))
+    for leaf in jax.tree.leaves(gradients)
   ]
-  return jnp.stack(checks).all(axis=0)
+  sums = [leaf.sum(tuple(range(1, leaf.ndim))) for leaf in squares]
+  return jnp.isfinite(sum(sums[1:], sums[0])) if sums else True
 
 
 def _masked(leaf: jax.Array, ok_K: jax.Array) -> jax.Array:

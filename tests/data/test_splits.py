@@ -37,6 +37,22 @@ def _held(texts_of, *, seed=0, dev=0.1, test=0.2):
   )
 
 
+def test_a_task_gives_as_many_as_are_asked_at_least():
+  texts = {
+    "few": [f"few {n}" for n in range(4)],
+    "many": [f"many {n}" for n in range(20)],
+  }
+  splits = hold_out(
+    _records(texts),
+    unit="sentence",
+    fractions={"dev": 0.2},
+    least=2,
+    seed=0,
+  )
+  assert _counts(splits, "few") == [2, 2]
+  assert _counts(splits, "many") == [16, 4]
+
+
 def _divide(records, by, *, seed=0, fractions=_FRACTIONS):
   return divide(records, by=by, fractions=fractions, seed=seed)
 

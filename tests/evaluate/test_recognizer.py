@@ -259,13 +259,17 @@ def test_guard_answers_by_the_bare_backbone(
   assert ours == (bare if guarded else unguarded)
 
 
-def test_logits_apply_what_they_are_given(recognizer, waves, one_by_one):
+def test_logits_are_guarded_as_texts_are(recognizer, waves, one_by_one):
   summary = {"verdict": "not better"}
   worse = _submodel(recognizer, 1, summary=summary)
-  logits_BTV, valid_B = recognizer.logits(
-    *recognizer.features([waves[0]]), [worse]
-  )
-  np.testing.assert_array_equal(logits_BTV[0, : int(valid_B[0])], one_by_one[0])
+  features = recognizer.features([waves[0]])
+  logits_BTV, valid_B = recognizer.logits(*features, [worse], guard=False)
+  valid = int(valid_B[0])
+  np.testing.assert_array_equal(logits_BTV[0, :valid], one_by_one[0])
+  guarded_BTV, _ = recognizer.logits(*features, [worse])
+  bare_BTV, _ = recognizer.logits(*features)
+  np.testing.assert_array_equal(guarded_BTV, bare_BTV)
+  assert not np.array_equal(guarded_BTV, logits_BTV)
 
 
 def test_row_of_other_sizes_is_refused_by_leaf(recognizer, waves):

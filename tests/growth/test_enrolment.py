@@ -19,6 +19,8 @@ from hra.train.state import chosen_rows
 
 NONE = ("train.steps=0",)
 """What is exported then is what a task starts from."""
+LAST = ("train.select=last", "train.patience=0")
+"""What is exported then is what was trained, though noise teaches nothing."""
 SPACES = pytest.mark.parametrize("space", ["table", "embedding", "offset"])
 
 
@@ -86,8 +88,13 @@ def test_that_a_row_is_fitted(copied, tmp_path):
   workdir = copied("table")
   manifest = newcomers.write(tmp_path / "new")
   _enroll(workdir, manifest, task="still", settings=NONE)
-  _enroll(workdir, manifest, task="moved", steps=3)
+  _enroll(workdir, manifest, task="moved", steps=3, settings=LAST)
+  _enroll(workdir, manifest, task="kept", steps=3)
   still, moved = _row(workdir, "still"), _row(workdir, "moved")
+  _assert_rows(_row(workdir, "kept"), still)  # as none was better on dev
+  store = submodels.Store(workdir / "submodels")
+  assert store["kept"].summary["chosen_step"] == 0
+  assert store["moved"].summary["chosen_step"] is None
   assert any(
     not np.array_equal(a, b)
     for a, b in zip(jax.tree.leaves(still), jax.tree.leaves(moved), strict=True)

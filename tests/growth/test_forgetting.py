@@ -190,7 +190,7 @@ def test_that_no_enrolment_says_any_more_that_it_started_from_it(
   options = Options(init="nearest", settings=("train.steps=0",))
   manifest = newcomers.write(tmp_path / "new")
   start = enroll(workdir, str(manifest), options, quiet=True).starts["zoe"]
-  forget(workdir, start.task)
+  assert forget(workdir, start.task).begun_from == ("zoe",)
   told = json.loads((workdir / "enrolled/zoe/enrolment.json").read_text())
   assert told["starts"]["zoe"]["task"] is None
 

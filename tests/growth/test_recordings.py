@@ -36,6 +36,37 @@ def test_that_two_sentences_at_least_are_held_out(
   assert (config.train.select, config.train.patience) == ("best", 3)
 
 
+def test_that_who_else_joins_changes_nothing_of_what_is_held_out(
+  finished, tmp_path
+):
+  few = newcomers.write(tmp_path / "few", names=("zoe",), count=4)
+  many = newcomers.write(tmp_path / "many", names=("yan",), count=8)
+  together = tmp_path / "together.jsonl"
+  lines = [
+    {
+      **line,
+      "audio_filepath": str(path.parent / line["audio_filepath"]),
+      "text": line["text"] * (1 + (path == many)),  # none that both say
+    }
+    for path in (few, many)
+    for line in map(json.loads, path.read_text().splitlines())
+  ]
+  together.write_text("".join(json.dumps(line) + "\n" for line in lines))
+  alone = tmp_path / "alone.jsonl"
+  alone.write_text("".join(json.dumps(line) + "\n" for line in lines[4:]))
+  held = {}
+  for name, manifest in (("alone", alone), ("both", together)):
+    config = _prepared(finished, tmp_path / name, manifest)
+    split = open_split(config.data.path, "dev")
+    held[name] = [
+      text
+      for task, text in zip(split.tasks, split.texts, strict=True)
+      if task == "yan"
+    ]
+  assert held["both"] == held["alone"]
+  assert len(held["alone"]) == 2
+
+
 def test_that_a_manifest_that_is_divided_stays_so(finished, tmp_path):
   manifest = newcomers.write(tmp_path / "new", count=7)
   lines = [json.loads(line) for line in manifest.read_text().splitlines()]

@@ -77,7 +77,10 @@ def test_that_who_joined_before_may_be_the_nearest(copied, tmp_path, space):
   """Also by a row that no task of the run has."""
   workdir = copied(space)
   manifest = newcomers.write(tmp_path / "new")
-  first = _enroll(workdir, manifest, settings=("train.rows.learning_rate=0.1",))
+  last = ("train.select=last", "train.patience=0")
+  first = _enroll(
+    workdir, manifest, settings=("train.rows.learning_rate=0.1", *last)
+  )
   assert first.starts["zoe"].of == 3
   again = _enroll(workdir, manifest, task="twin", init="nearest")
   assert again.starts["twin"].of == 4

@@ -55,7 +55,14 @@ def _stepped(now, task):
 
 
 def _played(
-  errors, *, every=2, patience=(0, 0, 0), frozen_from=0, bad=None, looks=()
+  errors,
+  *,
+  every=2,
+  patience=(0, 0, 0),
+  frozen_from=0,
+  from_start=False,
+  bad=None,
+  looks=(),
 ):
   """Plays 12 joint steps; `errors[task]` are those of its evaluations.
 
@@ -89,6 +96,7 @@ def _played(
     every=every,
     frozen_from=frozen_from,
     max_bad_steps=1,
+    from_start=from_start,
   )
   judging = judge.Judge(now, plan, evaluate, position=position)
   while position < 3 * OWN // 2:
@@ -114,7 +122,7 @@ def _played(
 def test_a_task_in_quarantine_has_done_what_it_did_before(looks):
   now, asked = _played([FALLING] * 3, bad={0: 3}, looks=looks)
   assert now.progress.evaluated_N.tolist() == [4, 8, 8]
-  assert now.progress.best_step_N.tolist() == [2, 8, 0]
+  assert now.progress.best_step_N.tolist() == [2, 8, -1]
   assert [own for _, task, own in asked if task == 0] == [2, 3]
 
 
@@ -143,7 +151,7 @@ def test_a_task_is_due_by_its_own_steps_before_it_trains_again():
 
 def test_the_row_that_is_kept_is_that_of_the_best_evaluation():
   played, _ = _played([FALLING, [9, 5, 2, 4, 3], FLAT])
-  assert played.progress.best_step_N.tolist() == [8, 4, 0]
+  assert played.progress.best_step_N.tolist() == [8, 4, -1]
   assert played.progress.best_errors_N.tolist()[:2] == [1, 2]
   assert (_best(played, 0), _best(played, 1)) == (8, 4)
   chosen = jax.tree.leaves(state.chosen_rows(played))[0]
@@ -153,8 +161,17 @@ def test_the_row_that_is_kept_is_that_of_the_best_evaluation():
 
 def test_of_equal_errors_the_earlier_row_stays():
   played, _ = _played([FLAT, [9, 5, 5, 4, 4], FLAT])
-  assert played.progress.best_step_N.tolist() == [2, 6, 0]
+  assert played.progress.best_step_N.tolist() == [2, 6, -1]
   assert (_best(played, 0), _best(played, 1)) == (2, 6)
+
+
+def test_the_start_is_the_first_best_row_where_it_is_judged():
+  played, asked = _played([RISING, FALLING, FLAT], from_start=True)
+  assert [own for _, task, own in asked if task == 0] == [0, 2, 4, 6, 8]
+  assert played.progress.best_step_N.tolist() == [0, 8, -1]
+  assert (_best(played, 0), _best(played, 1)) == (0, 8)
+  chosen = jax.tree.leaves(state.chosen_rows(played))[0]
+  assert [float(row.ravel()[0]) for row in chosen] == [0, 8, 8]
 
 
 def test_patience_stops_who_gets_no_better():
@@ -162,7 +179,7 @@ def test_patience_stops_who_gets_no_better():
   assert played.progress.stopped_N.tolist() == [True, False, False]
   # Best at 2, then two evaluations without a lower error; nothing after.
   assert [own for _, task, own in asked if task == 0] == [2, 4, 6]
-  assert played.progress.best_step_N.tolist() == [2, 8, 0]
+  assert played.progress.best_step_N.tolist() == [2, 8, -1]
   rows = jax.tree.leaves(played.rows)[0]
   assert [float(row.ravel()[0]) for row in rows] == [6, 8, 8]
 
@@ -189,7 +206,7 @@ def test_nothing_is_judged_while_shared_parameters_train():
 
 def test_at_the_end_who_was_never_judged_is():
   played, _ = _played([RISING, RISING, FLAT], frozen_from=12, every=4)
-  assert played.progress.best_step_N.tolist() == [8, 8, 0]
+  assert played.progress.best_step_N.tolist() == [8, 8, -1]
 
 
 @pytest.fixture(scope="module")

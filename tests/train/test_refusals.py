@@ -79,6 +79,28 @@ def test_a_job_in_which_nothing_can_learn_is_refused(
   assert not (tmp_path / "metrics.jsonl").exists()
 
 
+def test_patience_that_nothing_could_end_is_refused(material, tmp_path):
+  config = copy.deepcopy(material)
+  config.data.dev_split = "test"
+  config.train.shared_part, config.train.select = 1.0, "best"
+  config.train.eval_every, config.train.patience = 1, 2
+  with pytest.raises(InputError, match=r"patience.*lower .*shared_part"):
+    _train(config, tmp_path)
+  config.train.shared_part = 0.5
+  assert int(_train(config, tmp_path).step) == 2
+
+
+def test_who_owns_nothing_trains_what_is_shared_to_the_end(material, tmp_path):
+  config = copy.deepcopy(material)
+  config.data.dev_split = "none"
+  assert config.train.shared_part == 0.5
+  for heads, steps in (("personal", 1), ("shared", 2)):
+    config.adapter.heads = heads
+    parts = run.assemble(config, tmp_path / heads)
+    plan = jobs.make_plan(parts, jobs.make_loader(parts))
+    assert plan.frozen_from == steps
+
+
 def test_a_dev_recording_that_is_too_long_is_refused_first(material, tmp_path):
   config = copy.deepcopy(material)
   config.data.dev_split = "test"

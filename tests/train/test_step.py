@@ -12,6 +12,7 @@ import tiny
 
 from hra.config import AdapterConfig
 from hra.train import state
+from hra.train import step as train_step
 from hra.train.optimizer import updates_done
 from hra.train.step import make_step
 
@@ -398,6 +399,16 @@ def test_a_task_that_was_not_finite_is_quarantined(max_bad_steps, quarantine):
   absent, _ = step(once, backbone, tiny.batch(others, places=4, own_step=1))
   _assert_close(after.shared, absent.shared)
   _assert_close(after.rows, absent.rows)
+
+
+def test_a_gradient_whose_norm_is_not_finite_is_none():
+  """As finite numbers, it would stop clipping and moments for good."""
+  gradients = {
+    "a": jnp.array([[1.0, 2.0], [1e25, 0.0], [jnp.nan, 0.0]]),
+    "b": jnp.ones((3, 2, 2), jnp.bfloat16),
+  }
+  assert train_step._finite(gradients).tolist() == [True, False, False]
+  assert train_step._finite({})
 
 
 @pytest.fixture(scope="module")
