@@ -29,6 +29,7 @@ from absl import app, flags, logging
 from etils import epath
 from study_arms import (
   ALONE,
+  EXPLORED,
   FULL,
   MULTI,
   QUESTIONS,
@@ -145,11 +146,9 @@ class Conductor:
     return {key: self._jobs(arms[key]) for key in self.rates if key in arms}
 
   def _tune(self, title: str, arms: Sequence[Arm], *, waiting: int) -> None:
-    self._do(
-      title,
-      runs.tuning(self.study, arms, rates=self.rates),
-      waiting=waiting,
-    )
+    for part in (title, f"{title}: rates beyond"):
+      todo = runs.tuning(self.study, arms, rates=self.rates)
+      self._do(part, todo, waiting=waiting)
     self.rates |= runs.choose(
       self.study, arms, rates=self.rates, known=self._known
     )
@@ -206,7 +205,7 @@ class Conductor:
   def _tuned_later(self, arms: Iterable[Arm]) -> int:
     if not self.study.scale.labels:
       return 0
-    return sum(len(arm.rates) for arm in arms if arm.tunable)
+    return sum(len(self.study.scale.labels) for arm in arms if arm.tunable)
 
   def _scored_later(self, arms: Iterable[Arm]) -> int:
     """Runs to train; those of the first seed are tuned before."""
@@ -279,18 +278,18 @@ def write(study: Study, conducted: Conductor, *, out: epath.PathLike) -> None:
     "arms": arms,
     "questions": {
       "a": answers.smaller(heard, MULTI, config=config),
-      "a_both": answers.smaller(heard, MULTI, family="hra_both", config=config),
-      "a_layers": answers.smaller(
-        heard, MULTI, family="hra_layers", config=config
-      ),
-      "a_both_both": answers.smaller(
-        heard,
-        MULTI,
-        family="hra_both",
-        rival="residual_both",
-        config=config,
-      ),
       "a_single": answers.smaller(heard, SINGLE, config=config),
+      **{
+        name: answers.smaller(
+          heard,
+          MULTI,
+          family=family,
+          rival=rival,
+          seeds=[str(seed) for seed in study.scale.seeds[1:]],
+          config=config,
+        )
+        for name, (family, rival) in EXPLORED.items()
+      },
       "b": answers.less_data(heard, config=config),
       "c": answers.together(conducted.alone),
       "d": answers.recurrence(heard, config=config),

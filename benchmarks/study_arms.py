@@ -25,6 +25,15 @@ JOINT = "joint"
 REFERENCES = {RECURRENCE: (MULTI, "hra-32"), ALONE: (MULTI, "residual-8")}
 """Experiment -> the arm of another one that it varies."""
 
+EXPLORED = {
+  "a_both": ("hra_both", "residual"),
+  "a_both_both": ("hra_both", "residual_both"),
+  "a_layers": ("hra_layers", "residual"),
+  "a_layers_both": ("hra_layers", "residual_both"),
+}
+"""Families of (a) that came in after a look at dev of the first seed, and their rivals;
+judged on the speakers of the other seeds."""
+
 Do = Literal["train", "enroll", "apply"]
 Key = tuple[str, str]
 """Experiment and arm."""
@@ -38,7 +47,8 @@ class Scale(NamedTuple):
   command: str
   seeds: tuple[int, ...]
   labels: tuple[str, ...]
-  """Of the rates that are tried on dev; none where they are known before."""
+  """Of the rates that are tried on dev, from the lowest on; none where they are known
+  before."""
   arms: Mapping[str, tuple[str, ...]]
   """Experiment -> its arms, where not all of them are run."""
   settings: Mapping[str, tuple[str, ...]]
@@ -49,6 +59,8 @@ class Scale(NamedTuple):
   """Of the runs, in the study's; all scales stand on one backbone."""
   backbone: str = ""
   """A backbone's folder or name; empty trains the study's own."""
+  beyond: tuple[str, ...] = ()
+  """The rates below and above those, each tried where the best is the one beside it."""
 
 
 FULL = Scale(
@@ -56,6 +68,7 @@ FULL = Scale(
   command="python benchmarks/study.py",
   seeds=(0, 1, 2),
   labels=("low", "middle", "high"),
+  beyond=("lowest", "highest"),
   arms={},
   settings={},
   alone=0,
@@ -64,7 +77,7 @@ _FEWER = ("synthetic.speakers=8", "train.steps=60")
 SMALL = Scale(
   name="study_small",
   command="python benchmarks/study.py --small",
-  seeds=(0,),
+  seeds=(3,),  # other people than the study's
   labels=(),
   arms={
     MULTI: (
@@ -84,7 +97,7 @@ SMALL = Scale(
     MULTI: _FEWER,
     RECURRENCE: _FEWER,
     ALONE: _FEWER,
-    TRAINING: ("synthetic.speakers=64",),
+    TRAINING: ("synthetic.speakers=64", "train.steps=16"),
     NEWCOMERS: ("synthetic.speakers=8",),
   },
   alone=4,
@@ -103,6 +116,8 @@ class Arm(NamedTuple):
   parent: str = ""
   """The arm of the training speakers that it stands on."""
   init: str = "mean"
+  fit: str = "auto"
+  """What is fitted of a newcomer."""
 
   @property
   def key(self) -> Key:
@@ -157,7 +172,7 @@ def needed(study: Study) -> dict[Key, Arm]:
     found += [*_declared(TRAINING), *_declared(NEWCOMERS), *_newcomers()]
   chosen = study.scale.arms
   return {
-    arm.key: _tried(arm, study.scale.labels)
+    arm.key: _tried(arm, (*study.scale.labels, *study.scale.beyond))
     for arm in found
     if arm.name in chosen.get(arm.experiment, (arm.name,))
   }
@@ -209,10 +224,11 @@ def _grouped(
 def _newcomers() -> list[Arm]:
   """What is enrolled on the training speakers' runs, and its controls."""
   parents: Mapping[str, str] = module(NEWCOMERS).ENROLLED
-  found = [
-    arm._replace(do="enroll", parent=parents[arm.name.rpartition("-")[0]])
-    for arm in _grouped(NEWCOMERS, module(NEWCOMERS).enrolments())
-  ]
+  found = []
+  for arm in _grouped(NEWCOMERS, module(NEWCOMERS).enrolments()):
+    method = arm.name.rpartition("-")[0]
+    fit = "row" if method == "warm_row" else "auto"
+    found.append(arm._replace(do="enroll", parent=parents[method], fit=fit))
   for name, fields in module(NEWCOMERS).controls().items():
     start, _, method = name.partition("-")
     how: dict[str, Any] = {"do": "apply", "parent": "shared-only"}

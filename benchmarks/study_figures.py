@@ -41,8 +41,9 @@ class Heard(NamedTuple):
   label: str
   scores: Scores
   frozen: Scores
-  served: Scores
-  """The backbone's where dev said that a speaker is not better adapted."""
+  served: Scores | None
+  """The backbone's where dev said that a speaker is not better adapted; None where it
+  could judge no more than half of them."""
   seeds: Mapping[str, str]
   """Of each speaker."""
   severity: Mapping[str, float]
@@ -55,6 +56,18 @@ class Heard(NamedTuple):
     """Numbers of one speaker; of a pool, all that trains."""
     shared = self.parameters["shared"] if self.arm.experiment == SINGLE else 0
     return self.parameters["per_task"] + shared
+
+  @property
+  def each_with_shared(self) -> float:
+    """`owned`, and a speaker's part of what those of one job share."""
+    if self.arm.experiment == SINGLE:
+      return self.owned
+    speakers = len(self.seeds) / len(set(self.seeds.values()))
+    return self.owned + self.parameters["shared"] / speakers
+
+  @property
+  def errors(self) -> int:
+    return int(self.scores.errors.sum())
 
 
 def hear(runs: Mapping[Key, Sequence[Job]]) -> dict[Key, Heard]:
@@ -82,7 +95,9 @@ def _heard(jobs: Sequence[Job]) -> Heard:
     label=jobs[0].label,
     scores=scores,
     frozen=statistics.joined(frozen),
-    served=statistics.joined(served),
+    served=None
+    if sum(map(_unjudged, jobs)) * 2 > len(set(scores.speakers))
+    else statistics.joined(served),
     seeds={name: name.partition("/")[0] for name in set(scores.speakers)},
     severity={name: severity[name] for name in set(scores.speakers)},
     parameters=read[0].parameters,
@@ -92,13 +107,26 @@ def _heard(jobs: Sequence[Job]) -> Heard:
   )
 
 
-def _served(arm: Scores, frozen: Scores, job: Job) -> Scores:
+def _verdicts(job: Job) -> dict[str, str]:
   path = job.run.folder / "verdicts.json"
   told = json.loads(path.read_text())["tasks"] if path.exists() else {}
+  return {task: each["verdict"] for task, each in told.items()}
+
+
+def _unjudged(job: Job) -> int:
+  """Speakers of a run whom dev couldn't judge."""
+  told = _verdicts(job)
+  everyone = job.run.config.synthetic.speakers
+  if POOLED in told:
+    return 0 if told[POOLED] != "unjudged" else everyone
+  return everyone - sum(each != "unjudged" for each in told.values())
+
+
+def _served(arm: Scores, frozen: Scores, job: Job) -> Scores:
   back = {
     f"{job.seed}/{task}"
-    for task, each in told.items()
-    if each["verdict"] == "not better"
+    for task, verdict in _verdicts(job).items()
+    if verdict == "not better"
   }
   everyone = f"{job.seed}/{POOLED}" in back
   falls_back = np.array([everyone or name in back for name in arm.speakers])
@@ -132,7 +160,8 @@ def arm_figures(
     "speakers": len(heard.seeds),
     **statistics.rate(heard.scores, config=config)._asdict(),
     "frozen": statistics.rate(heard.frozen, config=config)._asdict(),
-    "served": statistics.rate(heard.served, config=config)._asdict(),
+    "served": heard.served
+    and statistics.rate(heard.served, config=config)._asdict(),
     "seeds": _by(heard, heard.seeds, config),
     "terciles": _by(heard, groups, config),
     "cpu_seconds": heard.cpu_seconds,

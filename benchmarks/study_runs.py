@@ -63,7 +63,8 @@ def job(
     parent = needed(study)[TRAINING, arm.parent]
     theirs = rates[parent.key]
     name = _folder(parent, seed, theirs)
-    command += [f"--parent={study.runs / name}", f"--init={arm.init}"]
+    parent_folder = f"--parent={study.runs / name}"
+    command += [parent_folder, f"--init={arm.init}", f"--fit={arm.fit}"]
     # On another parent it would be another run.
     shared = parent.rates[theirs]["train.shared.learning_rate"]
     fields["train.shared.learning_rate"] = shared
@@ -104,12 +105,33 @@ def tuning(
   """
   found = [arm for arm in chosen if arm.tunable] if study.scale.labels else []
   seed = study.scale.seeds[0]
-  labels = list(dict.fromkeys(label for arm in found for label in arm.rates))
+  tried = {arm.key: labels(study, arm, rates=rates) for arm in found}
   return [
     job(study, arm, seed=seed, label=label, split="dev", rates=rates)
-    for label in labels
+    for label in (*study.scale.labels, *study.scale.beyond)
     for arm in found
+    if label in tried[arm.key]
   ]
+
+
+def labels(
+  study: Study, arm: Arm, *, rates: Mapping[Key, str]
+) -> tuple[str, ...]:
+  """The rates that an arm is tuned over: one more beside the best, if that is outermost.
+
+  Args:
+    rates: as in `job`.
+  """
+  usual = study.scale.labels
+  errors = dev_errors(study, arm, rates=rates)
+  if not study.scale.beyond or not errors.keys() >= set(usual):
+    return usual
+  best = lowest(
+    {label: errors[label] for label in usual}, rates=learning_rates(arm)
+  )
+  below, above = study.scale.beyond
+  more = {usual[0]: (below,), usual[-1]: (above,)}.get(best, ())
+  return (*usual, *more)
 
 
 def choose(
@@ -130,15 +152,14 @@ def choose(
   """
   found = {}
   for arm in chosen:
-    labels = list(arm.rates)
+    every = list(arm.rates)
     if not arm.tunable:
-      found[arm.key] = labels[0]
+      found[arm.key] = every[0]
     elif not study.scale.labels:
-      middle = labels[len(labels) // 2]
-      found[arm.key] = known.get(arm.key, middle)
+      found[arm.key] = known.get(arm.key, every[len(every) // 2])
     else:
       errors = dev_errors(study, arm, rates=rates)
-      if len(errors) == len(labels):
+      if errors.keys() >= set(labels(study, arm, rates=rates)):
         found[arm.key] = lowest(errors, rates=learning_rates(arm))
   return found
 

@@ -249,49 +249,6 @@ def terciles(severity: Mapping[str, float]) -> dict[str, str]:
   }
 
 
-def smallest(
-  arms: Mapping[str, Scores],
-  *,
-  parameters: Mapping[str, int],
-  other: Scores | None = None,
-  config: EvalConfig,
-) -> str | None:
-  """The arm of fewest parameters that is as good as another, by name.
-
-  As good: the interval of the paired difference does not lie above 0. That is a
-  statement about what these data can tell apart, so the difference itself
-  belongs beside it.
-
-  Args:
-    arms: sizes of a family.
-    parameters: each arm's, per task.
-    other: what they have to be as good as; None is the best of the family by WER.
-    config: of the bootstrap.
-
-  Returns:
-    None where no arm is as good as `other`.
-
-  Raises:
-    InputError: there are no arms; an arm has no number of parameters; as
-      `compare`.
-  """
-  if not arms:
-    raise InputError("arms", expected="at least one", got="none")
-  for name in arms:
-    if name not in parameters:
-      raise InputError(
-        "parameters", expected=f"a number for arm {name!r}", got="none"
-      )
-  if other is None:
-    # Words are the same in all, so the fewest errors are the lowest WER.
-    best = min(arms, key=lambda name: (arms[name].errors.sum(), name))
-    other = arms[best]
-  for name in sorted(arms, key=lambda name: (parameters[name], name)):
-    if compare(arms[name], other, config=config).difference.low <= 0:
-      return name
-  return None
-
-
 def figures(comparison: Comparison) -> dict[str, Any]:
   """A comparison as plain dicts, for JSON."""
   return {

@@ -11,7 +11,15 @@ from typing import Any
 import study_plots as plots
 from etils import epath
 from study_answers import ASKED, ROUNDING, TIMES
-from study_arms import ALONE, MULTI, NEWCOMERS, RECURRENCE, SINGLE, TRAINING
+from study_arms import (
+  ALONE,
+  EXPLORED,
+  MULTI,
+  NEWCOMERS,
+  RECURRENCE,
+  SINGLE,
+  TRAINING,
+)
 from study_figures import budget_of
 
 from hra.evaluate.table import percent, points
@@ -29,7 +37,7 @@ _TITLES = {
 _FAMILIES = {
   "hra": "HRA",
   "hra_both": "HRA beside a shared head",
-  "hra_layers": "HRA, a controller for each layer",
+  "hra_layers": "HRA on a controller for each layer",
   "residual": "residual",
   "residual_both": "residual beside a shared one",
   "lora": "LoRA",
@@ -38,6 +46,7 @@ _FAMILIES = {
 }
 _METHODS = {
   "row": "fresh row",
+  "warm_row": "warm row",
   "head": "HRA head",
   "embedding": "embedding",
   "nearest-head": "nearest head",
@@ -97,50 +106,48 @@ def _head(found: Figures) -> str:
 def _answers(found: Figures) -> list[str]:
   questions = found["questions"]
   lines = [
-    _smaller(questions["a"], "multi-task"),
-    *(
-      _smaller(questions[name], how)
-      for name, how in (
-        ("a_both", "multi-task, beside a shared head"),
-        ("a_layers", "multi-task, a controller for each layer"),
-        ("a_both_both", "multi-task, each beside a shared one"),
-        ("a_single", "single-task"),
-      )
-      if questions[name]
-    ),
+    *_smaller(questions["a"], "multi-task"),
+    *_smaller(questions["a_single"], "single-task"),
     _less_data(questions["b"]),
     _together(questions["c"]),
     _recurrence(questions["d"]),
+    *(
+      line
+      for name, (family, rival) in EXPLORED.items()
+      for line in _smaller(
+        questions[name],
+        f"explored, {_FAMILIES[family]} against {_FAMILIES[rival]}",
+      )
+    ),
   ]
-  return ["## Answers", "", *(f"- {line}" for line in lines)]
+  return ["## Answers", "", *lines]
 
 
-def _smaller(told: Figures | None, how: str) -> str:
+def _smaller(told: Figures | None, how: str) -> list[str]:
   claim = f"(a) {TIMES:g} times fewer numbers than a residual adapter, {how}"
   if told is None:
-    return f"{claim}: not run."
-  best = "itself"
+    return [f"- {claim}: not run."]
+  pair = told["pairs"][told["reference"]]
+  best = "the best"
   if told["best"] != told["reference"]:
-    best = f"{told['best']} ({_gap(told['reference_to_best'])})"
-  reference = (
-    f"{told['reference']} ({told['reference_parameters']:,}) is the smallest "
-    f"residual adapter as good as the best, {best}"
-  )
-  if told["smallest_hra"] is None:
-    found = "no HRA of the grid is as good"
-  else:
-    found = (
-      f"{told['smallest_hra']} ({told['smallest_hra_parameters']:,}) is the "
-      f"smallest HRA no worse than it ({_gap(told['difference'])}): "
-      f"{told['ratio']:.1f} times fewer"
-    )
-  if told["verdict"] == "undecided":
-    found += f"; the grid reaches {told['most']:.1f} times at most"
-  return f"{claim}: {_VERDICTS[told['verdict']]}. {reference}; {found}."
+    best = f"as good as the best, {told['best']} ({_gap(pair['to_best'])})"
+  on = f" On seeds {', '.join(told['seeds'])}." if told["seeds"] else ""
+  lines = [
+    f"- {claim}: {_VERDICTS[told['verdict']]}. {told['reference']} is the smallest "
+    f"that is {best}.{on} HRA of an eighth of its numbers at most, less each:"
+  ]
+  lines += [
+    f"  - {name} ({each['parameters']:,}): {each['hra']} "
+    f"({each['hra_parameters']:,}; {each['ratio']:.1f} times fewer, with a part of "
+    f"what is shared {each['ratio_with_shared']:.1f}) {_gap(each)}: "
+    f"{each['verdict']}"
+    for name, each in told["pairs"].items()
+  ]
+  return lines
 
 
 def _less_data(told: Figures | None) -> str:
-  claim = f"(b) With {ASKED} recordings an embedding beats a fresh row"
+  claim = f"- (b) With {ASKED} recordings an embedding beats a fresh row"
   if told is None:
     return f"{claim}: not run."
   asked = told["against_row"][f"embedding-{ASKED}"]
@@ -149,19 +156,26 @@ def _less_data(told: Figures | None) -> str:
     for name, gap in sorted(
       told["against_row"].items(), key=lambda item: budget_of(item[0])
     )
-    if name.startswith(("head", "embedding")) and gap is not asked
+    if name.startswith(("head", "embedding", "warm")) and gap is not asked
+  )
+  controls = "; ".join(
+    f"{name} {_gap(gap)}: {gap['verdict']}"
+    for name, gap in told["against_controls"].items()
   )
   rest = f" Less the fresh row at the same budget: {others}." if others else ""
-  return f"{claim}: {_VERDICTS[told['verdict']]} ({_gap(asked)}).{rest}"
+  why = f" Less its controls: {controls}." if controls else ""
+  return f"{claim}: {_VERDICTS[told['verdict']]} ({_gap(asked)}).{why}{rest}"
 
 
 def _together(told: Figures | None) -> str:
-  claim = "(c) A Submodel trained with all others equals the one trained alone"
+  claim = (
+    "- (c) A Submodel trained with all others equals the one trained alone"
+  )
   if told is None:
     return f"{claim}: not run."
   return (
     f"{claim}: {_VERDICTS[told['verdict']]}. The largest difference of two "
-    f"rows is {told['relative']:.1e} of a row's norm (up to {ROUNDING:g} passes "
+    f"rows is {told['relative']:.1e} of what a row learned (up to {ROUNDING:g} passes "
     f"for rounding), of two numbers {told['largest']:.1e}, of a speaker's WER "
     f"{percent(told['wer_gap'])} points. One by one took {told['cpu_ratio']:.1f} "
     "times the CPU seconds of the one job, starting and compiling included."
@@ -169,7 +183,7 @@ def _together(told: Figures | None) -> str:
 
 
 def _recurrence(told: Figures | None) -> str:
-  claim = "(d) Recurrence over depth lowers the WER"
+  claim = "- (d) Recurrence over depth lowers the WER"
   if told is None:
     return f"{claim}: not run."
   others = "; ".join(
@@ -212,7 +226,7 @@ def _table(arms: Mapping[str, Figures], seeds: Sequence[int]) -> list[str]:
       _interval(arm),
       *([_seeds(arm)] if several else []),
       _gap(arm["versus"]) if arm["versus"] else "",
-      percent(arm["served"]["wer"]),
+      percent(arm["served"]["wer"]) if arm["served"] else "-",
       percent(arm["frozen"]["wer"]),
       f"{arm['cpu_seconds']:.0f}",
     ]
@@ -258,7 +272,7 @@ def _terciles(arms: Mapping[str, Figures]) -> list[str]:
 
 def _alone(told: Figures) -> list[str]:
   lines = [
-    "| speaker | WER joint | WER alone | rows: difference / norm | largest |",
+    "| speaker | WER joint | WER alone | rows: difference / learned | largest |",
     "|---|---|---|---|---|",
   ]
   for each in told["speakers"]:

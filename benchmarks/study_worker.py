@@ -54,6 +54,7 @@ def define_flags() -> None:
   flags.DEFINE_enum("do", "train", list(_DOERS), "What is done.")
   flags.DEFINE_string("parent", "", "The run whose shared parts serve.")
   flags.DEFINE_string("init", "mean", "What an enrolment starts from.")
+  flags.DEFINE_string("fit", "auto", "What an enrolment fits.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -97,6 +98,7 @@ def _enroll(folder: epath.Path) -> None:
     rows, train = config.train.rows, config.train
     options = Options(
       init=flags.FLAGS.init,
+      fit=flags.FLAGS.fit,
       steps=train.steps,
       unguarded=True,  # of five recordings one is dev
       settings=(

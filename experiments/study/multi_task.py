@@ -2,10 +2,11 @@
 
     hra sweep --config=experiments/study/multi_task.py --workdir=runs/study/multi_task
 
-The sweep is the tuning: each arm with three learning rates on the speakers of seed
-0, of which the one of the lowest dev WER counts, then runs with seeds 1 and 2
-(`--config.seed` and `--config.synthetic.seed`). The frozen backbone is in every
-run's results.
+The sweep is the tuning: each arm with some learning rates on the speakers of seed 0, of
+which the one of the lowest dev WER counts, then runs with seeds 1 and 2
+(`--config.seed` and `--config.synthetic.seed`). The study tries the outermost rates
+where the best of the others stands beside them. The frozen backbone is in every run's
+results.
 """
 
 from typing import Any
@@ -20,9 +21,17 @@ from hra.config import (
   TrainConfig,
 )
 
-RATES = {"low": 3.2e-3, "middle": 8e-3, "high": 2e-2}
+RATES = {
+  "lowest": 1.28e-3,
+  "low": 3.2e-3,
+  "middle": 8e-3,
+  "high": 2e-2,
+  "highest": 5e-2,
+}
 _FULL = 0.1
 """Factor of the rates where every weight moves."""
+_EMBEDDING = 10.0
+"""Factor of the rows' rates where they are embeddings: those begin with variance 1."""
 
 ARMS: dict[str, dict[str, Any]] = {
   **{
@@ -115,15 +124,16 @@ def get_config() -> Config:
 
 
 def tuned(arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-  """Each arm at each of the three learning rates, by `ARM-RATE`."""
+  """Each arm at each of the learning rates, by `ARM-RATE`."""
   runs = {}
   for arm, changes in arms.items():
-    full = changes.get("adapter.family") == "full"
+    whole = _FULL if changes.get("adapter.family") == "full" else 1.0
+    rows = _EMBEDDING if changes.get("space.kind") == "embedding" else whole
     for label, rate in RATES.items():
       runs[f"{arm}-{label}"] = {
         **changes,
-        "train.rows.learning_rate": rate * (_FULL if full else 1.0),
-        "train.shared.learning_rate": rate * (_FULL if full else 1.0),
+        "train.rows.learning_rate": rate * rows,
+        "train.shared.learning_rate": rate * whole,
       }
   return runs
 

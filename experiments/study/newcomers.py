@@ -2,9 +2,10 @@
 
     hra sweep --config=experiments/study/newcomers.py --workdir=runs/study/newcomers
 
-This sweep trains fresh residual rows; its data are those on which embeddings and
-HRA heads are enrolled on the runs of training_speakers.py (`enrolments`), and on
-which those runs are heard without training (`controls`). A budget includes dev: a
+This sweep trains fresh residual rows; its data are those on which embeddings, warm
+rows (which begin as the mean of the embedding run's) and HRA heads are enrolled on the
+runs of training_speakers.py (`enrolments`), and on which those runs are heard without
+training (`controls`). A budget includes dev: a
 fifth of it. The smaller budget's recordings are the first of the larger one's,
 and all budgets have one test split.
 """
@@ -20,8 +21,9 @@ _MULTI_TASK = configs.load_module(str(_HERE.with_name("multi_task.py")))
 _TRAINING = configs.load_module(str(_HERE.with_name("training_speakers.py")))
 _BUDGETS = (5, 10, 20, 40)
 
-ENROLLED = {"head": "hra", "embedding": "embedding"}
+ENROLLED = {"head": "hra", "embedding": "embedding", "warm_row": "embedding"}
 """What is fitted of a newcomer -> the arm of training_speakers.py it stands on."""
+_CONTROLLED = ("head", "embedding")
 
 
 def get_config() -> Config:
@@ -30,7 +32,8 @@ def get_config() -> Config:
   config.adapter.family = "residual"
   config.adapter.width = 8
   config.train.steps = 40
-  config.train.eval_every = 10
+  config.train.rows.warmup_steps = 4
+  config.train.eval_every = 5
   config.train.select = "best"  # few recordings: all methods stop by dev
   config.train.shared_part = 0.0  # so that all of it counts, as in enrolments
   return config
@@ -43,6 +46,11 @@ def _recordings(budget: int) -> dict[str, Any]:
   }
 
 
+def _fitted(method: str) -> dict[str, Any]:
+  fields: dict[str, Any] = dict(_TRAINING.ARMS[ENROLLED[method]])
+  return fields | ({"space.kind": "table"} if method == "warm_row" else {})
+
+
 def sweep() -> dict[str, dict[str, Any]]:
   return _MULTI_TASK.tuned(
     {f"row-{budget}": _recordings(budget) for budget in _BUDGETS}
@@ -53,8 +61,8 @@ def enrolments() -> dict[str, dict[str, Any]]:
   """What `hra enroll` fits, from the mean of the training speakers on."""
   return _MULTI_TASK.tuned(
     {
-      f"{method}-{budget}": {**_TRAINING.ARMS[arm], **_recordings(budget)}
-      for method, arm in ENROLLED.items()
+      f"{method}-{budget}": {**_fitted(method), **_recordings(budget)}
+      for method in ENROLLED
       for budget in _BUDGETS
     }
   )
@@ -74,11 +82,11 @@ def controls() -> dict[str, dict[str, Any]]:
     "mean-embedding": {**_TRAINING.ARMS["embedding"], **least, **still},
     **{
       f"nearest-{method}-{budget}": {
-        **_TRAINING.ARMS[arm],
+        **_fitted(method),
         **_recordings(budget),
         **still,
       }
-      for method, arm in ENROLLED.items()
+      for method in _CONTROLLED
       for budget in _BUDGETS
     },
   }

@@ -17,7 +17,8 @@ _MULTI_TASK = configs.load_module(
   str(pathlib.Path(__file__).with_name("multi_task.py"))
 )
 _ARMS = (
-  *("hra-8", "hra-32", "residual-1", "residual-8"),
+  *("hra-8", "hra-32"),
+  *("residual-1", "residual-2", "residual-4", "residual-8"),
   *("lora-4", "bitfit", "full"),
 )
 

@@ -73,13 +73,13 @@ def test_the_full_study_has_the_arms_of_the_readme(tmp_path):
   }
   assert {name: len(each) for name, each in by_experiment.items()} == {
     arms.MULTI: 25,
-    arms.SINGLE: 7,
+    arms.SINGLE: 9,
     arms.RECURRENCE: 4,
     arms.TRAINING: 3,
-    arms.NEWCOMERS: 4 * 3 + 2 + 4 * 2,
+    arms.NEWCOMERS: 4 * 4 + 2 + 4 * 2,
   }
   for arm in found.values():
-    assert len(arm.rates) == 3 or not arm.tunable
+    assert len(arm.rates) == 5 or not arm.tunable
 
 
 def test_a_question_takes_only_the_arms_that_it_needs(tmp_path):
@@ -109,7 +109,7 @@ def test_equal_programs_are_not_compiled_side_by_side(tmp_path):
   found = arms.needed(asked)
   first = [arm for arm in found.values() if not arm.parent]
   todo = runs.tuning(asked, first, rates={})
-  assert len(todo) == 3 * (25 + 7 + 4 + 3 + 4)
+  assert len(todo) == 3 * (25 + 9 + 4 + 3 + 4)
   for left, right in itertools.pairwise(todo):
     assert left.arm.key != right.arm.key
   assert {each.run.split for each in todo} == {"dev"}
@@ -133,6 +133,36 @@ def test_an_arm_is_chosen_when_all_its_rates_are_judged(tmp_path):
   pretend(job(asked, arm, label="high"), errors=9)
   chosen = runs.choose(asked, [arm], rates={}, known={})
   assert chosen == {arm.key: "middle"}
+
+
+@pytest.mark.parametrize(
+  ("errors", "more", "chosen"),
+  [
+    ({"low": 7, "middle": 3, "high": 9}, None, "middle"),
+    ({"low": 3, "middle": 4, "high": 9}, ("lowest", 2), "lowest"),
+    ({"low": 3, "middle": 4, "high": 9}, ("lowest", 5), "low"),
+    ({"low": 7, "middle": 5, "high": 4}, ("highest", 3), "highest"),
+  ],
+)
+def test_a_rate_beyond_is_tried_where_the_best_is_outermost(
+  tmp_path, errors, more, chosen
+):
+  asked = made(tmp_path)
+  arm = arms.needed(asked)[arms.MULTI, "hra-8"]
+  for label, count in errors.items():
+    pretend(job(asked, arm, label=label), errors=count)
+  left = [
+    each.label
+    for each in runs.tuning(asked, [arm], rates={})
+    if runs.is_left(each)
+  ]
+  if more is not None:
+    assert left == [more[0]]
+    assert runs.choose(asked, [arm], rates={}, known={}) == {}
+    pretend(job(asked, arm, label=more[0]), errors=more[1])
+  else:
+    assert left == []
+  assert runs.choose(asked, [arm], rates={}, known={}) == {arm.key: chosen}
 
 
 def test_a_tuned_run_stays_tuned_when_test_has_taken_the_place_of_dev(tmp_path):
@@ -186,7 +216,11 @@ def test_methods_for_newcomers_have_the_same_steps_and_evaluations(tmp_path):
     for name in ("row-10", "head-10", "embedding-10")
   )
   assert row.train.shared_part == 0  # best rows count from the start
-  assert row.train == head.train == embedding.train
+  assert row.train == head.train
+  rate = embedding.train.rows.learning_rate
+  assert rate == pytest.approx(10 * row.train.rows.learning_rate)
+  embedding.train.rows.learning_rate = row.train.rows.learning_rate
+  assert row.train == embedding.train
   assert row.synthetic == head.synthetic == embedding.synthetic
 
 
@@ -248,7 +282,7 @@ def test_a_page_can_be_written_before_anything_is_complete(tmp_path):
   study.write(asked, study.Conductor(asked, at_once=1), out=out)
   told = json.loads((out / "study.json").read_text())
   assert len(told["missing"]) == len(arms.needed(asked))
-  assert (out / "study.md").read_text().count("not run.") == 4
+  assert (out / "study.md").read_text().count("not run.") == 5 + 4
 
 
 @pytest.mark.slow

@@ -11,12 +11,12 @@ from hra.sweeps import plan
 
 STUDY = Path(__file__).parents[2] / "experiments" / "study"
 RUNS = {
-  "multi_task": 75,
-  "single_task": 21,
+  "multi_task": 125,
+  "single_task": 45,
   "alone": 13,
-  "recurrence": 12,
-  "training_speakers": 9,
-  "newcomers": 12,
+  "recurrence": 20,
+  "training_speakers": 15,
+  "newcomers": 20,
 }
 
 
@@ -47,12 +47,13 @@ def test_every_arm_is_tuned_alike(runs):
     arms = {}
     for run in runs[name]:
       arm = run.label.rsplit("-", 1)[0]
-      rows = run.config.train.rows.learning_rate
-      assert run.config.train.shared.learning_rate == rows
-      arms.setdefault(arm, []).append(rows)
-    for rates in arms.values():
-      ratios = [after / before for before, after in itertools.pairwise(rates)]
-      assert ratios == pytest.approx([2.5, 2.5])
+      train = run.config.train
+      rates = (train.rows.learning_rate, train.shared.learning_rate)
+      arms.setdefault(arm, []).append(rates)
+    for each in arms.values():
+      for rates in zip(*each, strict=True):
+        ratios = [after / before for before, after in itertools.pairwise(rates)]
+        assert ratios == pytest.approx([2.5] * 4)
 
 
 def test_the_arms_of_a_question_differ_in_what_it_asks_alone(runs):

@@ -13,41 +13,76 @@ from study_arms import MULTI, NEWCOMERS, RECURRENCE, SINGLE
 
 
 @pytest.mark.parametrize(
-  ("hra", "verdict", "smallest", "ratio"),
+  ("hra", "verdict", "chosen"),
   [
-    ({"hra-8": (500, 0.6), "hra-32": (1000, 0.4)}, "holds", "hra-32", 8),
-    (
-      {"hra-8": (500, 0.6), "hra-32": (1001, 0.4)},
-      "does not hold",
-      "hra-32",
-      8,
-    ),
-    ({"hra-8": (500, 0.6)}, "does not hold", None, None),
-    ({"hra-8": (1001, 0.4)}, "undecided", "hra-8", 8),
+    # Of an eighth at most the largest counts, whatever a smaller one says.
+    ({"hra-8": (500, 0.4), "hra-32": (1000, 0.4)}, "holds", "hra-32"),
+    ({"hra-8": (500, 0.4), "hra-32": (1000, 0.6)}, "does not hold", "hra-32"),
+    ({"hra-8": (500, 0.6), "hra-32": (1001, 0.4)}, "does not hold", "hra-8"),
+    # None is small enough: only that the smallest is worse says something.
+    ({"hra-8": (1001, 0.4), "hra-32": (2000, 0.4)}, "undecided", "hra-8"),
+    ({"hra-8": (1001, 0.6), "hra-32": (2000, 0.4)}, "does not hold", "hra-8"),
   ],
 )
-def test_eight_times_fewer_is_judged_by_the_smallest_that_are_as_good(
-  hra, verdict, smallest, ratio
+def test_eight_times_fewer_is_judged_by_the_largest_that_are_so_few(
+  hra, verdict, chosen
 ):
   found = answers.smaller(arms(MULTI, RESIDUAL | hra), MULTI, config=CONFIG)
   assert found["reference"] == "residual-8"
   assert found["best"] == "residual-32"
   assert found["verdict"] == verdict
-  assert found["smallest_hra"] == smallest
-  if ratio:
-    assert found["ratio"] == pytest.approx(ratio, rel=2e-3)
-    assert found["difference"]["difference"]["wer"] == 0
-  else:
-    assert found["ratio"] is None
+  assert list(found["pairs"]) == ["residual-1", "residual-8", "residual-32"]
+  pair = found["pairs"]["residual-8"]
+  assert (pair["verdict"], pair["hra"]) == (verdict, chosen)
+  assert pair["ratio"] == pytest.approx(8000 / hra[chosen][0])
 
 
-def test_heads_beside_a_shared_one_are_judged_by_themselves():
+@pytest.mark.parametrize(
+  ("low", "high", "verdict"),
+  [
+    (-0.05, 0.02, "holds"),
+    (-0.01, 0.03, "undecided"),
+    (0.001, 0.03, "does not hold"),
+    (0.001, 0.01, "holds"),
+  ],
+)
+def test_no_worse_is_by_less_than_the_margin(low, high, verdict):
+  gap = {"difference": {"low": low, "high": high}}
+  assert answers.no_worse(gap) == verdict
+
+
+def test_lower_is_lower_in_each_seed():
+  gap = {"difference": {"low": -0.05, "high": -0.01}}
+  assert answers.better({**gap, "seeds": {"0": -0.06, "1": -0.01}}) == "holds"
+  assert answers.better({**gap, "seeds": {"0": -0.1, "1": 0.01}}) == "undecided"
+  gap = {"difference": {"low": 0.01, "high": 0.05}}
+  told = answers.better({**gap, "seeds": {"0": 0.1, "1": 0.01}})
+  assert told == "does not hold"
+
+
+def test_what_is_shared_counts_by_its_part():
+  found = {
+    **arms(MULTI, RESIDUAL),
+    (MULTI, "hra-8"): heard(MULTI, "hra-8", 0.4, parameters=500, shared=3000),
+  }
+  pair = answers.smaller(found, MULTI, config=CONFIG)["pairs"]["residual-8"]
+  assert pair["ratio"] == 16
+  assert pair["ratio_with_shared"] == 8  # of six speakers in a job
+
+
+def test_explored_families_are_judged_by_themselves_on_other_speakers():
   both = {"hra_both-8": (500, 0.4), "hra_both-32": (1001, 0.4)}
-  found = arms(MULTI, RESIDUAL | both | {"hra-32": (1000, 0.4)})
-  told = answers.smaller(found, MULTI, family="hra_both", config=CONFIG)
-  assert (told["smallest_hra"], told["ratio"]) == ("hra_both-8", 16)
+  found = arms(MULTI, RESIDUAL | both | {"hra-32": (1000, 0.6)})
+  told = answers.smaller(
+    found, MULTI, family="hra_both", seeds=["1"], config=CONFIG
+  )
+  assert (told["verdict"], told["pairs"]["residual-8"]["hra"]) == (
+    "holds",
+    "hra_both-8",
+  )
+  assert set(told["pairs"]["residual-8"]["seeds"]) == {"1"}
   told = answers.smaller(found, MULTI, config=CONFIG)
-  assert (told["smallest_hra"], told["ratio"]) == ("hra-32", 8)
+  assert told["verdict"] == "does not hold"
 
 
 def test_a_pool_pays_for_all_that_trains():
@@ -72,12 +107,20 @@ def test_an_embedding_is_judged_against_the_row_of_as_many_recordings(
         "row-20": (8000, 0.1),
         "embedding-20": (16, 0.2),
         "mean-embedding": (16, 0.5),
+        "warm_row-5": (8000, 0.3),
       },
     )
   }
   told = answers.less_data(found, config=CONFIG)
   assert told["verdict"] == verdict
-  assert set(told["against_row"]) == {"embedding-5", "embedding-20"}
+  assert set(told["against_row"]) == {
+    "embedding-5",
+    "warm_row-5",
+    "embedding-20",
+  }
+  assert set(told["against_controls"]) == {"mean-embedding", "warm_row-5"}
+  mean = told["against_controls"]["mean-embedding"]["difference"]["wer"]
+  assert mean == pytest.approx(wer - 0.5)
   later = told["against_row"]["embedding-20"]
   assert later["difference"]["wer"] == pytest.approx(0.1)
   assert later["verdict"] == "does not hold"

@@ -182,34 +182,6 @@ def test_terciles_are_thirds_of_the_speakers():
     study.terciles({"a": 1.0, "b": 2.0})
 
 
-def test_the_smallest_that_is_as_good_as_the_best():
-  rng = np.random.default_rng(6)
-  best = rng.integers(0, 3, (20, 10))
-  slip = rng.random((20, 10)) < 0.04  # as many better as worse
-  arms = {
-    "r1": made(best + 1),
-    "r4": made(best + slip - slip[::-1]),
-    "r16": made(np.maximum(best - (rng.random((20, 10)) < 0.03), 0)),
-  }
-  parameters = {"r1": 10, "r4": 40, "r16": 160}
-
-  def found(names, **more):
-    return study.smallest(
-      {name: arms[name] for name in names},
-      parameters=parameters,
-      config=CONFIG,
-      **more,
-    )
-
-  assert found(["r16", "r1", "r4"]) == "r4"
-  assert found(["r1", "r16"]) == "r16"
-  assert found(["r1"]) == "r1"
-  assert found(["r1"], other=arms["r4"]) is None
-  assert found(["r1", "r4"], other=arms["r1"]) == "r1"
-  with pytest.raises(InputError, match="r1"):
-    study.smallest(arms, parameters={"r4": 1, "r16": 2}, config=CONFIG)
-
-
 @pytest.mark.parametrize("field", ["speakers", "utterances", "words"])
 def test_arms_of_other_utterances_are_not_compared(field):
   arm = made([[1, 2], [0, 3]])
