@@ -32,6 +32,9 @@ from hra.train.step import Terms, make_step
 FINISHED = "finished.json"
 """Written last, when a run is trained and exported: which checkpoint that was."""
 
+KEPT = ("task_weights.json", "task_settings.json")
+"""Copies beside a run of the files about tasks that it was given: {NAME: ...}."""
+
 _ENROLMENT_LABELS = 64
 """Labels are padded to a multiple of that where tasks are added to a run: who is
 added next then needs no other compiled program."""
@@ -302,8 +305,10 @@ def _begin(parts: Parts, loader: Loader) -> None:
   config = parts.config
   with storage(parts.workdir, expected="a folder that can be written to"):
     (parts.workdir / FINISHED).unlink(missing_ok=True)
-  _keep(parts, config.data.task_weights, "task_weights", loader.roster.given)
-  _keep(parts, config.train.task_settings, "task_settings", _given(parts))
+  sources = (config.data.task_weights, config.train.task_settings)
+  told = (loader.roster.given, _given(parts))
+  for name, source, each in zip(KEPT, sources, told, strict=True):
+    _keep(parts, source, name, each)
   write_json(parts.workdir / scoring.BALANCE, loader.roster.balance.by_task())
 
 
@@ -311,7 +316,7 @@ def _keep(
   parts: Parts, source: str, name: str, told: Mapping[str, Any]
 ) -> None:
   """Keeps a copy beside the run of a file about tasks, which may not change."""
-  kept = parts.workdir / f"{name}.json"
+  kept = parts.workdir / name
   if not source:
     return
   if not kept.exists() or not has_begun(parts.workdir):
@@ -322,12 +327,9 @@ def _keep(
 
 def _check_kept(parts: Parts) -> None:
   """Sees that files about tasks say of a finished run's tasks what they said."""
-  given = {
-    "task_weights": parts.config.data.task_weights,
-    "task_settings": parts.config.train.task_settings,
-  }
-  for name, source in given.items():
-    kept = parts.workdir / f"{name}.json"
+  given = (parts.config.data.task_weights, parts.config.train.task_settings)
+  for name, source in zip(KEPT, given, strict=True):
+    kept = parts.workdir / name
     if not source or not epath.Path(source).exists() or not kept.exists():
       continue
     names = json.loads(kept.read_text()).keys() | set(parts.tasks)

@@ -44,7 +44,8 @@ def main(argv: Sequence[str]) -> None:
   del argv
   process.set_up()
   from hra import claim
-  from hra.growth.forgetting import check_vacant, forget
+  from hra.growth.forgetting import forget
+  from hra.growth.retraining import check_vacant
 
   workdir = configs.required(_WORKDIR, "runs/mine")
   task = configs.required(_TASK, "anna")
@@ -86,11 +87,11 @@ def _told(outcome: "Forgotten", workdir: str) -> str:
 
 def _retrain(workdir: str) -> None:
   from hra import claim, jobs, run
-  from hra.growth.forgetting import retraining
+  from hra.growth import retraining
 
   out = absolute(_RETRAIN.value)
   with claim.alone(out, begins=True):
-    parts = run.assemble(retraining(workdir, out), out)
+    parts = run.assemble(retraining.configuration(workdir, out), out)
     print(run.describe(parts))
     print(f"wrote {jobs.finish(parts, jobs.train(parts))}")
   for added in claim.enrolments(epath.Path(workdir)):

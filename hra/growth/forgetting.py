@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from hra import claim, config_tree, export, run, submodels
-from hra.config import Config, EvalConfig
+from hra import claim, config_tree, export, jobs, run, submodels
+from hra.config import EvalConfig
 from hra.errors import InputError
 from hra.evaluate import metrics
 from hra.evaluate.report import write_report
@@ -33,8 +33,6 @@ _CLOSE = 0.75
 """Likeness of a name that may have been meant (difflib)."""
 _BY_TASK = ("verdicts.json", "balance.json")
 """Files {"tasks": {NAME: ...}}."""
-_OF_TASKS = ("task_weights.json", "task_settings.json")
-"""Files {NAME: ...}."""
 _OF_SWEEPS = ("asked.json", "log.txt")
 """Files of a sweep in a run's folder."""
 
@@ -121,51 +119,6 @@ def forget(
   results = (journal.home / "results.json").exists()
   return outcome._replace(
     again=not journal.alone and not results, named=_named(journal)
-  )
-
-
-def check_vacant(out: epath.Path, workdir: epath.Path, task: str) -> None:
-  """Whether a run can be trained anew in the folder `out`, or goes on there.
-
-  Raises:
-    InputError: it is in `workdir`, or that of a run that was not to do without
-      the task from its beginning.
-  """
-  inside = workdir in (out, *out.parents)
-  known = (out / "config.json").exists()
-  if inside or (known and claim.task_hash(task) not in claim.left_out(out)):
-    raise InputError(
-      f"--retrain={out}",
-      expected="a new folder",
-      got="one in the run's own" if inside else "the folder of another run",
-    )
-
-
-def retraining(workdir: epath.PathLike, out: epath.Path) -> Config:
-  """Begins a run in `out` without all that another has forgotten, by hash.
-
-  Returns:
-    Its configuration: the other's, with what that one kept about tasks.
-  """
-  workdir = epath.Path(workdir)
-  config = claim.config_of(claim.read(workdir), workdir / "config.json")
-  if not claim.has_begun(out):
-    claim.leave_out(out, claim.absent(workdir))
-
-  def kept(given: str, name: str) -> str:
-    file = workdir / name
-    return str(file) if given and file.exists() else given
-
-  weights, settings = _OF_TASKS
-  data, train = config.data, config.train
-  return dataclasses.replace(
-    config,
-    data=dataclasses.replace(
-      data, task_weights=kept(data.task_weights, weights)
-    ),
-    train=dataclasses.replace(
-      train, task_settings=kept(train.task_settings, settings)
-    ),
   )
 
 
@@ -314,7 +267,7 @@ def _remove_entries(journal: _Journal) -> None:
   if journal.alone:
     return
   home, task = journal.home, journal.task
-  for name in (*_BY_TASK, *_OF_TASKS):
+  for name in (*_BY_TASK, *jobs.KEPT):
     path = home / name
     if not path.exists():
       continue

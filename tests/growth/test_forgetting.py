@@ -17,9 +17,9 @@ from hra import claim, jobs, run, scoring, submodels
 from hra.checkpoint import Checkpoints, abstract
 from hra.data.prepare import prepare
 from hra.errors import InputError
-from hra.growth import forgetting
+from hra.growth import forgetting, retraining
 from hra.growth.enrolment import enroll
-from hra.growth.forgetting import forget, retraining
+from hra.growth.forgetting import forget
 from hra.growth.options import Options
 
 GONE, LEFT = "bert/b", ("anna", "cleo")
@@ -391,7 +391,7 @@ def test_that_retraining_has_all_but_who_was_forgotten(copied, tmp_path):
   shutil.copy(weights, workdir / "task_weights.json")
   forget(workdir, GONE)
   out = tmp_path / "anew"
-  config = retraining(workdir, out)
+  config = retraining.configuration(workdir, out)
   config.train.steps = 1
   parts = run.assemble(config, out)
   jobs.finish(parts, jobs.train(parts, quiet=True))
@@ -399,10 +399,10 @@ def test_that_retraining_has_all_but_who_was_forgotten(copied, tmp_path):
   assert json.loads((out / "task_weights.json").read_text()) == {"cleo": 3.0}
   assert jobs.is_finished(out)
   assert not any(b"bert" in data for data in newcomers.files(out).values())
-  forgetting.check_vacant(out, workdir, GONE)  # it goes on
+  retraining.check_vacant(out, workdir, GONE)  # it goes on
   before = newcomers.files(out)
   forget(workdir, "anna")
-  retraining(workdir, out)
+  retraining.configuration(workdir, out)
   assert newcomers.files(out) == before
 
 
@@ -413,10 +413,10 @@ def test_that_a_run_is_not_trained_anew_in_a_folder_that_is_taken(
   forget(workdir, GONE)
   other = tmp_path / "other"
   shutil.copytree(workdir, other)
-  forgetting.check_vacant(tmp_path / "new", workdir, GONE)
+  retraining.check_vacant(tmp_path / "new", workdir, GONE)
   for out in (workdir, workdir / "anew", other):
     with pytest.raises(InputError, match=r"--retrain=.*expected a new folder"):
-      forgetting.check_vacant(out, workdir, GONE)
+      retraining.check_vacant(out, workdir, GONE)
 
 
 def test_that_a_run_which_forgot_is_not_trained_from_an_earlier_checkpoint(

@@ -1,0 +1,58 @@
+"""A run trained anew, without those whom another one has forgotten.
+
+Enters: the other run's folder. Leaves: a folder that remembers by hash whom it does
+without, and the configuration to train there.
+"""
+
+import dataclasses
+
+from etils import epath
+
+from hra import claim, jobs
+from hra.config import Config
+from hra.errors import InputError
+
+
+def check_vacant(out: epath.Path, workdir: epath.Path, task: str) -> None:
+  """Whether a run can be trained anew in the folder `out`, or goes on there.
+
+  Raises:
+    InputError: it is in `workdir`, or that of a run that was not to do without
+      the task from its beginning.
+  """
+  inside = workdir in (out, *out.parents)
+  known = (out / "config.json").exists()
+  if inside or (known and claim.task_hash(task) not in claim.left_out(out)):
+    raise InputError(
+      f"--retrain={out}",
+      expected="a new folder",
+      got="one in the run's own" if inside else "the folder of another run",
+    )
+
+
+def configuration(workdir: epath.PathLike, out: epath.Path) -> Config:
+  """Begins a run in `out` without all that another has forgotten, by hash.
+
+  Returns:
+    Its configuration: the other's, with what that one kept about tasks.
+  """
+  workdir = epath.Path(workdir)
+  config = claim.config_of(claim.read(workdir), workdir / "config.json")
+  if not claim.has_begun(out):
+    claim.leave_out(out, claim.absent(workdir))
+
+  def kept(given: str, name: str) -> str:
+    file = workdir / name
+    return str(file) if given and file.exists() else given
+
+  weights, settings = jobs.KEPT
+  data, train = config.data, config.train
+  return dataclasses.replace(
+    config,
+    data=dataclasses.replace(
+      data, task_weights=kept(data.task_weights, weights)
+    ),
+    train=dataclasses.replace(
+      train, task_settings=kept(train.task_settings, settings)
+    ),
+  )
