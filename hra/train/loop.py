@@ -173,10 +173,10 @@ class _Training:
 
   def rescue(self) -> None:
     """Saves after an error, which a save that fails as well doesn't replace."""
-    if self._changed:
-      with contextlib.suppress(InputError):
+    with contextlib.suppress(InputError):
+      if self._changed:
         self.save()
-        self._checkpoints.wait()
+      self._checkpoints.wait()  # also for one that had begun
 
   def _finish(self, signals: Signals, bar: tqdm) -> None:
     self._write(bar)
