@@ -5,6 +5,8 @@ shorter sequence that the layers run on. Convolution module: Gulati et al. 2020,
 section 2.2, with LayerNorm for BatchNorm.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -38,9 +40,47 @@ class DepthwiseConvolution(nnx.Module):
 
   def __call__(self, hidden_TD: jax.Array) -> jax.Array:
     taps_KD = self.kernel[...].astype(hidden_TD.dtype)
-    size, frames = len(taps_KD), len(hidden_TD)
-    padded = jnp.pad(hidden_TD, ((self.before, size - 1 - self.before), (0, 0)))
-    return sum(padded[tap : tap + frames] * taps_KD[tap] for tap in range(size))  # type: ignore[return-value]
+    return _filtered(self.before, hidden_TD, taps_KD)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _filtered(
+  before: int, hidden_TD: jax.Array, taps_KD: jax.Array
+) -> jax.Array:
+  """out[t] = sum_k taps[k] hidden[t + k - before], with zeros outside.
+
+  Its gradient is such a sum too, of taps in reverse order. Left to itself JAX adds
+  K padded products, which XLA's CPU backend took 54 ms of a 270 ms step for.
+  """
+  shifted = _shifts(before, hidden_TD, len(taps_KD))
+  return sum(tap * each for tap, each in zip(taps_KD, shifted, strict=True))  # type: ignore[return-value]
+
+
+def _shifts(before: int, hidden_TD: jax.Array, size: int) -> list[jax.Array]:
+  """hidden[t + k - before] for each k < size."""
+  frames = len(hidden_TD)
+  padded = jnp.pad(hidden_TD, ((before, size - 1 - before), (0, 0)))
+  return [padded[tap : tap + frames] for tap in range(size)]
+
+
+def _filtered_forward(
+  before: int, hidden_TD: jax.Array, taps_KD: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  return _filtered(before, hidden_TD, taps_KD), (hidden_TD, taps_KD)
+
+
+def _filtered_backward(
+  before: int, kept: tuple[jax.Array, jax.Array], gradient_TD: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  hidden_TD, taps_KD = kept
+  size = len(taps_KD)
+  by_hidden = _filtered(size - 1 - before, gradient_TD, taps_KD[::-1])
+  shifted = _shifts(before, hidden_TD, size)
+  by_taps = jnp.stack([(each * gradient_TD).sum(0) for each in shifted])
+  return by_hidden, by_taps
+
+
+_filtered.defvjp(_filtered_forward, _filtered_backward)
 
 
 class ConvolutionModule(nnx.Module):

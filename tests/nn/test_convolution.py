@@ -57,25 +57,45 @@ def _frames(frames, width=WIDTH, seed=1):
 
 @pytest.mark.parametrize("kernel", [1, 4, 5])
 @pytest.mark.parametrize("causal", [False, True])
-def test_depthwise_equals_grouped_convolution(kernel, causal):
+def test_depthwise_equals_grouped_convolution_and_its_gradients(kernel, causal):
   layer = _filter(DepthwiseConvolution, kernel=kernel, causal=causal)
-  hidden_TD = _frames(FRAMES)
+  hidden_TD, weight_TD = _frames(FRAMES), _frames(FRAMES, seed=2)
   before = kernel - 1 if causal else (kernel - 1) // 2
-  expected = jax.lax.conv_general_dilated(
-    hidden_TD[None],
-    layer.kernel[...][:, None, :],
-    window_strides=(1,),
-    padding=[(before, kernel - 1 - before)],
-    dimension_numbers=("NWC", "WIO", "NWC"),
-    feature_group_count=WIDTH,
-  )[0]
-  np.testing.assert_allclose(layer(hidden_TD), expected, rtol=1e-5, atol=1e-6)
+
+  def grouped(taps_KD, hidden_TD):
+    return jax.lax.conv_general_dilated(
+      hidden_TD[None],
+      taps_KD[:, None, :],
+      window_strides=(1,),
+      padding=[(before, kernel - 1 - before)],
+      dimension_numbers=("NWC", "WIO", "NWC"),
+      feature_group_count=WIDTH,
+    )[0]
+
+  def ours(taps_KD, hidden_TD):
+    return jax.tree.map(lambda _: taps_KD, layer)(hidden_TD)
+
+  taps_KD = layer.kernel[...]
+  for each in (ours, jax.vmap(ours, in_axes=(None, 1), out_axes=1)):
+    several = each is not ours
+    given = hidden_TD[:, None] if several else hidden_TD
+    found, pullback = jax.vjp(each, taps_KD, given)
+    expected, expected_pullback = jax.vjp(grouped, taps_KD, hidden_TD)
+    gradients = pullback(weight_TD[:, None] if several else weight_TD)
+    for one, other in zip(
+      (found, *gradients),
+      (expected, *expected_pullback(weight_TD)),
+      strict=True,
+    ):
+      np.testing.assert_allclose(
+        np.reshape(one, other.shape), other, rtol=1e-5, atol=1e-5
+      )
 
 
 @jax.jit
 def _influence(module, hidden_TD, valid_T):
   """[output frame, input frame] norms of the derivative."""
-  derivative = jax.jacfwd(lambda x: module(x, valid_T))(hidden_TD)
+  derivative = jax.jacrev(lambda x: module(x, valid_T))(hidden_TD)
   return jnp.abs(derivative).sum(axis=(1, 3))
 
 
@@ -151,7 +171,7 @@ def test_subsampling_is_independent_of_padding(subsample, causal, length):
 def test_receptive_field_of_subsampling(subsample, causal, before, after):
   """Two convolutions of 3 at stride 2 see 7 frames; causal ones none later."""
   mel_TF = _frames(13, MELS)
-  derivative = jax.jacfwd(lambda x: subsample(x, 13, causal)[0])(mel_TF)
+  derivative = jax.jacrev(lambda x: subsample(x, 13, causal)[0])(mel_TF)
   influence = np.abs(derivative).sum(axis=(1, 3))
   for out in range(len(influence)):
     heard = np.flatnonzero(influence[out])
