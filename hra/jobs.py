@@ -1,5 +1,7 @@
 """What is done with a run: train it, judge it, export its Submodels."""
 
+import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +11,12 @@ import numpy as np
 from etils import epath
 
 from hra import claim, export, scoring, submodels
+from hra.adapters.spaces import TaskSpace
 from hra.claim import has_begun
 from hra.config import SpecAugmentConfig
 from hra.data import settings
 from hra.data.balance import read_weights
+from hra.data.batching import Batch
 from hra.data.examples import LABEL_MULTIPLE
 from hra.data.loader import Loader
 from hra.data.roster import POOLED
@@ -20,14 +24,15 @@ from hra.errors import InputError
 from hra.features import specaugment
 from hra.features.frontend import num_frames
 from hra.files import storage, write_json
+from hra.model import Model
 from hra.nn.convolution import subsampled
 from hra.run import Parts, initial_state, trained_state
 from hra.sharding import BATCH
 from hra.train import loop
 from hra.train.judge import Plan
 from hra.train.placement import batch_placement, jit_step, place_batch
-from hra.train.state import TrainState
-from hra.train.step import Terms, make_step
+from hra.train.state import Optimizers, TrainState
+from hra.train.step import Step, Terms, make_step
 
 FINISHED = "finished.json"
 """Written last, when a run is trained and exported: which checkpoint that was."""
@@ -144,12 +149,12 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
   placement = batch_placement(
     parts.mesh, axis=_split_axis(parts, loader.shard_axis)
   )
-  step = make_step(
+  step = _step(
     parts.model,
     parts.space,
     parts.optimizers,
-    policy=_policy(config.augment),
-    placement=placement,
+    dataclasses.replace(config.augment),
+    placement,
   )
   terms = Terms(
     key=jax.random.key(config.seed + 1),
@@ -355,10 +360,20 @@ def _others(source: str, kept: epath.Path) -> InputError:
   )
 
 
-def _policy(config: SpecAugmentConfig) -> specaugment.Policy | None:
-  if not (config.freq_masks or config.time_masks or config.warp):
-    return None
-  return specaugment.make_policy(config)
+@functools.lru_cache(maxsize=8)
+def _step(
+  model: Model,
+  space: TaskSpace,
+  optimizers: Optimizers,
+  augment: SpecAugmentConfig,
+  placement: Batch,
+) -> Step:
+  """The step of a job; one for equal jobs of a process, which then share what is
+  compiled of it."""
+  policy = None
+  if augment.freq_masks or augment.time_masks or augment.warp:
+    policy = specaugment.make_policy(augment)
+  return make_step(model, space, optimizers, policy=policy, placement=placement)
 
 
 def _check_divides(parts: Parts, loader: Loader) -> None:

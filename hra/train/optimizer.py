@@ -6,6 +6,7 @@ schedule, decay and clipping, and only the rows of a batch are read or written.
 `hra.data.settings.Settings` says how, and is traced: of a batch, each leaf [K].
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -51,6 +52,7 @@ _DECAYS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+@functools.cache  # equal ones are one, so that jobs can share a compiled step
 def build(*, b1: float, b2: float) -> optax.GradientTransformationExtraArgs:
   """AdamW (Loshchilov and Hutter 2019) behind a global-norm clip.
 

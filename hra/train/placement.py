@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from hra.data.batching import Batch
 from hra.data.settings import Settings
@@ -23,13 +23,23 @@ def jit_step(
 ) -> functools.partial:
   """The compiled step under its terms; it donates the state and leaves it where
   it was."""
-  placed = shardings({"": state}, mesh)[""]
-  compiled = jax.jit(
-    step, donate_argnums=0, out_shardings=(placed, replicated(mesh))
-  )
+  leaves, tree = jax.tree.flatten(shardings({"": state}, mesh)[""])
+  compiled = _jitted(step, tree, tuple(leaves), replicated(mesh))
   return functools.partial(
     compiled, terms=jax.device_put(terms, replicated(mesh))
   )
+
+
+@functools.lru_cache(maxsize=8)
+def _jitted(
+  step: Step,
+  tree: jax.tree_util.PyTreeDef,
+  leaves: tuple[NamedSharding, ...],
+  everywhere: NamedSharding,
+) -> Any:
+  """One for equal jobs of a process: the second traces and compiles nothing."""
+  placed = jax.tree.unflatten(tree, leaves)
+  return jax.jit(step, donate_argnums=0, out_shardings=(placed, everywhere))
 
 
 def batch_placement(mesh: Mesh, *, axis: int) -> Batch:
