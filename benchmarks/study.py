@@ -3,22 +3,22 @@
     python benchmarks/study.py --workdir=runs/study --jobs=2
     python benchmarks/study.py --workdir=runs/study --small
 
-Trains the backbone where there is none, tunes every arm on dev of the first seed,
-trains it with the rate that was chosen on all seeds, adds newcomers to what was
-trained, scores test once, and writes docs/study.json, docs/study.md and
-docs/study/*.png. --small is the half hour of the README on a backbone that is
-trained, with the rates that docs/study.json has, or the middle ones; its runs are
-in WORKDIR/small, its figures in docs/study_small.
+Tunes every arm on dev of the first seed, trains it with the rate that was chosen on all
+seeds, adds newcomers to what was trained, scores test once, and writes docs/study.json,
+docs/study.md and docs/study/*.png. --small is the half hour of the README, with the
+rates that docs/study.json has, or the middle ones; its runs are in WORKDIR/small, its
+figures in docs/study_small.
 
 What is done is not done again: after Ctrl-C, or a run that failed, the same command
-goes on, and a backbone that `hra train` has made is taken. --partial writes what is
-complete where not everything is.
+goes on. --only asks some of the questions and leaves what docs/study.json says of the
+others. --partial writes what is complete where not everything is.
 """
 
 import json
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import results
 import study_answers as answers
@@ -58,7 +58,7 @@ def define_flags() -> None:
   flags.DEFINE_string("workdir", "runs/study", "Where the runs go.")
   flags.DEFINE_bool("small", False, "Half an hour; claims nothing.")
   flags.DEFINE_integer("jobs", 2, "Runs at once.")
-  flags.DEFINE_list("only", list(QUESTIONS), "Questions: a,b,c,d.")
+  flags.DEFINE_list("only", list(QUESTIONS), "Questions: a,b,c,d,e.")
   flags.DEFINE_bool(
     "partial", False, "Write tables also where runs failed or are left."
   )
@@ -130,9 +130,6 @@ class Conductor:
     first = [arm for arm in arms if not arm.parent]
     second = [arm for arm in arms if arm.parent]
     tuned, scored = self._tuned_later(second), self._scored_later(second)
-    self.failed += runs.train_backbone(self.study, out=sys.stdout)
-    if self.failed:
-      return
     waiting = self._scored_later(first) + tuned + scored
     self._tune("tuning", first, waiting=waiting)
     self._score("chosen rates, on test", first, waiting=tuned + scored)
@@ -205,13 +202,13 @@ class Conductor:
   def _tuned_later(self, arms: Iterable[Arm]) -> int:
     if not self.study.scale.labels:
       return 0
-    return sum(len(self.study.scale.labels) for arm in arms if arm.tunable)
+    return sum(len(self.study.scale.labels) for arm in arms if arm.tuned)
 
   def _scored_later(self, arms: Iterable[Arm]) -> int:
     """Runs to train; those of the first seed are tuned before."""
     seeds = len(self.study.scale.seeds)
     tunes = bool(self.study.scale.labels)
-    return sum(seeds - (tunes and arm.tunable) for arm in arms)
+    return sum(seeds - (tunes and arm.tuned) for arm in arms)
 
 
 def _announce(
@@ -229,7 +226,6 @@ def _announce(
   """
   left = sum(map(runs.is_left, jobs))
   spent = figures.costs(study)
-  spent.pop("backbone", None)
   done = sum(each["runs"] for each in spent.values())
   eta = ""
   if done:
@@ -263,7 +259,7 @@ def write(study: Study, conducted: Conductor, *, out: epath.PathLike) -> None:
   for key, each in heard.items():
     dev = (
       runs.dev_errors(study, each.arm, rates=conducted.rates)
-      if study.scale.labels and each.arm.tunable
+      if study.scale.labels and each.arm.tuned
       else {}
     )
     arms.setdefault(key[0], {})[key[1]] = figures.arm_figures(
@@ -278,7 +274,7 @@ def write(study: Study, conducted: Conductor, *, out: epath.PathLike) -> None:
     "arms": arms,
     "questions": {
       "a": answers.smaller(heard, MULTI, config=config),
-      "a_single": answers.smaller(heard, SINGLE, config=config),
+      "e": answers.smaller(heard, SINGLE, config=config),
       **{
         name: answers.smaller(
           heard,
@@ -297,6 +293,9 @@ def write(study: Study, conducted: Conductor, *, out: epath.PathLike) -> None:
     "backbone": figures.backbone(study),
     "cost": figures.costs(study),
   }
+  before = epath.Path(out) / f"{study.scale.name}.json"
+  if before.exists():
+    found = merged(found, json.loads(before.read_text()), study)
   plots = tables.plot(found, folder=epath.Path(out) / study.scale.name)
   results.write(
     study.scale.name,
@@ -304,6 +303,40 @@ def write(study: Study, conducted: Conductor, *, out: epath.PathLike) -> None:
     markdown=tables.markdown(found, plots),
     out=out,
   )
+
+
+def merged(
+  found: Mapping[str, Any], before: Mapping[str, Any], study: Study
+) -> dict[str, Any]:
+  """The figures, with those of before where a question is not asked now.
+
+  Not with those of another backbone.
+  """
+  if before["backbone"] != found["backbone"]:
+    return dict(found)
+  asked = {experiment for experiment, _ in needed(study)} | {ALONE}
+  kept = {
+    part: {
+      name: told
+      for name, told in before[part].items()
+      if name not in found[part] and name not in asked
+    }
+    for part in ("arms", "cost")
+  }
+  told = {
+    name: before["questions"][name]
+    for name, answer in found["questions"].items()
+    if name[0] not in study.questions
+  }
+  return {
+    **found,
+    **{part: {**kept[part], **found[part]} for part in kept},
+    "questions": {**found["questions"], **told},
+    "missing": [
+      *found["missing"],
+      *(n for n in before["missing"] if n.partition("/")[0] not in asked),
+    ],
+  }
 
 
 def missing(study: Study, heard: Mapping[Key, object]) -> list[str]:
@@ -314,7 +347,7 @@ def missing(study: Study, heard: Mapping[Key, object]) -> list[str]:
 def _questions(given: Sequence[str]) -> str:
   for each in given:
     if len(each) != 1 or each not in QUESTIONS:
-      raise InputError("--only", expected="some of a,b,c,d", got=repr(each))
+      raise InputError("--only", expected="some of a,b,c,d,e", got=repr(each))
   return "".join(sorted(set(given)))
 
 

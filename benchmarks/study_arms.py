@@ -13,7 +13,7 @@ from etils import epath
 
 from hra.commands import configs
 
-QUESTIONS = "abcd"
+QUESTIONS = "abcde"
 MULTI, SINGLE, RECURRENCE, ALONE = (
   "multi_task",
   "single_task",
@@ -56,9 +56,9 @@ class Scale(NamedTuple):
   alone: int
   """Speakers who are trained alone; 0 is all."""
   folder: str = ""
-  """Of the runs, in the study's; all scales stand on one backbone."""
+  """Of the runs, in the study's."""
   backbone: str = ""
-  """A backbone's folder or name; empty trains the study's own."""
+  """A backbone's folder or name, in place of the experiments'."""
   beyond: tuple[str, ...] = ()
   """The rates below and above those, each tried where the best is the one beside it."""
 
@@ -73,7 +73,7 @@ FULL = Scale(
   settings={},
   alone=0,
 )
-_FEWER = ("synthetic.speakers=8", "train.steps=60")
+_FEWER = ("train.steps=48",)
 SMALL = Scale(
   name="study_small",
   command="python benchmarks/study.py --small",
@@ -81,12 +81,12 @@ SMALL = Scale(
   labels=(),
   arms={
     MULTI: (
-      *("hra-8", "hra-32", "hra-128", "hra_both-8", "hra_both-32"),
+      *("hra-8", "hra-32", "hra_both-8"),
       *("residual-1", "residual-4", "residual-16"),
       *("lora-1", "bitfit", "shared-only"),
     ),
     SINGLE: (),
-    RECURRENCE: ("gru", "no-recurrence"),
+    RECURRENCE: ("no-recurrence",),
     TRAINING: ("embedding", "hra"),
     NEWCOMERS: (
       *("row-5", "row-20", "head-5", "head-20"),
@@ -98,7 +98,6 @@ SMALL = Scale(
     RECURRENCE: _FEWER,
     ALONE: _FEWER,
     TRAINING: ("synthetic.speakers=64", "train.steps=16"),
-    NEWCOMERS: ("synthetic.speakers=8",),
   },
   alone=4,
   folder="small",
@@ -118,6 +117,8 @@ class Arm(NamedTuple):
   init: str = "mean"
   fit: str = "auto"
   """What is fitted of a newcomer."""
+  rate_of: str = ""
+  """The arm of the same experiment whose rate it takes."""
 
   @property
   def key(self) -> Key:
@@ -125,7 +126,13 @@ class Arm(NamedTuple):
 
   @property
   def tunable(self) -> bool:
+    """Whether there are rates to choose from."""
     return len(self.rates) > 1
+
+  @property
+  def tuned(self) -> bool:
+    """Whether its rate is chosen by its own dev figures."""
+    return self.tunable and not self.rate_of
 
 
 class Study(NamedTuple):
@@ -139,10 +146,6 @@ class Study(NamedTuple):
   def runs(self) -> epath.Path:
     """Where experiments have their folders."""
     return self.workdir / self.scale.folder
-
-  @property
-  def backbone(self) -> str:
-    return self.scale.backbone or str(self.workdir / "backbone" / "backbone")
 
 
 def experiment_path(name: str) -> str:
@@ -158,7 +161,7 @@ def needed(study: Study) -> dict[Key, Arm]:
   """All arms that the questions need, but for those trained alone."""
   found: list[Arm] = []
   if "a" in study.questions:
-    found += [*_declared(MULTI), *_declared(SINGLE)]
+    found += _declared(MULTI)
   else:
     wanted = {
       REFERENCES[name]
@@ -169,13 +172,19 @@ def needed(study: Study) -> dict[Key, Arm]:
   if "d" in study.questions:
     found += _declared(RECURRENCE)
   if "b" in study.questions:
-    found += [*_declared(TRAINING), *_declared(NEWCOMERS), *_newcomers()]
+    found += [*_declared(TRAINING), *_newcomers()]
+  if "e" in study.questions:
+    found += _declared(SINGLE)
   chosen = study.scale.arms
-  return {
+  taken = {
     arm.key: _tried(arm, (*study.scale.labels, *study.scale.beyond))
     for arm in found
     if arm.name in chosen.get(arm.experiment, (arm.name,))
   }
+  for key, arm in taken.items():
+    if (arm.experiment, arm.rate_of) not in taken:
+      taken[key] = arm._replace(rate_of="")
+  return taken
 
 
 def one_by_one(study: Study, label: str) -> list[Arm]:
@@ -222,13 +231,21 @@ def _grouped(
 
 
 def _newcomers() -> list[Arm]:
-  """What is enrolled on the training speakers' runs, and its controls."""
+  """Fresh rows, what is enrolled on the training speakers' runs, and controls."""
   parents: Mapping[str, str] = module(NEWCOMERS).ENROLLED
   found = []
-  for arm in _grouped(NEWCOMERS, module(NEWCOMERS).enrolments()):
+  for arm in (
+    *_declared(NEWCOMERS),
+    *_grouped(NEWCOMERS, module(NEWCOMERS).enrolments()),
+  ):
     method = arm.name.rpartition("-")[0]
-    fit = "row" if method == "warm_row" else "auto"
-    found.append(arm._replace(do="enroll", parent=parents[method], fit=fit))
+    chosen_by = f"{method}-{module(NEWCOMERS).TUNED_AT}"
+    if arm.name != chosen_by:
+      arm = arm._replace(rate_of=chosen_by)
+    if method in parents:
+      fit = "row" if method == "warm_row" else "auto"
+      arm = arm._replace(do="enroll", parent=parents[method], fit=fit)
+    found.append(arm)
   for name, fields in module(NEWCOMERS).controls().items():
     start, _, method = name.partition("-")
     how: dict[str, Any] = {"do": "apply", "parent": "shared-only"}

@@ -22,11 +22,13 @@ from study_arms import (
   Key,
   Study,
   learning_rates,
+  module,
 )
 from study_runs import Job, is_done, severities
 from study_statistics import Scores
 from study_worker import COST
 
+from hra.backbone import store
 from hra.config import EvalConfig
 from hra.data.roster import POOLED
 
@@ -240,24 +242,14 @@ def costs(study: Study) -> dict[str, dict[str, float]]:
   for path in sorted(study.runs.glob(f"*/seed-*/*/{COST}")):
     experiment = path.relative_to(study.runs).parts[0]
     spent.setdefault(experiment, []).append(cost(path.parent))
-  found = {name: total(each) for name, each in spent.items()}
-  if (study.workdir / "backbone" / COST).exists():
-    found["backbone"] = total([cost(study.workdir / "backbone")])
-  return found
+  return {name: total(each) for name, each in spent.items()}
 
 
-def backbone(study: Study) -> dict[str, Any] | None:
-  """How the backbone does on typical voices that it never heard."""
-  path = study.workdir / "backbone" / "results.json"
-  if study.scale.backbone or not path.exists():
-    return None
-  told = json.loads(path.read_text())
-  rate = {key: told["overall"][key] for key in ("wer", "wer_low", "wer_high")}
-  return {
-    "split": told["split"],
-    "parameters": told["parameters"]["backbone"],
-    **rate,
-  }
+def backbone(study: Study) -> dict[str, Any]:
+  """Which backbone it is, and how it does on typical voices."""
+  path = study.scale.backbone or module(MULTI).get_config().backbone_path
+  told = json.loads((store.folder_of(path) / "config.json").read_text())
+  return {"fingerprint": told["fingerprint"], "dev": told["about"].get("dev")}
 
 
 def total(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:

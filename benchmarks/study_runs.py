@@ -1,5 +1,8 @@
 """The study's runs: each an arm with a seed and a learning rate, and how it is done.
 
+Runs of one arm are done by one process, one after the other: they are one program,
+which is then traced once.
+
 Enters: arms. Leaves: `Job`s, of which each is a run of `hra.sweeps` that
 `study_worker.py` does, and their folders; of each arm the learning rate that its
 dev figures chose. Nothing here reads what test says.
@@ -12,6 +15,7 @@ from typing import NamedTuple, TextIO
 
 from etils import epath
 from study_arms import (
+  NEWCOMERS,
   TRAINING,
   Arm,
   Key,
@@ -23,8 +27,10 @@ from study_arms import (
 
 from hra import config_tree
 from hra.commands import configs
-from hra.data.synthetic import corpus
+from hra.data.place import LAST
+from hra.data.synthetic.corpus import describe
 from hra.errors import Interrupted
+from hra.run import with_data
 from hra.sweeps import plan, record, runner
 
 _WORKER = epath.Path(__file__).with_name("study_worker.py")
@@ -73,7 +79,9 @@ def job(
     *study.scale.settings.get(arm.experiment, ()),
     f"seed={seed}",
     f"synthetic.seed={seed}",
-    f"backbone_path={study.backbone}",
+    *(
+      [f"backbone_path={study.scale.backbone}"] if study.scale.backbone else ()
+    ),
   ):
     config_tree.override(base, setting)
   (run,) = plan.make(
@@ -99,18 +107,14 @@ def job(
 def tuning(
   study: Study, chosen: Iterable[Arm], *, rates: Mapping[Key, str]
 ) -> list[Job]:
-  """Runs on dev of the first seed; equal rates first.
-
-  An arm's rates are one compiled program: apart, it is compiled once.
-  """
-  found = [arm for arm in chosen if arm.tunable] if study.scale.labels else []
+  """Runs on dev of the first seed."""
+  found = [arm for arm in chosen if arm.tuned] if study.scale.labels else []
   seed = study.scale.seeds[0]
   tried = {arm.key: labels(study, arm, rates=rates) for arm in found}
   return [
     job(study, arm, seed=seed, label=label, split="dev", rates=rates)
-    for label in (*study.scale.labels, *study.scale.beyond)
     for arm in found
-    if label in tried[arm.key]
+    for label in tried[arm.key]
   ]
 
 
@@ -136,7 +140,7 @@ def labels(
 
 def choose(
   study: Study,
-  chosen: Iterable[Arm],
+  chosen: Sequence[Arm],
   *,
   rates: Mapping[Key, str],
   known: Mapping[Key, str],
@@ -150,17 +154,23 @@ def choose(
   Returns:
     Not of arms with a rate that is not done.
   """
-  found = {}
+  found: dict[Key, str] = {}
   for arm in chosen:
     every = list(arm.rates)
     if not arm.tunable:
       found[arm.key] = every[0]
+    elif arm.rate_of:
+      continue
     elif not study.scale.labels:
       found[arm.key] = known.get(arm.key, every[len(every) // 2])
     else:
       errors = dev_errors(study, arm, rates=rates)
       if errors.keys() >= set(labels(study, arm, rates=rates)):
         found[arm.key] = lowest(errors, rates=learning_rates(arm))
+  for arm in chosen:
+    source = arm.experiment, arm.rate_of
+    if arm.key not in found and source in found:
+      found[arm.key] = found[source]
   return found
 
 
@@ -207,58 +217,61 @@ def execute(
   left = [each for each in todo if is_left(each)]
   if not left:
     return []
-  by_name = {each.run.name: each for each in left}
+  _make_speakers(left, out=out)
+  chains = _chains(left)
   sweep = plan.Sweep(
     experiment=experiment_path(left[0].arm.experiment),
     workdir=study.runs,
     settings=(),
     axes={},
-    runs=tuple(each.run for each in left),
+    runs=tuple(chain[-1].run for chain in chains),
   )
+  by_name = {chain[-1].run.name: chain for chain in chains}
 
   def commands(run: plan.Run) -> Mapping[str, Sequence[str]]:
-    common = (f"--folder={run.folder}", f"--split={run.split}")
-    worker = (sys.executable, str(_WORKER), *common)
-    return {
-      "train": [*worker, *by_name[run.name].command],
-      "evaluate": [*worker, "--do=evaluate"],
-    }
-
-  return _outcome(
-    study.runs, runner.run(sweep, jobs=at_once, out=out, commands=commands)
-  )
-
-
-def train_backbone(study: Study, *, out: TextIO) -> list[str]:
-  """Pretrains and scores the backbone where there is none; logs that failed."""
-  folder = study.workdir / "backbone"
-  if study.scale.backbone or (folder / "backbone" / "config.json").exists():
-    return []
-  path = experiment_path("backbone")
-  base = configs.load(path)
-  run = plan.Run(
-    name=folder.name,
-    label="",
-    overrides={},
-    config=base,
-    folder=folder,
-    split=base.data.test_split,
-    corpus="",
-  )
-  sweep = plan.Sweep(path, study.workdir, (), {}, (run,))
-  if not (folder / record.ASKED).exists():  # `hra train` may have begun it
-    record.ask(run, needs="all")
-
-  def commands(run: plan.Run) -> Mapping[str, Sequence[str]]:
+    chain = by_name[run.name]
+    folders = ",".join(str(each.run.folder) for each in chain)
     worker = (
       *(sys.executable, str(_WORKER)),
-      *(f"--folder={run.folder}", f"--split={run.split}"),
+      *(f"--folders={folders}", f"--split={run.split}", *chain[-1].command),
     )
-    return {"train": worker, "evaluate": [*worker, "--do=evaluate"]}
+    return {"train": worker, "evaluate": worker}
 
-  return _outcome(
-    study.workdir, runner.run(sweep, jobs=1, out=out, commands=commands)
-  )
+  outcome = runner.run(sweep, jobs=at_once, out=out, commands=commands)
+  if outcome.left:
+    done = sum(not is_left(each) for each in left)
+    raise Interrupted(
+      f"interrupted with {done} of {len(left)} runs of this part done; the same "
+      "command goes on"
+    )
+  return [str(study.runs / name / runner.LOG) for name in outcome.failed]
+
+
+def _make_speakers(todo: Iterable[Job], *, out: TextIO) -> None:
+  """Makes what runs hear before they start: no two processes make the same."""
+  for corpus, each in {job.run.corpus: job for job in todo}.items():
+    if not (epath.Path(corpus) / "prepared" / LAST).exists():
+      spec = each.run.config.synthetic
+      print(f"making {spec.speakers} speakers: {corpus}", file=out, flush=True)
+      with_data(each.run.config, each.run.folder)
+
+
+def _chains(left: Iterable[Job]) -> list[list[Job]]:
+  """Runs that one process does, in order; what is asked of each is noted.
+
+  The last stands for all of them, since it is done when they are.
+  """
+  chains: dict[tuple[str, ...], list[Job]] = {}
+  for each in left:
+    program = each.arm.name
+    if each.arm.experiment == NEWCOMERS:  # budgets are one program
+      program = program.rstrip("0123456789")
+    chain = (each.arm.experiment, program, *each.command)
+    chains.setdefault(chain, []).append(each)
+  for *before, _ in chains.values():
+    for each in before:
+      record.ask(each.run, needs=record.check(each.run))
+  return list(chains.values())
 
 
 def is_left(each: Job) -> bool:
@@ -278,19 +291,8 @@ def is_done(each: Job) -> bool:
 
 def severities(each: Job) -> dict[str, float]:
   """SEED/SPEAKER -> how strong the speaker's habits are."""
-  told = corpus.describe(each.run.config.synthetic)
+  told = describe(each.run.config.synthetic)
   return {f"{each.seed}/{name}": one["strength"] for name, one in told.items()}
-
-
-def _outcome(folder: epath.Path, outcome: runner.Outcome) -> list[str]:
-  """The logs of what failed."""
-  if outcome.left:
-    done = len(outcome.done)
-    raise Interrupted(
-      f"interrupted with {done} of {sum(map(len, outcome))} runs of this part "
-      "done; the same command goes on"
-    )
-  return [str(folder / name / runner.LOG) for name in outcome.failed]
 
 
 def _label(arm: Arm, label: str) -> str:

@@ -27,12 +27,12 @@ from hra.evaluate.table import percent, points
 Figures = Mapping[str, Any]
 
 _TITLES = {
-  MULTI: "(a) Multi-task: all speakers in one job, each a row",
-  SINGLE: "(a) Single-task: one row for everybody",
+  MULTI: "(a) WER against parameters: all speakers in one job, each a row",
   TRAINING: "(b) What newcomers stand on, on the training speakers",
   NEWCOMERS: "(b) New speakers",
   ALONE: "(c) Joint against alone",
   RECURRENCE: "(d) The recurrence over depth",
+  SINGLE: "(e) Single-task: one row for everybody",
 }
 _FAMILIES = {
   "hra": "HRA",
@@ -106,16 +106,17 @@ def _head(found: Figures) -> str:
 def _answers(found: Figures) -> list[str]:
   questions = found["questions"]
   lines = [
-    *_smaller(questions["a"], "multi-task"),
-    *_smaller(questions["a_single"], "single-task"),
+    *_smaller(questions["a"], "a", "multi-task"),
     _less_data(questions["b"]),
     _together(questions["c"]),
     _recurrence(questions["d"]),
+    *_smaller(questions["e"], "e", "single-task"),
     *(
       line
       for name, (family, rival) in EXPLORED.items()
       for line in _smaller(
         questions[name],
+        "a",
         f"explored, {_FAMILIES[family]} against {_FAMILIES[rival]}",
       )
     ),
@@ -123,8 +124,10 @@ def _answers(found: Figures) -> list[str]:
   return ["## Answers", "", *lines]
 
 
-def _smaller(told: Figures | None, how: str) -> list[str]:
-  claim = f"(a) {TIMES:g} times fewer numbers than a residual adapter, {how}"
+def _smaller(told: Figures | None, letter: str, how: str) -> list[str]:
+  claim = (
+    f"({letter}) {TIMES:g} times fewer numbers than a residual adapter, {how}"
+  )
   if told is None:
     return [f"- {claim}: not run."]
   pair = told["pairs"][told["reference"]]
@@ -301,10 +304,10 @@ def _cost(found: Figures) -> list[str]:
     "| part | runs | CPU h |",
     "|---|---|---|",
   ]
-  every = [each for name, each in found["cost"].items() if name != "backbone"]
+  every = list(found["cost"].values())
   rows = {
     **found["cost"],
-    "together, without the backbone": {
+    "together": {
       field: sum(each[field] for each in every)
       for field in ("runs", "cpu_seconds")
     },
@@ -313,12 +316,15 @@ def _cost(found: Figures) -> list[str]:
     hours = spent["cpu_seconds"] / 3600
     lines.append(f"| {name} | {spent['runs']} | {hours:.2f} |")
   told = found["backbone"]
-  if told:
-    low, high = percent(told["wer_low"]), percent(told["wer_high"])
+  if told and told["dev"]:
+    low, high = (
+      percent(told["dev"]["wer_low"]),
+      percent(told["dev"]["wer_high"]),
+    )
     lines += [
       "",
-      f"The backbone, {told['parameters']:,} parameters, frozen: WER "
-      f"{percent(told['wer'])} ({low}-{high}) on {told['split']} of typical voices.",
+      f"The backbone ({told['fingerprint']}), frozen: WER "
+      f"{percent(told['dev']['wer'])} ({low}-{high}) on dev of typical voices.",
     ]
   return lines
 

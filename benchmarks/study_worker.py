@@ -1,15 +1,15 @@
-"""One run of the study, in a process of its own, which `study.py` starts.
+"""Runs of the study in a process of their own, which `study.py` starts.
 
-    python benchmarks/study_worker.py --folder=RUN --split=test
+    python benchmarks/study_worker.py --folders=RUN,RUN --split=test
 
-Enters: RUN/asked.json, the configuration that is asked for. Leaves: RUN trained and
-scored by one process, where the commands of the program take two; and RUN/cost.json,
-the CPU and wall seconds of all processes that worked on it.
+Enters: RUN/asked.json, the configuration that is asked for. Leaves: each RUN trained
+and scored, one after the other, so that runs of one program are traced once; and
+RUN/cost.json, the CPU and wall seconds of all that was done for it. The first run of a
+process pays for its start. What is done is passed over; what is trained is scored.
 
 `train`: the run as it is configured. `enroll`: its speakers are added to a copy
 of the run --parent, whose figures come to RUN. `apply`: the shared parameters
-of --parent are heard on its speakers, who own nothing. `evaluate`: what one of them
-left is scored on --split, if it isn't yet.
+of --parent are heard on its speakers, who own nothing.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ INTERRUPTED = 75
 
 def define_flags() -> None:
   """Defines the process's flags; who imports this file has other ones."""
-  flags.DEFINE_string("folder", "", "The run's.")
+  flags.DEFINE_list("folders", [], "The runs'.")
   flags.DEFINE_string("split", "test", "What is scored at the end.")
   flags.DEFINE_enum("do", "train", list(_DOERS), "What is done.")
   flags.DEFINE_string("parent", "", "The run whose shared parts serve.")
@@ -59,19 +59,32 @@ def define_flags() -> None:
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  folder = epath.Path(flags.FLAGS.folder)
-  if flags.FLAGS.do == "evaluate" and _is_scored(folder):
+  folders = [epath.Path(folder) for folder in flags.FLAGS.folders]
+  folders = [folder for folder in folders if not _is_scored(folder)]
+  if not folders:
     return
   logging.set_verbosity(logging.FATAL)
   process.set_up()
-  with _counted(folder):
-    try:
-      _DOERS[flags.FLAGS.do](folder)
-    except InputError as error:
-      sys.exit(str(error))
-    except Interrupted as error:
-      print(error, file=sys.stderr)
-      sys.exit(INTERRUPTED)
+  spent = Spent()
+  try:
+    for folder in folders:
+      with spent.noted(folder):
+        _do(folder)
+  except InputError as error:
+    sys.exit(str(error))
+  except Interrupted as error:
+    print(error, file=sys.stderr)
+    sys.exit(INTERRUPTED)
+
+
+def _do(folder: epath.Path) -> None:
+  """Trains and scores a run, or scores it where it is trained."""
+  asked = json.loads((folder / ASKED).read_text())
+  if asked["trained"]:
+    _score(folder)
+  else:
+    _DOERS[flags.FLAGS.do](folder)
+    write_json(folder / ASKED, asked | {"trained": True})
 
 
 def _train(folder: epath.Path) -> None:
@@ -140,7 +153,6 @@ _DOERS = {
   "train": _train,
   "enroll": _enroll,
   "apply": _apply,
-  "evaluate": _score,
 }
 
 
@@ -167,28 +179,44 @@ def _enrolment(folder: epath.Path) -> epath.Path | None:
 
 
 def _is_scored(folder: epath.Path) -> bool:
+  """Whether all that is asked of a run is done."""
   path = folder / "results.json"
-  return (
-    path.exists() and json.loads(path.read_text())["split"] == flags.FLAGS.split
+  if (
+    not path.exists() or not json.loads((folder / ASKED).read_text())["trained"]
+  ):
+    return False
+  return json.loads(path.read_text())["split"] == flags.FLAGS.split
+
+
+class Spent:
+  """CPU and wall seconds of this process, each noted once."""
+
+  def __init__(self) -> None:
+    self._noted = (0.0, _BEGAN)
+
+  @contextlib.contextmanager
+  def noted(self, folder: epath.Path) -> Iterator[None]:
+    """Adds what this process took since it was last asked to a run's cost."""
+    try:
+      yield
+    finally:
+      path = folder / COST
+      spent = {"cpu_seconds": 0.0, "wall_seconds": 0.0, "processes": 0}
+      if path.exists():
+        spent = json.loads(path.read_text())
+      now = (_cpu_seconds(), time.monotonic())
+      spent["cpu_seconds"] += now[0] - self._noted[0]
+      spent["wall_seconds"] += now[1] - self._noted[1]
+      spent["processes"] += 1
+      self._noted = now
+      write_json(path, spent)
+
+
+def _cpu_seconds() -> float:
+  usages = map(
+    resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
   )
-
-
-@contextlib.contextmanager
-def _counted(folder: epath.Path) -> Iterator[None]:
-  """Adds what this process took, its start included, to the run's cost."""
-  try:
-    yield
-  finally:
-    path = folder / COST
-    spent = {"cpu_seconds": 0.0, "wall_seconds": 0.0, "processes": 0}
-    if path.exists():
-      spent = json.loads(path.read_text())
-    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
-      usage = resource.getrusage(who)
-      spent["cpu_seconds"] += usage.ru_utime + usage.ru_stime
-    spent["wall_seconds"] += time.monotonic() - _BEGAN
-    spent["processes"] += 1
-    write_json(path, spent)
+  return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@
 This sweep trains fresh residual rows; its data are those on which embeddings, warm
 rows (which begin as the mean of the embedding run's) and HRA heads are enrolled on the
 runs of training_speakers.py (`enrolments`), and on which those runs are heard without
-training (`controls`). A budget includes dev: a
-fifth of it. The smaller budget's recordings are the first of the larger one's,
-and all budgets have one test split.
+training (`controls`). A budget includes dev: a fifth of it. The smaller budget's
+recordings are the first of the larger one's, and all budgets have one test split.
+Learning rates are chosen at one budget: of five recordings one is dev, which can't tell
+them apart.
 """
 
 import pathlib
@@ -24,6 +25,8 @@ _BUDGETS = (5, 10, 20, 40)
 ENROLLED = {"head": "hra", "embedding": "embedding", "warm_row": "embedding"}
 """What is fitted of a newcomer -> the arm of training_speakers.py it stands on."""
 _CONTROLLED = ("head", "embedding")
+TUNED_AT = 20
+"""The budget at which a method's learning rate is chosen for all."""
 
 
 def get_config() -> Config:

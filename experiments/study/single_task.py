@@ -18,7 +18,7 @@ _MULTI_TASK = configs.load_module(
 )
 _ARMS = (
   *("hra-8", "hra-32"),
-  *("residual-1", "residual-2", "residual-4", "residual-8"),
+  *("residual-2", "residual-8"),
   *("lora-4", "bitfit", "full"),
 )
 
@@ -29,7 +29,7 @@ def get_config() -> Config:
   config.data.grouping = "pooled"
   config.data.tasks_per_batch = 1
   config.data.utterances_per_task = 16
-  config.train.steps = 300  # as many utterances as multi-task: 12 x 80 x 5
+  config.train.steps = 160  # as many utterances as multi-task: 8 x 64 x 5
   return config
 
 

@@ -28,6 +28,10 @@ class TaskSpace(Protocol):
   @property
   def adapter(self) -> Adapter: ...
 
+  def __hash__(self) -> int:
+    """By value, as what compiled functions are static in."""
+    ...
+
   def init_shared(self, key: jax.Array) -> Tree:
     """What all tasks share of the space; `{}` where nothing is."""
     ...

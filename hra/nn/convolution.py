@@ -53,7 +53,7 @@ def _filtered(
   K padded products, which XLA's CPU backend took 54 ms of a 270 ms step for.
   """
   shifted = _shifts(before, hidden_TD, len(taps_KD))
-  return sum(tap * each for tap, each in zip(taps_KD, shifted, strict=True))  # type: ignore[return-value]
+  return sum(tap * each for tap, each in zip(taps_KD, shifted, strict=True))
 
 
 def _shifts(before: int, hidden_TD: jax.Array, size: int) -> list[jax.Array]:

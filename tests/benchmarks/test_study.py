@@ -1,7 +1,6 @@
 """The study's one command: which runs there are, and a trivial scale end to end."""
 
 import dataclasses
-import itertools
 import json
 
 import pytest
@@ -11,7 +10,10 @@ import study_runs as runs
 import study_worker
 from etils import epath
 
+from hra.backbone import store
+from hra.commands import configs
 from hra.errors import InputError
+from hra.sharding import make_mesh
 from hra.sweeps import record
 
 _EVALUATION = (arms.MULTI, arms.RECURRENCE, arms.ALONE)
@@ -72,8 +74,8 @@ def test_the_full_study_has_the_arms_of_the_readme(tmp_path):
     for experiment in dict.fromkeys(where for where, _ in found)
   }
   assert {name: len(each) for name, each in by_experiment.items()} == {
-    arms.MULTI: 25,
-    arms.SINGLE: 9,
+    arms.MULTI: 20,
+    arms.SINGLE: 7,
     arms.RECURRENCE: 4,
     arms.TRAINING: 3,
     arms.NEWCOMERS: 4 * 4 + 2 + 4 * 2,
@@ -104,16 +106,44 @@ def test_speakers_of_a_seed_are_made_once_for_all_experiments(tmp_path):
   assert len(corpora) == 2
 
 
-def test_equal_programs_are_not_compiled_side_by_side(tmp_path):
+def test_rates_of_an_arm_are_done_by_one_process(tmp_path):
   asked = made(tmp_path)
   found = arms.needed(asked)
   first = [arm for arm in found.values() if not arm.parent]
   todo = runs.tuning(asked, first, rates={})
-  assert len(todo) == 3 * (25 + 9 + 4 + 3 + 4)
-  for left, right in itertools.pairwise(todo):
-    assert left.arm.key != right.arm.key
+  assert len(todo) == 3 * (20 + 7 + 4 + 3 + 1)
   assert {each.run.split for each in todo} == {"dev"}
   assert {each.seed for each in todo} == {0}
+  chains = runs._chains(todo)
+  assert len(chains) == 20 + 7 + 4 + 3 + 1
+  for chain in chains:
+    assert [each.label for each in chain] == ["low", "middle", "high"]
+    assert len({each.arm.key for each in chain}) == 1
+    for each in chain[:-1]:  # the last is asked for when its process starts
+      assert (each.run.folder / record.ASKED).exists()
+
+
+def test_budgets_of_a_method_take_the_rate_of_one_and_one_process(tmp_path):
+  asked = made(tmp_path)
+  found = arms.needed(asked)
+  parents = {key: "low" for key in found if key[0] == arms.TRAINING}
+  heads = [found[arms.NEWCOMERS, f"head-{size}"] for size in (5, 10, 20, 40)]
+  assert [arm.name for arm in heads if arm.tuned] == ["head-20"]
+  for label, errors in (("low", 7), ("middle", 3), ("high", 9)):
+    each = job(asked, heads[2], label=label, rates=parents)
+    pretend(each, errors=errors)
+  chosen = runs.choose(asked, heads, rates=parents, known={})
+  assert chosen == {arm.key: "middle" for arm in heads}
+  todo = [
+    job(asked, arm, label="middle", seed=seed, rates=parents)
+    for arm in heads
+    for seed in (1, 2)
+  ]
+  chains = runs._chains(todo)
+  assert [[each.seed for each in chain] for chain in chains] == [
+    [1] * 4,
+    [2] * 4,
+  ]
 
 
 def test_the_rate_of_fewest_errors_is_chosen_and_of_equals_the_lower():
@@ -242,21 +272,19 @@ def test_half_an_hour_trains_the_speakers_alone_whom_it_trains_jointly(
 
 
 def test_all_scales_stand_on_one_backbone_and_share_no_run(tmp_path):
-  full, small = made(tmp_path), made(tmp_path, arms.SMALL)
-  assert full.backbone == small.backbone
   key = (arms.MULTI, "hra-8")
-  folders = {
-    job(each, arms.needed(each)[key], label="low").run.folder
-    for each in (full, small)
-  }
-  assert len(folders) == 2
-
-
-def test_a_backbone_that_is_there_is_taken(tmp_path):
-  folder = tmp_path / "backbone" / "backbone"
-  folder.mkdir(parents=True)
-  (folder / "config.json").write_text("{}")
-  assert runs.train_backbone(made(tmp_path), out=None) == []
+  full, small = (
+    job(each, arms.needed(each)[key], label="low").run
+    for each in (made(tmp_path), made(tmp_path, arms.SMALL))
+  )
+  assert full.folder != small.folder
+  assert full.config.backbone_path == small.config.backbone_path
+  mesh = make_mesh(full.config.mesh)
+  computed = full.config.backbone
+  stored = store.load(full.config.backbone_path, computed=computed, mesh=mesh)
+  declared = configs.load(arms.experiment_path("backbone")).backbone
+  for field in ("width", "layers", "heads", "feed_forward", "kernel"):
+    assert getattr(stored.config, field) == getattr(declared, field)
 
 
 def test_an_unknown_question_is_refused():
@@ -266,13 +294,22 @@ def test_an_unknown_question_is_refused():
 
 
 def test_cost_adds_up_over_processes(tmp_path):
-  folder = epath.Path(tmp_path)
+  one, other = epath.Path(tmp_path), epath.Path(tmp_path) / "other"
+  other.mkdir()
+
+  def noted(folder):
+    return json.loads((folder / study_worker.COST).read_text())
+
+  spent = study_worker.Spent()
   for count in (1, 2):
-    with pytest.raises(ZeroDivisionError), study_worker._counted(folder):
+    with pytest.raises(ZeroDivisionError), spent.noted(one):
       raise ZeroDivisionError
-    told = json.loads((folder / study_worker.COST).read_text())
-    assert told["processes"] == count
-    assert told["cpu_seconds"] > 0
+    assert noted(one)["processes"] == count
+  start = noted(one)["cpu_seconds"]
+  assert start > 0
+  with spent.noted(other):
+    pass
+  assert 0 <= noted(other)["cpu_seconds"] < start  # its start was paid for
 
 
 def test_a_page_can_be_written_before_anything_is_complete(tmp_path):
@@ -283,6 +320,37 @@ def test_a_page_can_be_written_before_anything_is_complete(tmp_path):
   told = json.loads((out / "study.json").read_text())
   assert len(told["missing"]) == len(arms.needed(asked))
   assert (out / "study.md").read_text().count("not run.") == 5 + 4
+
+
+def test_a_question_asked_alone_leaves_what_is_said_of_the_others(tmp_path):
+  asked = made(tmp_path, questions="b")
+  backbone = {"fingerprint": "one", "dev": None}
+  empty = dict.fromkeys(("a", "a_both", "b", "c", "d", "e"))
+  before = {
+    "backbone": backbone,
+    "arms": {arms.MULTI: {"hra-8": "kept"}, arms.NEWCOMERS: {"row-5": "old"}},
+    "cost": {arms.MULTI: "kept", arms.NEWCOMERS: "old"},
+    "questions": {**empty, "a": "kept", "a_both": "kept", "b": "old"},
+    "missing": ["multi_task/full", "newcomers/row-40"],
+  }
+  found = {
+    "backbone": backbone,
+    "arms": {arms.NEWCOMERS: {"row-5": "new"}},
+    "cost": {arms.NEWCOMERS: "new"},
+    "questions": {**empty, "b": "new"},
+    "missing": ["newcomers/head-5"],
+  }
+  merged = study.merged(found, before, asked)
+  assert merged["arms"] == {
+    arms.MULTI: {"hra-8": "kept"},
+    arms.NEWCOMERS: {"row-5": "new"},
+  }
+  assert merged["cost"] == {arms.MULTI: "kept", arms.NEWCOMERS: "new"}
+  wanted = {**empty, "a": "kept", "a_both": "kept", "b": "new"}
+  assert merged["questions"] == wanted
+  assert merged["missing"] == ["newcomers/head-5", "multi_task/full"]
+  found["backbone"] = {"fingerprint": "another", "dev": None}
+  assert study.merged(found, before, asked) == found
 
 
 @pytest.mark.slow
@@ -307,7 +375,7 @@ def test_the_study_runs_from_end_to_end_and_nothing_twice(
   for name in ("parameters", "recordings", "alone", "recurrence"):
     assert (out / "study_tiny" / f"{name}.png").exists()
   pages = (out / "study_tiny.md").read_text()
-  assert "not run" not in pages
+  assert pages.count("not run.") == 1 + 4  # (e), and what is explored
 
   def refused(*arguments, **options):
     raise AssertionError("a run was started again")

@@ -11,9 +11,9 @@ from hra.sweeps import plan
 
 STUDY = Path(__file__).parents[2] / "experiments" / "study"
 RUNS = {
-  "multi_task": 125,
-  "single_task": 45,
-  "alone": 13,
+  "multi_task": 100,
+  "single_task": 35,
+  "alone": 9,
   "recurrence": 20,
   "training_speakers": 15,
   "newcomers": 20,

@@ -46,14 +46,14 @@ def told():
     "arms": every,
     "questions": {
       "a": answers.smaller(FOUND, MULTI, config=CONFIG),
-      "a_single": None,
+      "e": None,
       **dict.fromkeys(EXPLORED),
       "b": answers.less_data(FOUND, config=CONFIG),
       "c": None,
       "d": None,
     },
     "backbone": None,
-    "cost": {MULTI: spent, NEWCOMERS: spent, "backbone": spent},
+    "cost": {MULTI: spent, NEWCOMERS: spent},
   }
 
 
@@ -94,7 +94,7 @@ def test_every_arm_has_a_line_with_its_rate_and_interval(told):
     assert f"{100 * arm['wer']:.1f} (" in lines[0]
     assert "0.1 \\*" in lines[0]
   assert "end of the grid" in page
-  assert "| together, without the backbone | 4 | 4.00 |" in page
+  assert "| together | 4 | 4.00 |" in page
 
 
 def test_what_is_not_complete_is_said(told):
