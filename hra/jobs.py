@@ -3,16 +3,14 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
-from hra import claim, export, scoring, submodels
+from hra import claim, export, given, scoring, submodels
 from hra.adapters.spaces import TaskSpace
-from hra.claim import has_begun
 from hra.config import SpecAugmentConfig
 from hra.data import settings
 from hra.data.balance import read_weights
@@ -36,9 +34,6 @@ from hra.train.step import Step, Terms, make_step
 
 FINISHED = "finished.json"
 """Written last, when a run is trained and exported: which checkpoint that was."""
-
-KEPT = ("task_weights.json", "task_settings.json")
-"""Copies beside a run of the files about tasks that it was given: {NAME: ...}."""
 
 _ENROLMENT_LABELS = 64
 """Labels are padded to a multiple of that where tasks are added to a run: who is
@@ -64,7 +59,7 @@ def train(
     hra.errors.Interrupted: after a signal, when the state is saved.
   """
   if _is_trained(parts.workdir):
-    _check_kept(parts)
+    given.check(parts.workdir, parts.config, parts.tasks)
     return trained_state(parts)
   _check_goes_on(parts.workdir)
   loader = make_loader(parts)
@@ -307,57 +302,11 @@ def _given(parts: Parts) -> settings.Given:
 
 def _begin(parts: Parts, loader: Loader) -> None:
   """Notes beside the run what its tasks get, when nothing is left to refuse."""
-  config = parts.config
   with storage(parts.workdir, expected="a folder that can be written to"):
     (parts.workdir / FINISHED).unlink(missing_ok=True)
-  sources = (config.data.task_weights, config.train.task_settings)
   told = (loader.roster.given, _given(parts))
-  for name, source, each in zip(KEPT, sources, told, strict=True):
-    _keep(parts, source, name, each)
+  given.keep(parts.workdir, parts.config, told)
   write_json(parts.workdir / scoring.BALANCE, loader.roster.balance.by_task())
-
-
-def _keep(
-  parts: Parts, source: str, name: str, told: Mapping[str, Any]
-) -> None:
-  """Keeps a copy beside the run of a file about tasks, which may not change."""
-  kept = parts.workdir / name
-  if not source:
-    return
-  if not kept.exists() or not has_begun(parts.workdir):
-    write_json(kept, told)
-  elif json.loads(kept.read_text()) != told:
-    raise _others(source, kept)
-
-
-def _check_kept(parts: Parts) -> None:
-  """Sees that files about tasks say of a finished run's tasks what they said."""
-  given = (parts.config.data.task_weights, parts.config.train.task_settings)
-  for name, source in zip(KEPT, given, strict=True):
-    kept = parts.workdir / name
-    if not source or not epath.Path(source).exists() or not kept.exists():
-      continue
-    names = json.loads(kept.read_text()).keys() | set(parts.tasks)
-    with storage(source, expected="a JSON object of tasks"):
-      text = epath.Path(source).read_text()
-    try:
-      told = json.loads(text)
-    except ValueError as error:
-      raise _others(source, kept) from error
-    if not isinstance(told, dict):
-      raise _others(source, kept)
-    of_tasks = {task: told[task] for task in names & told.keys()}
-    if of_tasks != json.loads(kept.read_text()):
-      raise _others(source, kept)
-
-
-def _others(source: str, kept: epath.Path) -> InputError:
-  return InputError(
-    source,
-    expected=f"the {kept.stem.partition('_')[2]} that the run began with ({kept})",
-    got="others",
-    fix="give a fresh --workdir, or that file's content",
-  )
 
 
 @functools.lru_cache(maxsize=8)

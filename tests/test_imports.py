@@ -23,6 +23,7 @@ ORDER = (
   {"checkpoint", "submodels"},
   {"train", "evaluate"},
   {"claim"},
+  {"given"},
   {"run"},
   {"scoring"},
   {"export"},

@@ -30,6 +30,25 @@ def read(
   """
   if not path:
     return {}
+  values = parse(path, expected=expected)
+  known = set(tasks)
+  for name in values:
+    if name not in known:
+      raise InputError(
+        path,
+        expected=f"names of the {len(known):,} tasks",
+        got=repr(name),
+        fix=f"did you mean {nearest(name, tasks)!r}?",
+      )
+  return values
+
+
+def parse(path: epath.PathLike, *, expected: str) -> dict[str, Any]:
+  """The values of a JSON file {name: value}, whatever the names.
+
+  Raises:
+    InputError: no such file, no such JSON, or a name that stands twice.
+  """
   with storage(path, expected=expected):
     data = epath.Path(path).read_bytes()
   try:
@@ -41,15 +60,6 @@ def read(
     raise InputError(path, expected=expected, got=str(error)) from error
   if not isinstance(values, dict):
     raise InputError(path, expected=expected, got=type(values).__name__)
-  known = set(tasks)
-  for name in values:
-    if name not in known:
-      raise InputError(
-        path,
-        expected=f"names of the {len(known):,} tasks",
-        got=repr(name),
-        fix=f"did you mean {nearest(name, tasks)!r}?",
-      )
   return values
 
 

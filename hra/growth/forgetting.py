@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from hra import claim, config_tree, export, jobs, run, submodels
+from hra import claim, config_tree, export, given, run, submodels
 from hra.config import EvalConfig
 from hra.errors import InputError
 from hra.evaluate import metrics
@@ -267,7 +267,7 @@ def _remove_entries(journal: _Journal) -> None:
   if journal.alone:
     return
   home, task = journal.home, journal.task
-  for name in (*_BY_TASK, *jobs.KEPT):
+  for name in (*_BY_TASK, *given.KEPT):
     path = home / name
     if not path.exists():
       continue

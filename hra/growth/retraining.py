@@ -8,7 +8,7 @@ import dataclasses
 
 from etils import epath
 
-from hra import claim, jobs
+from hra import claim, given
 from hra.config import Config
 from hra.errors import InputError
 
@@ -41,11 +41,11 @@ def configuration(workdir: epath.PathLike, out: epath.Path) -> Config:
   if not claim.has_begun(out):
     claim.leave_out(out, claim.absent(workdir))
 
-  def kept(given: str, name: str) -> str:
+  def kept(path: str, name: str) -> str:
     file = workdir / name
-    return str(file) if given and file.exists() else given
+    return str(file) if path and file.exists() else path
 
-  weights, settings = jobs.KEPT
+  weights, settings = given.KEPT
   data, train = config.data, config.train
   return dataclasses.replace(
     config,

@@ -111,6 +111,17 @@ def test_a_run_goes_on_with_its_first_weights_only(material, whole, finished):
   path.write_text(before)
 
 
+def test_a_finished_run_refuses_weights_that_stand_twice(material, whole):
+  config, folder = material
+  jobs.finish(*whole)
+  path = folder / "weights.json"
+  before = path.read_text()
+  path.write_text('{"cleo": 0.25, "cleo": 0.5}')
+  with pytest.raises(InputError, match="each name once"):
+    jobs.train(run.assemble(config, folder / "whole"), quiet=True)
+  path.write_text(before)
+
+
 def test_results_tell_what_training_used(material, whole):
   parts, trained = whole
   told = json.loads((parts.workdir / "balance.json").read_text())["tasks"]

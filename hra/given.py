@@ -1,0 +1,83 @@
+"""Files about its tasks that a run is given, and their copies beside it.
+
+Enters: what `config.data.task_weights` and `config.train.task_settings` say. Leaves:
+copies in the run's folder, which later calls are held to: a run is trained under
+what it began with, wherever the files are by then.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from hra.claim import has_begun
+from hra.config import Config
+from hra.data import by_task
+from hra.errors import InputError
+from hra.files import storage, write_json
+
+KEPT = ("task_weights.json", "task_settings.json")
+"""The copies: {NAME: ...}."""
+
+
+def keep(
+  workdir: epath.Path, config: Config, told: Iterable[Mapping[str, Any]]
+) -> None:
+  """Writes the copies, or compares with those of a run that has begun.
+
+  Args:
+    told: what each file says of the run's tasks, in the order of `KEPT`.
+
+  Raises:
+    InputError: a file says something else than its copy.
+  """
+  for source, copy, each in zip(
+    _sources(config), _copies(workdir), told, strict=True
+  ):
+    if not source:
+      continue
+    if not copy.exists() or not has_begun(workdir):
+      write_json(copy, each)
+    elif _read(copy) != each:
+      raise _others(source, copy)
+
+
+def check(workdir: epath.Path, config: Config, tasks: Sequence[str]) -> None:
+  """Sees that files about a finished run's tasks say what they said.
+
+  They may be gone, and they may name tasks that the run has forgotten.
+
+  Raises:
+    InputError: a file can't be read, or says something else than its copy.
+  """
+  for source, copy in zip(_sources(config), _copies(workdir), strict=True):
+    if not source or not epath.Path(source).exists() or not copy.exists():
+      continue
+    before = _read(copy)
+    now = by_task.parse(source, expected="a JSON object of tasks")
+    names = before.keys() | set(tasks)
+    if {name: now[name] for name in names & now.keys()} != before:
+      raise _others(source, copy)
+
+
+def _sources(config: Config) -> tuple[str, str]:
+  return config.data.task_weights, config.train.task_settings
+
+
+def _copies(workdir: epath.Path) -> list[epath.Path]:
+  return [workdir / name for name in KEPT]
+
+
+def _read(copy: epath.Path) -> dict[str, Any]:
+  with storage(copy, expected="a file that can be read"):
+    return json.loads(copy.read_text())
+
+
+def _others(source: str, copy: epath.Path) -> InputError:
+  return InputError(
+    source,
+    expected=f"the {copy.stem.partition('_')[2]} that the run began with ({copy})",
+    got="others",
+    fix="give a fresh --workdir, or that file's content",
+  )
