@@ -17,24 +17,19 @@ others. --partial writes what is complete where not everything is.
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import results
-import study_answers as answers
 import study_figures as figures
+import study_page as page
 import study_runs as runs
-import study_tables as tables
 from absl import app, flags, logging
 from etils import epath
 from study_arms import (
   ALONE,
-  EXPLORED,
   FULL,
-  MULTI,
   QUESTIONS,
   REFERENCES,
-  SINGLE,
   SMALL,
   TRAINING,
   Arm,
@@ -45,7 +40,6 @@ from study_arms import (
 )
 from study_runs import Job
 
-from hra.config import EvalConfig
 from hra.errors import InputError, Interrupted
 from hra.files import absolute
 
@@ -92,19 +86,21 @@ def study(
   """Runs what is left, then writes what was found into the folder `out`.
 
   Raises:
-    InputError: runs failed, naming their logs.
+    InputError: runs failed, naming their logs; the page in `out` is of another
+      backbone.
     Interrupted: after a signal, when the runs have saved.
   """
+  page.check(asked, out=out)
   conductor = Conductor(asked, at_once=at_once)
   try:
     conductor.conduct()
   except Interrupted:
     if partial:
-      write(asked, conductor, out=out)
+      page.write(asked, conductor.scored(), alone=conductor.alone, out=out)
     raise
   failed = conductor.failed
   if partial or not failed:
-    write(asked, conductor, out=out)
+    page.write(asked, conductor.scored(), alone=conductor.alone, out=out)
   if failed:
     raise InputError(
       asked.runs,
@@ -143,12 +139,17 @@ class Conductor:
     return {key: self._jobs(arms[key]) for key in self.rates if key in arms}
 
   def _tune(self, title: str, arms: Sequence[Arm], *, waiting: int) -> None:
-    for part in (title, f"{title}: rates beyond"):
-      todo = runs.tuning(self.study, arms, rates=self.rates)
-      self._do(part, todo, waiting=waiting)
-    self.rates |= runs.choose(
-      self.study, arms, rates=self.rates, known=self._known
-    )
+    beyond = self.study.scale.beyond
+    todo = runs.tuning(self.study, arms, rates=self.rates)
+    try:
+      self._do(title, todo, waiting=waiting)
+      more = runs.tuning(self.study, arms, rates=self.rates)
+      more = [job for job in more if job.label in beyond]
+      self._do(f"{title}: rates beyond", more, waiting=waiting)
+    finally:  # what is tuned can be told, whatever ended this part
+      self.rates |= runs.choose(
+        self.study, arms, rates=self.rates, known=self._known
+      )
 
   def _score(self, title: str, arms: Sequence[Arm], *, waiting: int) -> None:
     todo = [
@@ -249,99 +250,6 @@ def known_rates() -> dict[Key, str]:
     for experiment, arms in json.loads(path.read_text())["arms"].items()
     for name, arm in arms.items()
   }
-
-
-def write(study: Study, conducted: Conductor, *, out: epath.PathLike) -> None:
-  """Writes the figures, the Markdown and the plots."""
-  config = EvalConfig()
-  heard = figures.hear(conducted.scored())
-  arms: dict[str, dict[str, object]] = {}
-  for key, each in heard.items():
-    dev = (
-      runs.dev_errors(study, each.arm, rates=conducted.rates)
-      if study.scale.labels and each.arm.tuned
-      else {}
-    )
-    arms.setdefault(key[0], {})[key[1]] = figures.arm_figures(
-      each, figures.reference_of(key, heard), dev=dev, config=config
-    )
-  found = {
-    **results.about(study.scale.name),
-    "command": study.scale.command,
-    "seeds": list(study.scale.seeds),
-    "tuned": bool(study.scale.labels),
-    "missing": missing(study, heard),
-    "arms": arms,
-    "questions": {
-      "a": answers.smaller(heard, MULTI, config=config),
-      "e": answers.smaller(heard, SINGLE, config=config),
-      **{
-        name: answers.smaller(
-          heard,
-          MULTI,
-          family=family,
-          rival=rival,
-          seeds=[str(seed) for seed in study.scale.seeds[1:]],
-          config=config,
-        )
-        for name, (family, rival) in EXPLORED.items()
-      },
-      "b": answers.less_data(heard, config=config),
-      "c": answers.together(conducted.alone),
-      "d": answers.recurrence(heard, config=config),
-    },
-    "backbone": figures.backbone(study),
-    "cost": figures.costs(study),
-  }
-  before = epath.Path(out) / f"{study.scale.name}.json"
-  if before.exists():
-    found = merged(found, json.loads(before.read_text()), study)
-  plots = tables.plot(found, folder=epath.Path(out) / study.scale.name)
-  results.write(
-    study.scale.name,
-    figures=found,
-    markdown=tables.markdown(found, plots),
-    out=out,
-  )
-
-
-def merged(
-  found: Mapping[str, Any], before: Mapping[str, Any], study: Study
-) -> dict[str, Any]:
-  """The figures, with those of before where a question is not asked now.
-
-  Not with those of another backbone.
-  """
-  if before["backbone"] != found["backbone"]:
-    return dict(found)
-  asked = {experiment for experiment, _ in needed(study)} | {ALONE}
-  kept = {
-    part: {
-      name: told
-      for name, told in before[part].items()
-      if name not in found[part] and name not in asked
-    }
-    for part in ("arms", "cost")
-  }
-  told = {
-    name: before["questions"][name]
-    for name, answer in found["questions"].items()
-    if name[0] not in study.questions
-  }
-  return {
-    **found,
-    **{part: {**kept[part], **found[part]} for part in kept},
-    "questions": {**found["questions"], **told},
-    "missing": [
-      *found["missing"],
-      *(n for n in before["missing"] if n.partition("/")[0] not in asked),
-    ],
-  }
-
-
-def missing(study: Study, heard: Mapping[Key, object]) -> list[str]:
-  """Arms that are not complete."""
-  return ["/".join(key) for key in needed(study) if key not in heard]
 
 
 def _questions(given: Sequence[str]) -> str:

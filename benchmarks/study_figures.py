@@ -141,13 +141,15 @@ def arm_figures(
   reference: Heard | None,
   *,
   dev: Mapping[str, int],
+  tuned: bool,
   config: EvalConfig,
 ) -> dict[str, Any]:
   """All that is said of one arm.
 
   Args:
     reference: what it is compared with.
-    dev: label of a rate -> word errors on dev; empty where none was tuned.
+    dev: label of a rate -> word errors on dev; empty where it was not tuned itself.
+    tuned: whether rates were chosen at all.
     config: of the bootstrap.
   """
   rates = learning_rates(heard.arm)
@@ -157,7 +159,7 @@ def arm_figures(
     "owned": heard.owned,
     "rate": rates.get(heard.label) if heard.arm.tunable else None,
     "rate_label": heard.label,
-    "rate_at_end": _at_end(heard, rates) if dev else None,
+    "rate_at_end": _at_end(heard, rates) if tuned else None,
     "dev_errors": {str(rates[label]): dev[label] for label in dev},
     "speakers": len(heard.seeds),
     **statistics.rate(heard.scores, config=config)._asdict(),

@@ -69,7 +69,7 @@ def wer_by_parameters(
       axis.set_xscale("log")
       axis.xaxis.set_major_formatter(FuncFormatter(_short))
       axis.xaxis.set_minor_formatter(NullFormatter())
-      axis.set_xlabel("parameters per speaker, without what is shared")
+      axis.set_xlabel("parameters that a row owns")
       lines = {
         name: [(point["parameters"], point) for point in points]
         for name, points in panel["families"].items()

@@ -1,15 +1,12 @@
-"""The study's figures -> Markdown with a verdict for each question, and plots.
+"""The study's figures -> Markdown with a verdict for each question.
 
-Enters: the figures that `study.py` writes as JSON. Leaves: text and PNG files; no
-number and no verdict stands here that is not in the figures.
+Enters: the figures that `study_page.py` writes as JSON. Leaves: text; no number and no
+verdict stands here that is not in the figures.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import study_plots as plots
-from etils import epath
 from study_answers import ASKED, ROUNDING, TIMES
 from study_arms import (
   ALONE,
@@ -34,7 +31,7 @@ _TITLES = {
   RECURRENCE: "(d) The recurrence over depth",
   SINGLE: "(e) Single-task: one row for everybody",
 }
-_FAMILIES = {
+FAMILIES = {
   "hra": "HRA",
   "hra_both": "HRA beside a shared head",
   "hra_layers": "HRA on a controller for each layer",
@@ -44,7 +41,7 @@ _FAMILIES = {
   "bitfit": "BitFit",
   "full": "full",
 }
-_METHODS = {
+METHODS = {
   "row": "fresh row",
   "warm_row": "warm row",
   "head": "HRA head",
@@ -52,7 +49,7 @@ _METHODS = {
   "nearest-head": "nearest head",
   "nearest-embedding": "nearest embedding",
 }
-_LEVELS = {"shared-only": "shared-only", "mean-embedding": "mean embedding"}
+LEVELS = {"shared-only": "shared-only", "mean-embedding": "mean embedding"}
 _VERDICTS = {
   "holds": "**holds**",
   "does not hold": "**does not hold**",
@@ -94,9 +91,15 @@ def _head(found: Figures) -> str:
     if found["tuned"]
     else "learning rates not tuned here: this shows directions and claims nothing"
   )
+  letters: dict[str, list[str]] = {}
+  for letter, each in sorted(found["measured"].items()):
+    how = f"{each['date']}, {each['hardware']}, {each['versions']}"
+    letters.setdefault(how, []).append(letter)
+  measured = "; ".join(
+    f"({', '.join(each)}) {how}" for how, each in letters.items()
+  )
   return (
-    f"# The study\n\n`{found['command']}`, {found['date']}, "
-    f"{found['hardware']}, {found['versions']}; {seeds} seed"
+    f"# The study\n\n`{found['command']}`; {measured}; {seeds} seed"
     f"{'s' if seeds > 1 else ''}; {tuned}. WER in per cent on test, intervals "
     "of 95% over speakers and their utterances; differences in points, paired. "
     "How and why: experiments/study/README.md."
@@ -117,7 +120,7 @@ def _answers(found: Figures) -> list[str]:
       for line in _smaller(
         questions[name],
         "a",
-        f"explored, {_FAMILIES[family]} against {_FAMILIES[rival]}",
+        f"explored, {FAMILIES[family]} against {FAMILIES[rival]}",
       )
     ),
   ]
@@ -144,7 +147,9 @@ def _smaller(told: Figures | None, letter: str, how: str) -> list[str]:
     f"({each['hra_parameters']:,}; {each['ratio']:.1f} times fewer, with a part of "
     f"what is shared {each['ratio_with_shared']:.1f}) {_gap(each)}: "
     f"{each['verdict']}"
-    for name, each in told["pairs"].items()
+    for name, each in sorted(
+      told["pairs"].items(), key=lambda item: item[1]["parameters"]
+    )
   ]
   return lines
 
@@ -181,7 +186,8 @@ def _together(told: Figures | None) -> str:
     f"rows is {told['relative']:.1e} of what a row learned (up to {ROUNDING:g} passes "
     f"for rounding), of two numbers {told['largest']:.1e}, of a speaker's WER "
     f"{percent(told['wer_gap'])} points. One by one took {told['cpu_ratio']:.1f} "
-    "times the CPU seconds of the one job, starting and compiling included."
+    "times the CPU seconds of the one job, starting included; what an equal program had "
+    "compiled before came from the cache, more of it for the job."
   )
 
 
@@ -234,6 +240,11 @@ def _table(arms: Mapping[str, Figures], seeds: Sequence[int]) -> list[str]:
       f"{arm['cpu_seconds']:.0f}",
     ]
     lines.append(f"| {' | '.join(cells)} |")
+  lines += [
+    "",
+    "CPU s: of the chosen runs, on average over seeds; the first run of a process pays "
+    "for its start and tracing, so some ten seconds of difference say nothing.",
+  ]
   if any(arm["rate_at_end"] for arm in arms.values()):
     lines += ["", "\\* the best rate stands at an end of the grid."]
   return lines
@@ -327,76 +338,3 @@ def _cost(found: Figures) -> list[str]:
       f"{percent(told['dev']['wer'])} ({low}-{high}) on dev of typical voices.",
     ]
   return lines
-
-
-def plot(found: Figures, *, folder: epath.Path) -> dict[str, str]:
-  """Draws what is there; experiment -> the file, relative to the folder's parent."""
-  folder.mkdir(parents=True, exist_ok=True)
-  arms = found["arms"]
-  drawn = {}
-
-  def path(name: str, experiment: str) -> str:
-    drawn[experiment] = f"{folder.name}/{name}.png"
-    return os.fspath(folder / f"{name}.png")
-
-  panels = {
-    title: panel
-    for title, experiment in (("multi-task", MULTI), ("single-task", SINGLE))
-    if (panel := _panel(arms.get(experiment, {})))["families"]
-  }
-  if panels:
-    plots.wer_by_parameters(panels, path=path("parameters", MULTI))
-  newcomers = _by_recordings(arms.get(NEWCOMERS, {}))
-  if newcomers["methods"]:
-    plots.wer_by_recordings(newcomers, path=path("recordings", NEWCOMERS))
-  if found["questions"]["c"]:
-    speakers = found["questions"]["c"]["speakers"]
-    plots.joint_and_alone(speakers, path=path("alone", ALONE))
-  if found["questions"]["d"]:
-    reference = found["questions"]["d"]["reference"]
-    bars = {reference: arms[MULTI][reference], **arms[RECURRENCE]}
-    plots.ablations(
-      [{"name": name, **arm} for name, arm in bars.items()],
-      reference=reference,
-      path=path("recurrence", RECURRENCE),
-    )
-  return drawn
-
-
-def _panel(arms: Mapping[str, Figures]) -> dict[str, Any]:
-  """(a): lines over sizes; what owns a backbone would press the others together."""
-  families: dict[str, list[dict[str, Any]]] = {}
-  levels: dict[str, Figures] = {}
-  for name, arm in arms.items():
-    family = _FAMILIES.get(name.partition("-")[0])
-    if name == "shared-only" or family == "full":
-      levels[name] = arm
-    elif family:
-      point = {"parameters": arm["owned"], **_drawn(arm)}
-      families.setdefault(family, []).append(point)
-  if arms:
-    levels["frozen"] = next(iter(arms.values()))["frozen"]
-  return {
-    "families": families,
-    "levels": {name: _drawn(level) for name, level in levels.items()},
-  }
-
-
-def _by_recordings(arms: Mapping[str, Figures]) -> dict[str, Any]:
-  methods: dict[str, list[dict[str, Any]]] = {}
-  levels = {}
-  for name, arm in arms.items():
-    budget = budget_of(name)
-    if budget:
-      method = _METHODS[name.rpartition("-")[0]]
-      point = {"recordings": budget, **_drawn(arm)}
-      methods.setdefault(method, []).append(point)
-    else:
-      levels[_LEVELS[name]] = _drawn(arm)
-  if arms:
-    levels["frozen"] = _drawn(next(iter(arms.values()))["frozen"])
-  return {"methods": methods, "levels": levels}
-
-
-def _drawn(rate: Figures) -> dict[str, float]:
-  return {key: rate[key] for key in ("wer", "low", "high")}

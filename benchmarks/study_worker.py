@@ -19,6 +19,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 
 from absl import app, flags, logging
@@ -66,15 +67,21 @@ def main(argv: Sequence[str]) -> None:
   logging.set_verbosity(logging.FATAL)
   process.set_up()
   spent = Spent()
-  try:
-    for folder in folders:
+  failed = False
+  for folder in folders:
+    try:
       with spent.noted(folder):
         _do(folder)
-  except InputError as error:
-    sys.exit(str(error))
-  except Interrupted as error:
-    print(error, file=sys.stderr)
-    sys.exit(INTERRUPTED)
+    except Interrupted as error:
+      print(error, file=sys.stderr)
+      sys.exit(INTERRUPTED)
+    except Exception as error:  # what one run meets doesn't end the others
+      failed = True
+      if not isinstance(error, InputError):
+        traceback.print_exc()
+      print(f"{folder}: {error}", file=sys.stderr, flush=True)
+  if failed:
+    sys.exit(1)
 
 
 def _do(folder: epath.Path) -> None:

@@ -3,7 +3,7 @@
 import hra
 backbone = hra.load_backbone("tiny")
 store = hra.Store("runs/quickstart/submodels")
-texts = backbone.transcribe([wave_S, wave_S], submodels=[store["anna"], None])
+texts = backbone.transcribe([wave_S, wave_S], submodels=[store["speaker-00"], None])
 """
 
 import importlib

@@ -3,7 +3,7 @@
     hra sweep --config=experiments/study/alone.py --workdir=runs/study/alone
 
 Residual adapters share nothing, so a speaker's Submodel should be the same to
-rounding; what differs is the time. The 17 runs differ in who takes part alone;
+rounding; what differs is the time. The 9 runs differ in who takes part, and so in the places of a batch;
 `--config.train.rows.learning_rate` takes the rate tuned for residual-8.
 """
 

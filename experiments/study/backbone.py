@@ -3,7 +3,7 @@
     hra train --config=experiments/study/backbone.py --workdir=runs/study/backbone
     hra evaluate --workdir=runs/study/backbone
 
-0.48M parameters, trained as experiments/tiny_backbone.py is and on its corpus: 40
+0.49M parameters, trained as experiments/tiny_backbone.py is and on its corpus: 40
 typical voices; dev holds other sentences of them, test 8 voices that were never
 heard.
 """

@@ -1,7 +1,7 @@
 """Question (d): what the recurrence over depth is worth.
 
     hra sweep --config=experiments/study/recurrence.py \\
-      --workdir=runs/study/recurrence
+      --workdir=runs/study/recurrence --split=dev
 
 Variants of multi_task.py's hra-32, with its speakers and tuning. All but the
 feed-forward head cost a speaker the same 1,320 numbers; what is shared differs.

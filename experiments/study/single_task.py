@@ -1,7 +1,7 @@
 """Question (a), single-task: atypical speech as one domain, one row for everybody.
 
     hra sweep --config=experiments/study/single_task.py \\
-      --workdir=runs/study/single_task
+      --workdir=runs/study/single_task --split=dev
 
 The speakers, recordings, tuning and arms of multi_task.py, fewer sizes: what is
 asked here is how far one row goes for all.

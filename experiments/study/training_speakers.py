@@ -1,7 +1,7 @@
 """Question (b), first part: what 200 speakers share, for speakers to come.
 
     hra sweep --config=experiments/study/training_speakers.py \\
-      --workdir=runs/study/training_speakers
+      --workdir=runs/study/training_speakers --split=dev
 
 `embedding` learns the space in which newcomers get an embedding, `hra` the
 controller that their heads stand on, `shared-only` is the control that knows no

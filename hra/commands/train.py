@@ -1,6 +1,6 @@
 """Pretrains a backbone, or adapts a frozen one to every task of the data.
 
-    hra train --config=experiments/quickstart.py --workdir=runs/mine \\
+    hra train --config=experiments/adapt.py --workdir=runs/mine \\
       --config.data.path=data/mine
 
 The run's folder receives config.json, tasks.json, metrics.jsonl, TensorBoard

@@ -2,17 +2,19 @@
 
 import dataclasses
 import json
+import types
 
 import pytest
 import study
 import study_arms as arms
+import study_page as page
 import study_runs as runs
 import study_worker
 from etils import epath
 
 from hra.backbone import store
 from hra.commands import configs
-from hra.errors import InputError
+from hra.errors import InputError, Interrupted
 from hra.sharding import make_mesh
 from hra.sweeps import record
 
@@ -316,7 +318,7 @@ def test_a_page_can_be_written_before_anything_is_complete(tmp_path):
   pytest.importorskip("matplotlib")
   out = tmp_path / "docs"
   asked = made(tmp_path)
-  study.write(asked, study.Conductor(asked, at_once=1), out=out)
+  page.write(asked, {}, alone=[], out=out)
   told = json.loads((out / "study.json").read_text())
   assert len(told["missing"]) == len(arms.needed(asked))
   assert (out / "study.md").read_text().count("not run.") == 5 + 4
@@ -332,6 +334,7 @@ def test_a_question_asked_alone_leaves_what_is_said_of_the_others(tmp_path):
     "cost": {arms.MULTI: "kept", arms.NEWCOMERS: "old"},
     "questions": {**empty, "a": "kept", "a_both": "kept", "b": "old"},
     "missing": ["multi_task/full", "newcomers/row-40"],
+    "measured": {"a": "then", "b": "then"},
   }
   found = {
     "backbone": backbone,
@@ -339,8 +342,9 @@ def test_a_question_asked_alone_leaves_what_is_said_of_the_others(tmp_path):
     "cost": {arms.NEWCOMERS: "new"},
     "questions": {**empty, "b": "new"},
     "missing": ["newcomers/head-5"],
+    "measured": {"b": "now"},
   }
-  merged = study.merged(found, before, asked)
+  merged = page.merged(found, before, asked)
   assert merged["arms"] == {
     arms.MULTI: {"hra-8": "kept"},
     arms.NEWCOMERS: {"row-5": "new"},
@@ -349,8 +353,91 @@ def test_a_question_asked_alone_leaves_what_is_said_of_the_others(tmp_path):
   wanted = {**empty, "a": "kept", "a_both": "kept", "b": "new"}
   assert merged["questions"] == wanted
   assert merged["missing"] == ["newcomers/head-5", "multi_task/full"]
-  found["backbone"] = {"fingerprint": "another", "dev": None}
-  assert study.merged(found, before, asked) == found
+  assert merged["measured"] == {"a": "then", "b": "now"}
+
+
+def test_asking_one_question_keeps_arms_that_another_shares_with_it(tmp_path):
+  """(c) and (d) each need an arm of (a)."""
+  hra, row, none = "hra-32", "residual-8", {}
+  before = {
+    "arms": {arms.MULTI: {hra: "old", row: "old", "full": "old"}},
+    "cost": {arms.MULTI: "old", arms.ALONE: "old"},
+    "questions": {"a": "old", "c": None, "d": "old"},
+    "missing": ["multi_task/bitfit"],
+    "measured": {"a": "then", "d": "then"},
+  }
+  found = {
+    "arms": {arms.MULTI: {row: "new"}},
+    "cost": {arms.MULTI: "new"},
+    "questions": {"a": None, "c": "new", "d": None},
+    "missing": [],
+    "measured": {"c": "now"},
+  }
+  merged = page.merged(found, before, made(tmp_path, questions="c"))
+  assert merged["arms"] == {arms.MULTI: {hra: "old", row: "new", "full": "old"}}
+  assert merged["questions"] == {"a": "old", "c": "new", "d": "old"}
+  assert merged["missing"] == ["multi_task/bitfit"]
+  assert merged["cost"] == {arms.MULTI: "new"}
+  other = {**found, "questions": none, "measured": none}
+  kept = page.merged(other, before, made(tmp_path, questions="b"))
+  assert kept["cost"][arms.ALONE] == "old"
+
+
+def test_no_question_is_answered_that_is_not_asked(tmp_path):
+  told = page._questions(made(tmp_path, questions="d"), {}, alone=[])
+  assert set(told) == {*"abcde", *arms.EXPLORED}
+  assert set(told.values()) == {None}
+
+
+def test_figures_of_two_backbones_do_not_come_to_one_page(tmp_path):
+  path = tmp_path / "study.json"
+  path.write_text(json.dumps({"backbone": {"fingerprint": "another"}}))
+  with pytest.raises(InputError, match="those on another"):
+    page.check(made(tmp_path, questions="ab"), out=tmp_path)
+  page.check(made(tmp_path), out=tmp_path)  # which replaces all of it
+  path.unlink()
+  page.check(made(tmp_path, questions="ab"), out=tmp_path)
+
+
+def test_a_run_that_fails_stops_no_other_of_its_process(
+  tmp_path, monkeypatch, capsys
+):
+  folders = [tmp_path / name for name in ("bad", "good")]
+  for folder in folders:
+    folder.mkdir()
+  done = []
+
+  def do(folder):
+    if folder.name == "bad":
+      raise InputError(folder, expected="a run", got="none")
+    done.append(folder.name)
+
+  given = types.SimpleNamespace(folders=list(map(str, folders)), split="test")
+  monkeypatch.setattr(study_worker, "flags", types.SimpleNamespace(FLAGS=given))
+  monkeypatch.setattr(study_worker, "_do", do)
+  with pytest.raises(SystemExit) as ended:
+    study_worker.main([])
+  assert ended.value.code == 1
+  assert done == ["good"]
+  assert "expected a run" in capsys.readouterr().err
+
+
+def test_what_is_tuned_is_known_also_after_an_interruption(
+  tmp_path, monkeypatch
+):
+  asked = made(tmp_path, questions="c")
+  arm = arms.needed(asked)[arms.MULTI, "residual-8"]
+  for label in ("low", "middle", "high"):
+    pretend(job(asked, arm, label=label), errors=int(label != "middle"))
+  conductor = study.Conductor(asked, at_once=1)
+
+  def interrupted(*arguments, **options):
+    raise Interrupted("stopped")
+
+  monkeypatch.setattr(runs, "execute", interrupted)
+  with pytest.raises(Interrupted):
+    conductor.conduct()
+  assert list(conductor.scored()) == [arm.key]
 
 
 @pytest.mark.slow

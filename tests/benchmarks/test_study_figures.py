@@ -146,7 +146,7 @@ def test_an_arm_is_told_by_seed_by_severity_and_against_its_reference():
   arm = heard(MULTI, "hra-8", 0.3, spread=1)
   other = heard(MULTI, "residual-8", 0.4)
   told = figures.arm_figures(
-    arm, other, dev={"low": 3, "middle": 5}, config=CONFIG
+    arm, other, dev={"low": 3, "middle": 5}, tuned=True, config=CONFIG
   )
   assert told["rate"] == 0.1
   assert told["rate_at_end"] is True
@@ -158,8 +158,13 @@ def test_an_arm_is_told_by_seed_by_severity_and_against_its_reference():
   mean = np.mean([each["wer"] for each in told["terciles"].values()])
   assert mean == pytest.approx(told["wer"])  # as many words in each
   middle = heard(MULTI, "hra-8", 0.3, label="middle")
-  told = figures.arm_figures(middle, other, dev={"low": 3}, config=CONFIG)
+  told = figures.arm_figures(middle, other, dev={}, tuned=True, config=CONFIG)
   assert told["rate_at_end"] is False
+  # Also of a rate that another arm chose, but not where none was.
+  told = figures.arm_figures(arm, other, dev={}, tuned=True, config=CONFIG)
+  assert told["rate_at_end"] is True
+  told = figures.arm_figures(arm, other, dev={}, tuned=False, config=CONFIG)
+  assert told["rate_at_end"] is None
 
 
 @pytest.mark.parametrize("pooled", [False, True])

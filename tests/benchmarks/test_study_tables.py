@@ -7,7 +7,9 @@ import pytest
 pytest.importorskip("matplotlib")
 import study_answers as answers
 import study_figures as figures
+import study_page as page
 import study_tables as tables
+from etils import epath
 from made_up import CONFIG, RESIDUAL, arms
 from study_arms import EXPLORED, MULTI, NEWCOMERS, RECURRENCE
 
@@ -32,14 +34,16 @@ def told():
       each,
       figures.reference_of(key, FOUND),
       dev={"low": 1, "high": 2},
+      tuned=True,
       config=CONFIG,
     )
   spent = {"runs": 2, "cpu_seconds": 7200.0, "wall_seconds": 1.0}
   return {
     "command": "python benchmarks/study.py",
-    "date": "2026-01-01",
-    "hardware": "2 cores",
-    "versions": "Python",
+    "measured": {
+      letter: {"date": date, "hardware": "2 cores", "versions": "Python"}
+      for letter, date in (("a", "2026-01-01"), ("b", "2026-01-02"))
+    },
     "seeds": [0, 1],
     "tuned": True,
     "missing": [],
@@ -57,44 +61,58 @@ def told():
   }
 
 
-def line_of(page, beginning):
-  (line,) = [each for each in page.split("\n") if each.startswith(beginning)]
+def line_of(text, beginning):
+  (line,) = [each for each in text.split("\n") if each.startswith(beginning)]
   return line
 
 
 def test_answers_follow_the_figures(told):
-  page = tables.markdown(told, {})
+  text = tables.markdown(told, {})
   answer = line_of(
-    page, "- (a) 8 times fewer numbers than a residual adapter, multi"
+    text, "- (a) 8 times fewer numbers than a residual adapter, multi"
   )
   assert "**holds**" in answer
-  pair = line_of(page, "  - residual-8 (8,000)")
+  pair = line_of(text, "  - residual-8 (8,000)")
   assert "hra-32 (1,000; 8.0 times fewer" in pair
   assert pair.endswith(": holds")
-  assert "beats a fresh row: **holds** (-10.0 (" in line_of(page, "- (b)")
-  assert line_of(page, "- (c)").endswith("not run.")
+  assert "beats a fresh row: **holds** (-10.0 (" in line_of(text, "- (b)")
+  assert line_of(text, "- (c)").endswith("not run.")
   changed = copy.deepcopy(told)
   changed["questions"]["a"]["verdict"] = "undecided"
   changed["questions"]["b"]["verdict"] = "does not hold"
-  page = tables.markdown(changed, {})
+  text = tables.markdown(changed, {})
   answer = line_of(
-    page, "- (a) 8 times fewer numbers than a residual adapter, multi"
+    text, "- (a) 8 times fewer numbers than a residual adapter, multi"
   )
   assert "is **undecided**" in answer
-  assert "**does not hold**" in line_of(page, "- (b)")
+  assert "**does not hold**" in line_of(text, "- (b)")
 
 
 def test_every_arm_has_a_line_with_its_rate_and_interval(told):
-  page = tables.markdown(told, {})
+  text = tables.markdown(told, {})
   for (experiment, name), _ in FOUND.items():
     arm = told["arms"][experiment][name]
     lines = [
-      each for each in page.split("\n") if each.startswith(f"| {name} |")
+      each for each in text.split("\n") if each.startswith(f"| {name} |")
     ]
     assert f"{100 * arm['wer']:.1f} (" in lines[0]
     assert "0.1 \\*" in lines[0]
-  assert "end of the grid" in page
-  assert "| together | 4 | 4.00 |" in page
+  assert "end of the grid" in text
+  assert "| together | 4 | 4.00 |" in text
+
+
+def test_each_question_says_when_it_was_measured(told):
+  text = tables.markdown(told, {})
+  assert "(a) 2026-01-01, 2 cores, Python; (b) 2026-01-02, 2 cores" in text
+  told["measured"]["b"] = told["measured"]["a"]
+  assert "(a, b) 2026-01-01, 2 cores" in tables.markdown(told, {})
+
+
+def test_arms_are_listed_by_family_and_size():
+  names = ["hra-16", "full", "hra-4", "hra_both-8", "embedding-40", "hra-32"]
+  assert sorted(names, key=page._by_size) == [
+    *("embedding-40", "full", "hra-4", "hra-16", "hra-32", "hra_both-8"),
+  ]
 
 
 def test_what_is_not_complete_is_said(told):
@@ -103,13 +121,12 @@ def test_what_is_not_complete_is_said(told):
 
 
 def test_plots_are_drawn_of_what_is_there(told, tmp_path):
-  drawn = tables.plot(told, folder=tables.epath.Path(tmp_path / "study"))
+  drawn = page.draw(told, folder=epath.Path(tmp_path / "study"))
   assert drawn == {
     MULTI: "study/parameters.png",
     NEWCOMERS: "study/recordings.png",
   }
   for path in drawn.values():
     assert (tmp_path / path).stat().st_size > 10_000
-  page = tables.markdown(told, drawn)
-  assert "](study/recordings.png)" in page
+  assert "](study/recordings.png)" in tables.markdown(told, drawn)
   assert RECURRENCE not in drawn
