@@ -25,6 +25,7 @@ from hra.keys import stable_hash
 FREE = (
   "config.mesh.",
   "config.data.eval_batch",
+  "config.data.max_seconds",  # it only refuses
   "config.data.prefetch",
   "config.data.threads",
   "config.data.test_split",
@@ -60,6 +61,9 @@ without from its beginning."""
 _DATA = "data_fingerprint"
 """Absent where a task was forgotten since: the others' data are known again by
 the first who opens the run."""
+_BOUNDS = "bucket_bounds"
+"""In samples, as a run began with: others, cut from data that changed, would be other
+minibatches. Absent from older runs."""
 _VERSIONED = ("hra", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
@@ -70,12 +74,14 @@ def claim(
   *,
   backbone: str,
   data: str,
+  bounds: Sequence[int],
 ) -> None:
   """Writes config.json and tasks.json, or sees that they say the same.
 
   Args:
     backbone: its fingerprint.
     data: theirs, as trained and judged on.
+    bounds: ends of the length buckets, in samples.
 
   Raises:
     InputError: the folder is another run's; it can't be written.
@@ -88,8 +94,8 @@ def claim(
     _check_same(path, config, tasks, backbone=backbone, data=data)
     described = read(workdir)
     changed = config_of(described, path) != config  # in what may change
-    if changed or _DATA not in described:
-      kept = {_DATA: data, **described}
+    if changed or not described.keys() >= {_DATA, _BOUNDS}:
+      kept = {_DATA: data, _BOUNDS: list(bounds), **described}
       write_json(path, {**kept, "config": config_tree.to_dict(config)})
     return
   with storage(workdir, expected="a run's folder that can be made"):
@@ -98,6 +104,7 @@ def claim(
     "config": config_tree.to_dict(config),
     "backbone_fingerprint": backbone,
     _DATA: data,
+    _BOUNDS: list(bounds),
     "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
     "git": _git_hash(),
   }
@@ -160,6 +167,13 @@ def read_config(workdir: epath.Path) -> dict[str, Any]:
       fix="give the --workdir of `hra train` or `hra quickstart`",
     )
   return json.loads(path.read_text())
+
+
+def bounds_of(workdir: epath.Path) -> tuple[int, ...]:
+  """Ends of the length buckets that a run began with; none where none has begun."""
+  if not has_begun(workdir) or not (workdir / "config.json").exists():
+    return ()
+  return tuple(read(workdir).get(_BOUNDS, ()))
 
 
 def tasks_of(workdir: epath.Path) -> list[str]:

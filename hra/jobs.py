@@ -24,7 +24,7 @@ from hra.features.frontend import num_frames
 from hra.files import storage, write_json
 from hra.model import Model
 from hra.nn.convolution import subsampled
-from hra.run import Parts, initial_state, trained_state
+from hra.run import Parts, backbone_of, initial_state, trained_state
 from hra.sharding import BATCH
 from hra.train import loop
 from hra.train.judge import Plan
@@ -94,14 +94,15 @@ def _check_goes_on(workdir: epath.Path) -> None:
 
 
 def is_finished(workdir: epath.Path) -> bool:
-  """Whether a run adapted its tasks to the end, and exported all of them."""
+  """Whether a run was trained to its end, and what it is for was exported."""
   tasks = claim.tasks_of(workdir)
+  if not tasks or not _is_trained(workdir):
+    return False
+  if claim.read_config(workdir)["config"]["train"]["mode"] == "pretrain":
+    return (backbone_of(workdir) / "config.json").exists()
   folder = export.folder_of(workdir)
-  return (
-    bool(tasks)
-    and _is_trained(workdir)
-    and scoring.verdicts(workdir).keys() >= set(tasks)
-    and all((folder / submodels.file_name(task)).exists() for task in tasks)
+  return scoring.verdicts(workdir).keys() >= set(tasks) and all(
+    (folder / submodels.file_name(task)).exists() for task in tasks
   )
 
 

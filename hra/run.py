@@ -17,7 +17,7 @@ from hra.adapters import families, spaces, table
 from hra.backbone import store
 from hra.backbone.conformer import Conformer
 from hra.checkpoint import Checkpoints, abstract
-from hra.config import Config
+from hra.config import Config, MeshConfig
 from hra.data.batching import bucket_bounds
 from hra.data.dataset import Split, open_split, split_names
 from hra.data.prepare import prepare
@@ -77,7 +77,7 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
   train_split = _taking_part(config, workdir, everyone)
   pooled = config.data.grouping == "pooled"
   tasks = (POOLED,) if pooled else tuple(sorted(set(train_split.tasks)))
-  bounds = _bounds(config, everyone)  # the same, whoever takes part
+  bounds = _bounds(config, everyone, begun=claim.bounds_of(workdir))
   mesh = make_mesh(config.mesh)
   if config.train.mode == "pretrain" and config.train.start == "random":
     backbone = _fresh_backbone(config, mesh)
@@ -85,20 +85,15 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
     backbone = store.load(
       config.backbone_path, computed=config.backbone, mesh=mesh
     )
-  adapter = families.build(
-    config.adapter,
-    backbone.config,
-    mels=backbone.frontend.num_mels * backbone.frontend.stack,
-  )
-  space = spaces.build(config.space, adapter=adapter, family=config.adapter)
+  model, space, optimizers = _learner(config, backbone)
   claim.claim(
     workdir,
     config,
     tasks,
     backbone=backbone.fingerprint,
     data=_fingerprint(config, workdir, train_split),
+    bounds=bounds,
   )
-  shared, rows = config.train.shared, config.train.rows
   return Parts(
     config=config,
     workdir=workdir,
@@ -106,13 +101,30 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
     train_split=train_split,
     bounds=bounds,
     backbone=backbone,
-    model=Model(adapter=adapter, frontend=backbone.frontend),
+    model=model,
     space=space,
-    optimizers=state.Optimizers(
+    optimizers=optimizers,
+    mesh=mesh,
+  )
+
+
+def _learner(
+  config: Config, backbone: store.StoredBackbone
+) -> tuple[Model, spaces.TaskSpace, state.Optimizers]:
+  """What a backbone is adapted by."""
+  adapter = families.build(
+    config.adapter,
+    backbone.config,
+    mels=backbone.frontend.num_mels * backbone.frontend.stack,
+  )
+  shared, rows = config.train.shared, config.train.rows
+  return (
+    Model(adapter=adapter, frontend=backbone.frontend),
+    spaces.build(config.space, adapter=adapter, family=config.adapter),
+    state.Optimizers(
       shared=optimizer.build(b1=shared.b1, b2=shared.b2),
       rows=optimizer.build(b1=rows.b1, b2=rows.b2),
     ),
-    mesh=mesh,
   )
 
 
@@ -203,14 +215,24 @@ def _taking_part(config: Config, workdir: epath.Path, split: Split) -> Split:
 
 
 def reopen(workdir: epath.PathLike) -> Parts:
-  """The parts of the run that stands in a folder.
+  """The parts of the run that stands in a folder, on the devices that are here.
 
   Raises:
     InputError: when the folder is not a run's.
   """
   workdir = epath.Path(workdir)
+  return assemble(_config_here(workdir), workdir)
+
+
+def _config_here(workdir: epath.Path) -> Config:
+  """A run's configuration; with any mesh where these are other devices."""
   described = claim.read(workdir)
-  return assemble(claim.config_of(described, workdir / "config.json"), workdir)
+  config = claim.config_of(described, workdir / "config.json")
+  try:
+    make_mesh(config.mesh)
+  except InputError:
+    return dataclasses.replace(config, mesh=MeshConfig())
+  return config
 
 
 def initial_state(parts: Parts) -> state.TrainState:
@@ -228,6 +250,31 @@ def initial_state(parts: Parts) -> state.TrainState:
     keep_best=best and not parts.pretraining,
   )
   return place_state(fresh, parts.mesh)
+
+
+def adapted_shapes(workdir: epath.PathLike) -> state.TrainState:
+  """What the checkpoints of a run that adapts hold, as shapes.
+
+  Its data may be gone.
+
+  Raises:
+    InputError: when the folder is not a run's.
+  """
+  workdir = epath.Path(workdir)
+  config = _config_here(workdir)
+  mesh = make_mesh(config.mesh)
+  backbone = store.load(
+    config.backbone_path, computed=config.backbone, mesh=mesh
+  )
+  _, space, optimizers = _learner(config, backbone)
+  fresh = state.init(
+    space,
+    optimizers,
+    claim.tasks_of(workdir),
+    key=jax.random.key(config.seed),
+    keep_best=config.train.select == "best",
+  )
+  return abstract(place_state(fresh, mesh))
 
 
 def trained_state(parts: Parts) -> state.TrainState:
@@ -293,10 +340,17 @@ def describe(parts: Parts) -> str:
   return "\n".join(lines)
 
 
-def _bounds(config: Config, split: Split) -> tuple[int, ...]:
+def _bounds(
+  config: Config, split: Split, *, begun: tuple[int, ...]
+) -> tuple[int, ...]:
+  """Ends of the length buckets in samples, the same whoever takes part.
+
+  Args:
+    begun: those that the run began with: data may come and go since.
+  """
   seconds = config.data.bucket_seconds
   if not seconds:
-    return bucket_bounds(split.samples, count=config.data.buckets)
+    return begun or bucket_bounds(split.samples, count=config.data.buckets)
   bounds = tuple(round(end * SAMPLE_RATE) for end in seconds)
   longest = int(split.samples.max())
   if list(bounds) != sorted(set(bounds)) or longest > bounds[-1]:
@@ -332,6 +386,6 @@ def _fresh_backbone(
     config=backbone,
     frontend=config.features,
     tokenizer=tokenizer,
-    fingerprint="untrained",
+    fingerprint=f"untrained-{tokenizer.hash}",
     about={},
   )

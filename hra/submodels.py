@@ -32,6 +32,8 @@ Verdict = Literal["better", "not better", "unjudged"]
 _FORMAT = 1
 _LONGEST_STEM = 180
 """Bytes of a file's name that every file system takes."""
+_LONGEST_HEADER = 100_000_000
+"""Bytes, by safetensors' own rule."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,13 +187,27 @@ def _load_shared(folder: epath.Path, fingerprint: str) -> Tree:
 
 
 def _read_metadata(path: epath.Path) -> dict[str, Any]:
+  """What a Submodel's file says of it; no tensor is read.
+
+  A safetensors file begins with the length of its header, 8 bytes, and the header,
+  which is JSON.
+  """
   try:
-    with safetensors.safe_open(path, "numpy") as file:
-      text = (file.metadata() or {}).get("hra")
-  except (OSError, safetensors.SafetensorError) as error:
+    with path.open("rb") as file:
+      size = int.from_bytes(file.read(8), "little")
+      header = json.loads(file.read(min(size, _LONGEST_HEADER)))
+    text = header.pop("__metadata__", {}).get("hra")
+    ends = [each["data_offsets"][1] for each in header.values()]
+    whole = 8 + size + max(ends, default=0)
+    there = epath.Path(path).stat().length
+  except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
     raise InputError(
       path, expected="a Submodel file", got=str(error)
     ) from error
+  if there != whole:
+    raise InputError(
+      path, expected=f"a Submodel file of {whole:,} bytes", got=f"{there:,}"
+    )
   if text is None:
     raise InputError(
       path, expected="a Submodel file", got="safetensors without our metadata"

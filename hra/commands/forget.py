@@ -4,7 +4,8 @@
     hra forget --workdir=runs/mine --task=anna --retrain=runs/without_anna
 
 Its row leaves every checkpoint, its Submodel, figures, transcripts and clips their
-files; of a task that hra enroll added, the recordings too. The others stay as
+files; of a task that hra enroll added by itself, the recordings too (of several that it
+added together, they stay in the enrolment's folder, which is named). The others stay as
 they are. A hash of the name remains, as the data still have the task. When it is
 interrupted, the same command goes on.
 """
@@ -93,7 +94,12 @@ def _retrain(workdir: str) -> None:
   with claim.alone(out, begins=True):
     parts = run.assemble(retraining.configuration(workdir, out), out)
     print(run.describe(parts))
-    print(f"wrote {jobs.finish(parts, jobs.train(parts))}")
+    finished = jobs.is_finished(out)
+    trained = jobs.train(parts)
+    if finished:
+      print(f"{out} is finished: there is nothing left to train")
+    else:
+      print(f"wrote {jobs.finish(parts, trained)}")
   for added in claim.enrolments(epath.Path(workdir)):
     print(
       f"not in it, as they joined later: {', '.join(claim.tasks_of(added))}"

@@ -8,25 +8,27 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
+from hra import claim
 from hra.adapters.interface import Tree
-from hra.checkpoint import Checkpoints, abstract
+from hra.checkpoint import Checkpoints
 from hra.files import remove_folder
-from hra.run import Parts, initial_state
+from hra.run import adapted_shapes
 from hra.train.state import TrainState
 
 
-def without_task(parts: Parts, task: str, aside: epath.Path) -> None:
+def without_task(workdir: epath.Path, task: str, aside: epath.Path) -> None:
   """Writes every checkpoint that a run keeps to `aside`, without `task`.
 
-  What stands at `aside` is a part of an earlier attempt, and removed.
+  What stands at `aside` is a part of an earlier attempt, and removed. The run's data
+  may be gone by then.
 
   Raises:
     InputError: a checkpoint can't be read or written.
   """
   remove_folder(aside)
-  place = parts.tasks.index(task)
-  shapes = abstract(initial_state(parts))
-  kept = Checkpoints(parts.workdir / "checkpoints", access="read")
+  place = claim.tasks_of(workdir).index(task)
+  shapes = adapted_shapes(workdir)
+  kept = Checkpoints(workdir / "checkpoints", access="read")
   steps = kept.steps
   smaller = Checkpoints(aside, keep=len(steps))
   for step in steps:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from hra import claim, config_tree, export, given, run, submodels
+from hra import claim, config_tree, export, given, submodels
 from hra.config import EvalConfig
 from hra.errors import InputError
 from hra.evaluate import metrics
@@ -200,11 +200,12 @@ def _outcome(journal: _Journal, *, before: bool) -> Forgotten:
     data=data,
     again=False,
     named=_named(journal),
-    begun_from=() if journal.enrolled else _begun_from(journal),
+    begun_from=_begun_from(journal),
   )
 
 
 def _begun_from(journal: _Journal) -> tuple[str, ...]:
+  """Who was enrolled from the task's row; means are of the run's own tasks."""
   notes = [
     folder / claim.ENROLMENT for folder in claim.enrolments(journal.root)
   ]
@@ -217,7 +218,11 @@ def _begun_from(journal: _Journal) -> tuple[str, ...]:
   return tuple(
     task
     for task, each in starts
-    if each["init"] == "mean" or each["task"] == journal.task
+    if task != journal.task
+    and (
+      each["task"] == journal.task
+      or (each["init"] == "mean" and not journal.enrolled)
+    )
   )
 
 
@@ -235,8 +240,7 @@ def _named(journal: _Journal) -> tuple[str, ...]:
 
 
 def _set_checkpoints_aside(journal: _Journal) -> None:
-  parts = run.reopen(journal.home)
-  without_task(parts, journal.task, journal.home / _ASIDE)
+  without_task(journal.home, journal.task, journal.home / _ASIDE)
 
 
 def _remove_enrolment(journal: _Journal) -> None:
@@ -253,6 +257,18 @@ def _swap_checkpoints(journal: _Journal) -> None:
   remove_folder(checkpoints)
   with storage(checkpoints, expected="checkpoints that can be replaced"):
     aside.rename(checkpoints)
+
+
+def _remove_halves(journal: _Journal) -> None:
+  """What was half written when a process was killed: no other will end it."""
+  folders = {journal.root, journal.home, export.folder_of(journal.root)}
+  for folder in folders:
+    if not folder.exists():
+      continue
+    with storage(folder, expected="files that can be removed"):
+      for file in folder.glob(".*.*"):
+        if file.is_file() and file.suffix[1:].isdigit():
+          file.unlink(missing_ok=True)
 
 
 def _remove_submodel(journal: _Journal) -> None:
@@ -361,6 +377,7 @@ def _write_report(journal: _Journal) -> None:
 
 _STEPS: tuple[Callable[[_Journal], None], ...] = (
   _remove_enrolment,
+  _remove_halves,
   _swap_checkpoints,
   _remove_submodel,
   _remove_entries,

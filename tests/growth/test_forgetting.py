@@ -195,6 +195,48 @@ def test_that_no_enrolment_says_any_more_that_it_started_from_it(
   assert told["starts"]["zoe"]["task"] is None
 
 
+def test_that_who_began_from_a_newcomer_is_named(copied, tmp_path):
+  workdir = copied("table")
+  _enroll(workdir, tmp_path / "new", "zoe")  # from the mean of the run's own
+  path = workdir / "enrolled/zoe/enrolment.json"
+  told = json.loads(path.read_text())
+  twin = {"init": "nearest", "task": "zoe", "loss": 1.0, "of": 4}
+  (workdir / "enrolled/twin").mkdir()
+  (workdir / "enrolled/twin/enrolment.json").write_text(
+    json.dumps({**told, "starts": {"twin": twin}})
+  )
+  assert forget(workdir, "zoe").begun_from == ("twin",)
+
+
+def test_that_the_recordings_may_have_gone_before(copied, material, tmp_path):
+  workdir = copied("table")
+  path = workdir / "config.json"
+  described = json.loads(path.read_text())
+  described["config"]["data"]["path"] = str(tmp_path / "nowhere")
+  path.write_text(json.dumps(described))
+  forget(workdir, GONE)
+  assert claim.tasks_of(workdir) == list(LEFT)
+  described = json.loads(path.read_text())
+  described["config"]["data"]["path"] = str(material[1])
+  path.write_text(json.dumps(described))
+  (state,) = {len(each.skipped_N) for each in _states(workdir).values()}
+  assert state == len(LEFT)
+
+
+def test_that_nothing_half_written_is_left(copied):
+  workdir = copied("table")
+  store = workdir / "submodels"
+  file = store / submodels.file_name(GONE)
+  halves = [
+    store / f".{file.name}.4711",
+    workdir / ".transcripts.jsonl.12",
+  ]
+  for half in halves:
+    half.write_bytes(file.read_bytes())
+  forget(workdir, GONE)
+  assert not any(half.exists() for half in halves)
+
+
 @pytest.mark.parametrize("place", range(len(forgetting._STEPS)))
 def test_that_a_kill_before_any_step_is_made_good(
   half, tmp_path, monkeypatch, place

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import corpus
 import jax
@@ -12,6 +13,8 @@ from hra import jobs, run, scoring
 from hra.backbone import store
 from hra.checkpoint import Checkpoints
 from hra.config import AdapterConfig
+from hra.data.dataset import open_split
+from hra.data.tokenizer import Tokenizer
 from hra.errors import InputError
 
 
@@ -81,6 +84,32 @@ def test_fine_tuning_is_scored_beside_where_it_started(material):
   _, parts, trained = material
   results = scoring.evaluate(parts, trained, split="test")
   assert results["overall"]["backbone_wer"] is not None
+
+
+def test_a_backbone_is_finished_when_it_is_exported(material):
+  """So that training it again makes no figures of dev of those of test."""
+  _, parts, trained = material
+  folder = jobs.finish(parts, trained)
+  assert jobs.is_finished(parts.workdir)
+  (folder / "config.json").unlink()
+  assert not jobs.is_finished(parts.workdir)
+  jobs.finish(parts, trained)
+  assert jobs.is_finished(parts.workdir)
+
+
+def test_pretraining_goes_on_with_its_tokenizer_only(material, tmp_path):
+  config = copy.deepcopy(material[0])
+  config.train.start, config.train.steps = "random", 1
+  data = tmp_path / "data"
+  shutil.copytree(config.data.path, data)
+  config.data.path = str(data)
+  jobs.train(run.assemble(config, tmp_path / "run"), quiet=True)
+  texts = open_split(data, "train").texts
+  other = Tokenizer.train([*texts, *texts[:3]], vocabulary=64, kind="char")
+  assert other.vocabulary == Tokenizer.load(data / "tokenizer.model").vocabulary
+  (data / "tokenizer.model").write_bytes(other.model)
+  with pytest.raises(InputError, match=r"config\.json: backbone"):
+    run.assemble(config, tmp_path / "run")
 
 
 def test_a_backbone_that_is_not_finite_ends_the_job_with_an_error(

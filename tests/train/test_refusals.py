@@ -126,7 +126,12 @@ def test_a_refused_configuration_gives_way_until_a_step_is_done(
   config.data.max_seconds = 30.0
   _train(config, tmp_path)
   assert run.reopen(tmp_path).config.data.max_seconds == 30.0
-  config.data.max_seconds = 31.0
+  config.data.max_seconds = (
+    31.0  # which only refuses, as a longer test may need
+  )
+  run.assemble(config, tmp_path)
+  assert run.reopen(tmp_path).config.data.max_seconds == 31.0
+  config.train.max_bad_steps = 2
   with pytest.raises(InputError, match="another run's"):
     run.assemble(config, tmp_path)
 

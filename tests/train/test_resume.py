@@ -104,6 +104,33 @@ def test_a_finished_run_trains_nothing_more(material):
   assert (folder / "whole" / "metrics.jsonl").read_text() == before
 
 
+def test_a_run_goes_on_with_the_buckets_that_it_began_with(
+  material, tmp_path, monkeypatch
+):
+  """Who takes no part may leave the data, which would cut others."""
+  config = copy.deepcopy(material[0])
+  config.data.bucket_seconds, config.data.buckets = (), 1
+  config.train.steps = 1
+  parts = run.assemble(config, tmp_path / "run")
+  jobs.train(parts, quiet=True)
+  monkeypatch.setattr(
+    run, "bucket_bounds", lambda samples, count: (320_000, 640_000)
+  )
+  assert run.assemble(config, tmp_path / "run").bounds == parts.bounds
+  assert run.assemble(config, tmp_path / "other").bounds == (320_000, 640_000)
+
+
+def test_a_run_is_opened_where_other_devices_are(material, tmp_path):
+  folder = tmp_path / "run"
+  shutil.copytree(material[2] / "whole", folder)
+  described = json.loads((folder / "config.json").read_text())
+  described["config"]["mesh"]["fsdp"] = 4
+  (folder / "config.json").write_text(json.dumps(described))
+  parts = run.reopen(folder)
+  assert parts.mesh.size == 1
+  _assert_same_bits(material[1], run.trained_state(parts))
+
+
 def test_a_run_without_its_last_checkpoint_trains_to_its_end_again(
   material, tmp_path, monkeypatch
 ):
