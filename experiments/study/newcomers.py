@@ -1,6 +1,7 @@
 """Question (b), second part: new speakers with 5, 10, 20 and 40 recordings each.
 
-    hra sweep --config=experiments/study/newcomers.py --workdir=runs/study/newcomers --split=dev
+    hra sweep --config=experiments/study/newcomers.py \\
+      --workdir=runs/study/newcomers --split=dev
 
 This sweep trains fresh residual rows; its data are those on which embeddings, warm
 rows (which begin as the mean of the embedding run's) and HRA heads are enrolled on the
