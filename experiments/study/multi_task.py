@@ -1,6 +1,7 @@
 """Question (a), multi-task: every adapter at several sizes, all speakers in one job.
 
-    hra sweep --config=experiments/study/multi_task.py --workdir=runs/study/multi_task --split=dev
+    hra sweep --config=experiments/study/multi_task.py \\
+      --workdir=runs/study/multi_task --split=dev
 
 The sweep is the tuning: each arm with some learning rates on the speakers of seed 0, of
 which the one of the lowest dev WER counts, then runs with seeds 1 and 2

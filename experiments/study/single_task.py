@@ -1,4 +1,4 @@
-"""Question (a), single-task: atypical speech as one domain, one row for everybody.
+"""Question (e): (a) as a single task, atypical speech as one domain, one row for everybody.
 
     hra sweep --config=experiments/study/single_task.py \\
       --workdir=runs/study/single_task --split=dev
