@@ -78,9 +78,8 @@ def main(argv: Sequence[str]) -> None:
 
 def _measure(case: Case, folder: str) -> dict[str, Any]:
   """One row of the table: medians over pairs of blocks."""
-  trained, advance, _ = training.make(
-    case.config, tasks=case.tasks, seconds=SECONDS
-  )
+  made = training.make(case.config, tasks=case.tasks, seconds=SECONDS)
+  trained, advance = made.state, made.advance
   checkpoints = Checkpoints(folder, keep=case.config.train.keep)
   position = 0
 

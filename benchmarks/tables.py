@@ -39,14 +39,14 @@ def main(argv: Sequence[str]) -> None:
   cases = {
     rows: training.make(config, tasks=rows, seconds=SECONDS) for rows in sizes
   }
-  states = {rows: case[0] for rows, case in cases.items()}
+  states = {rows: case.state for rows, case in cases.items()}
   walls: dict[int, list[float]] = {rows: [] for rows in sizes}
   cpus: dict[int, list[float]] = {rows: [] for rows in sizes}
   for block in range(_BLOCKS.value + 1):
     for rows in sizes if block % 2 else reversed(sizes):
       wall, cpu = time.perf_counter(), time.process_time()
       for _ in range(_STEPS.value):
-        states[rows] = cases[rows][1](states[rows])
+        states[rows] = cases[rows].advance(states[rows])
       jax.block_until_ready(states[rows])
       if block:  # the first one warms up
         walls[rows].append((time.perf_counter() - wall) / _STEPS.value)
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
     {
       "rows": rows,
       "mebibytes": sum(x.nbytes for x in jax.tree.leaves(states[rows])) / 2**20,
-      "flops": cases[rows][2],
+      "flops": cases[rows].flops,
       "wall_seconds": statistics.median(walls[rows]),
       "cpu_seconds": statistics.median(cpus[rows]),
     }

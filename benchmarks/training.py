@@ -1,21 +1,23 @@
 """A training step on random audio, for benchmarks: the state, and what advances it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hra.adapters import families, spaces
 from hra.backbone import store
-from hra.config import Config
+from hra.backbone.conformer import Conformer
+from hra.config import BackboneConfig, Config, FrontendConfig
 from hra.data import settings
 from hra.data.batching import Batch
 from hra.dims import SAMPLE_RATE
 from hra.features import specaugment
 from hra.keys import hash_words
 from hra.model import Model
-from hra.sharding import make_mesh
+from hra.sharding import make_mesh, shardings
 from hra.train import optimizer, state
 from hra.train.placement import jit_step, place_state
 from hra.train.step import Terms, make_step
@@ -23,22 +25,61 @@ from hra.train.step import Terms, make_step
 Advance = Callable[[state.TrainState], state.TrainState]
 
 
-def make(
-  config: Config, *, tasks: int, seconds: float
-) -> tuple[state.TrainState, Advance, float]:
-  """A fresh state on the devices, its compiled step on one batch, and its FLOPs.
+class Backbone(NamedTuple):
+  """What is adapted."""
 
-  The bundled backbone; the first tasks make the batch. The FLOPs are those that
-  XLA counts, with the body of each scan counted once.
+  module: Conformer
+  frontend: FrontendConfig
+
+
+class Training(NamedTuple):
+  """A job at its start."""
+
+  state: state.TrainState
+  """On the devices."""
+  advance: Advance
+  """The compiled step on one batch; it donates the state."""
+  flops: float
+  """Of a step, as XLA counts: the body of each scan once."""
+  temporaries: int
+  """Bytes that the step allocates beside what enters and leaves."""
+  batch: Batch
+
+
+def random_backbone(config: BackboneConfig) -> Backbone:
+  """A backbone of any size with random weights, on the devices."""
+  frontend = FrontendConfig()
+
+  def build() -> Conformer:
+    return Conformer(config, mels=frontend.num_mels, key=jax.random.key(0))
+
+  mesh = make_mesh(Config().mesh)
+  placed = shardings({"backbone": jax.eval_shape(build)}, mesh)["backbone"]
+  return Backbone(jax.jit(build, out_shardings=placed)(), frontend)
+
+
+def make(
+  config: Config,
+  *,
+  tasks: int,
+  seconds: float,
+  backbone: Backbone | None = None,
+  dense: bool = True,
+) -> Training:
+  """A job whose first tasks make the batch.
 
   Args:
     seconds: of each recording, noise.
+    backbone: what is adapted in place of the bundled one, or trained.
+    dense: rows and moments as training leaves them, not zeros.
   """
   mesh = make_mesh(config.mesh)
-  backbone = store.load("tiny", computed=config.backbone, mesh=mesh)
+  if backbone is None:
+    stored = store.load("tiny", computed=config.backbone, mesh=mesh)
+    backbone = Backbone(stored.module, stored.frontend)
   pretraining = config.train.mode == "pretrain"
   mels = backbone.frontend.num_mels * backbone.frontend.stack
-  adapter = families.build(config.adapter, backbone.config, mels=mels)
+  adapter = families.build(config.adapter, backbone.module.config, mels=mels)
   model = Model(adapter=adapter, frontend=backbone.frontend)
   space = spaces.build(config.space, adapter=adapter, family=config.adapter)
   adamw = optimizer.build(b1=config.train.rows.b1, b2=config.train.rows.b2)
@@ -49,9 +90,10 @@ def make(
     optimizers,
     names,
     key=jax.random.key(0),
-    pretrained=backbone.module if pretraining else None,
+    # A copy: a step donates what it trains.
+    pretrained=jax.tree.map(jnp.copy, backbone.module) if pretraining else None,
   )
-  fresh = place_state(_dense(fresh), mesh)
+  fresh = place_state(_dense(fresh) if dense else fresh, mesh)
   shared = settings.settings(config.train.shared, steps=config.train.steps)
   step = make_step(
     model,
@@ -62,17 +104,18 @@ def make(
   batch = _batch(
     config,
     names[: config.data.tasks_per_batch],
-    labels=backbone.config.vocabulary,
+    labels=backbone.module.config.vocabulary,
     seconds=seconds,
   )
   frozen = None if pretraining else backbone.module
   bound = jit_step(step, Terms(jax.random.key(1), shared), fresh, mesh)
   compiled = bound.func.lower(fresh, frozen, batch, **bound.keywords).compile()
-  flops = compiled.cost_analysis()["flops"]
-  return (
-    fresh,
-    lambda now: compiled(now, frozen, batch, **bound.keywords)[0],
-    flops,
+  return Training(
+    state=fresh,
+    advance=lambda now: compiled(now, frozen, batch, **bound.keywords)[0],
+    flops=compiled.cost_analysis()["flops"],
+    temporaries=compiled.memory_analysis().temp_size_in_bytes,
+    batch=batch,
   )
 
 

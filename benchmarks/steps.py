@@ -1,0 +1,270 @@
+"""What a step costs: every adapter beside the plain forward and full fine-tuning.
+
+    python benchmarks/steps.py
+    python benchmarks/steps.py --out=docs/h100 --name=steps_1b --width=1280 \
+        --layers=32 --heads=20 --seconds=30 --tasks=32 --dtype=bfloat16 --remat=full
+
+A Conformer of random weights, a batch of as many speakers as recordings, noise. The
+cases take turns in one process; wall and CPU seconds are medians of blocks.
+
+- *forward*: waveforms to labels by the bare backbone, and with 1 or all different
+  Submodels of a table mixed in the batch.
+- *step*: all that training does to a batch, by adapter. `one_by_one` is the step of a
+  single speaker's single recording: as often as there are speakers, what the job
+  would cost one speaker after the other.
+
+Writes docs/NAME.json and docs/NAME.md.
+"""
+
+import dataclasses
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import results
+import tqdm
+import training
+from absl import app, flags, logging
+
+from hra.adapters import families, table
+from hra.adapters.interface import Frozen
+from hra.commands import process
+from hra.config import AdapterConfig, BackboneConfig, Config, TrainConfig
+from hra.evaluate.transcribe import best_paths
+from hra.model import Model
+
+_OUT = results.define_out()
+_NAME = flags.DEFINE_string("name", "steps", "Of the files that are written.")
+_WIDTH = flags.DEFINE_integer("width", 144, "Of the Conformer.")
+_LAYERS = flags.DEFINE_integer("layers", 16, "Of the Conformer.")
+_HEADS = flags.DEFINE_integer("heads", 4, "Of its attention.")
+_KERNEL = flags.DEFINE_integer("kernel", 31, "Taps of its convolution.")
+_DTYPE = flags.DEFINE_enum(
+  "dtype", "float32", ["float32", "bfloat16"], "Of computation and weights."
+)
+_REMAT = flags.DEFINE_enum("remat", "none", ["none", "dots", "full"], "")
+_SECONDS = flags.DEFINE_float("seconds", 4.0, "Of a recording.")
+_TASKS = flags.DEFINE_integer("tasks", 8, "Speakers, and recordings, a batch.")
+_FAMILIES = flags.DEFINE_list(
+  "families", ["hra", "residual", "lora", "bitfit"], "Of adapters; hra is one."
+)
+flags.register_validator("families", lambda given: "hra" in given)
+_BLOCKS = flags.DEFINE_integer("blocks", 7, "Blocks of each case.")
+_STEPS = flags.DEFINE_integer("steps", 2, "Steps of a block.")
+
+BARE, FULL, ALONE = "backbone", "full, pooled", "hra, one_by_one"
+
+Run = Callable[[], Any]
+
+
+def main(argv: Sequence[str]) -> None:
+  del argv
+  logging.set_verbosity(logging.FATAL)
+  process.set_up()
+  backbone = training.random_backbone(_backbone())
+  cases: dict[str, Run] = {}
+  said: dict[str, dict[str, Any]] = {}
+  steps = {
+    name: (adapter, TrainConfig(), _TASKS.value)
+    for name, adapter in _adapters().items()
+  }
+  steps[ALONE] = (_adapters()["hra"], TrainConfig(), 1)
+  pooled = TrainConfig(mode="pretrain", start="backbone")
+  steps[FULL] = (AdapterConfig(family="none"), pooled, _TASKS.value)
+  for name, (adapter, train, tasks) in tqdm.tqdm(steps.items(), "compiling"):
+    began = time.perf_counter()
+    made = _make(backbone, adapter, train, tasks=tasks)
+    cases[name] = _advancing(made)
+    said[name] = {
+      "kind": "step",
+      "compile_seconds": time.perf_counter() - began,
+      "temporary_mebibytes": made.temporaries / 2**20,
+    }
+    batch = made.batch
+  wave_BS = batch.wave_KBS.reshape(-1, batch.wave_KBS.shape[-1])
+  for name, run in _forwards(backbone, wave_BS).items():
+    cases[name], said[name] = run, {"kind": "forward"}
+  for name, times in _measured(cases).items():
+    said[name] |= times
+  about = results.about("steps") | {"setting": _setting(backbone)}
+  given = [each for each in sys.argv[1:] if not each.startswith("--out")]
+  about["command"] = " ".join([about["command"], *given])
+  results.write(
+    _NAME.value,
+    figures={**about, "cases": said},
+    markdown=_markdown(about, said),
+    out=_OUT.value,
+  )
+
+
+def _backbone() -> BackboneConfig:
+  return BackboneConfig(
+    width=_WIDTH.value,
+    layers=_LAYERS.value,
+    heads=_HEADS.value,
+    feed_forward=4 * _WIDTH.value,
+    kernel=_KERNEL.value,
+    vocabulary=1024,
+    dtype=_DTYPE.value,
+    param_dtype=_DTYPE.value,
+    remat=_REMAT.value,
+  )
+
+
+def _adapters() -> dict[str, AdapterConfig]:
+  sizes = {"hra": _WIDTH.value // 4, "residual": 64, "lora": 8, "bitfit": 128}
+  return {
+    family: AdapterConfig(family=family, width=sizes[family])
+    for family in _FAMILIES.value
+  }
+
+
+def _make(
+  backbone: training.Backbone,
+  adapter: AdapterConfig,
+  train: TrainConfig,
+  *,
+  tasks: int,
+) -> training.Training:
+  """Of `tasks` speakers with a recording each, or of one pool of all of them."""
+  pool = train.mode == "pretrain"
+  if pool:
+    # Weights that train are kept in float32, as everywhere.
+    config = dataclasses.replace(_backbone(), param_dtype="float32")
+    backbone = training.random_backbone(config)
+  config = Config(adapter=adapter, train=train)
+  config.data.tasks_per_batch = 1 if pool else tasks
+  config.data.utterances_per_task = tasks if pool else 1
+  return training.make(
+    config,
+    tasks=1 if pool else tasks,
+    seconds=_SECONDS.value,
+    backbone=backbone,
+    dense=False,
+  )
+
+
+def _advancing(made: training.Training) -> Run:
+  now = made.state
+
+  def run() -> Any:
+    nonlocal now
+    now = made.advance(now)
+    return now.step
+
+  return run
+
+
+def _forwards(
+  backbone: training.Backbone, wave_BS: jax.Array
+) -> dict[str, Run]:
+  """The bare backbone, and mixed Submodels of every family."""
+  wave_BS = jnp.asarray(wave_BS)
+  lengths_B = jnp.full(len(wave_BS), wave_BS.shape[1], jnp.int32)
+  module, frontend = backbone
+  mels = frontend.num_mels * frontend.stack
+  names = [f"task-{index}" for index in range(len(wave_BS))]
+  each_B = jnp.arange(len(wave_BS))
+
+  def mixed(config: AdapterConfig, task_B: jax.Array) -> Run:
+    adapter = families.build(config, module.config, mels=mels)
+    model = Model(adapter=adapter, frontend=frontend)
+    shared = adapter.init_shared(jax.random.key(0))
+    rows_N = table.init_rows(adapter.init_task, names, jax.random.key(1))
+
+    def run() -> jax.Array:
+      rows_B = table.gather(rows_N, task_B)
+      return best_paths(model, module, shared, rows_B, None, wave_BS, lengths_B)
+
+    return run
+
+  bare = Model(adapter=Frozen(), frontend=frontend)
+  found: dict[str, Run] = {
+    BARE: lambda: best_paths(bare, module, {}, {}, None, wave_BS, lengths_B)
+  }
+  for name, config in _adapters().items():
+    found[f"{name}, 1 Submodel"] = mixed(config, jnp.zeros_like(each_B))
+    found[f"{name}, {len(wave_BS)} Submodels"] = mixed(config, each_B)
+  return found
+
+
+def _measured(cases: dict[str, Run]) -> dict[str, dict[str, Any]]:
+  """Case -> seconds of a step, each the median of the blocks, and their range."""
+  walls: dict[str, list[float]] = {name: [] for name in cases}
+  cpus: dict[str, list[float]] = {name: [] for name in cases}
+  for block in tqdm.trange(_BLOCKS.value + 1, desc="blocks"):
+    for name in cases if block % 2 else reversed(cases):
+      wall, cpu = time.perf_counter(), time.process_time()
+      for _ in range(_STEPS.value):
+        last = cases[name]()
+      jax.block_until_ready(last)
+      if block:  # the first one warms up
+        walls[name].append((time.perf_counter() - wall) / _STEPS.value)
+        cpus[name].append((time.process_time() - cpu) / _STEPS.value)
+  return {
+    name: {
+      "wall_seconds": statistics.median(walls[name]),
+      "wall_range": [min(walls[name]), max(walls[name])],
+      "cpu_seconds": statistics.median(cpus[name]),
+    }
+    for name in cases
+  }
+
+
+def _setting(backbone: training.Backbone) -> str:
+  config = backbone.module.config
+  count = sum(leaf.size for leaf in jax.tree.leaves(backbone.module))
+  return (
+    f"Conformer of {config.layers} layers of width {config.width} "
+    f"({count / 1e6:.0f}M parameters), {config.param_dtype}, rematerialisation "
+    f"`{config.remat}`; {_TASKS.value} recordings of {_SECONDS.value:g} s, each of "
+    "another speaker"
+  )
+
+
+def _markdown(about: dict[str, Any], said: dict[str, dict[str, Any]]) -> str:
+  bare, full = said[BARE]["wall_seconds"], said[FULL]["wall_seconds"]
+  note = (
+    f"medians of {_BLOCKS.value} blocks of {_STEPS.value} steps. "
+    f"{about['setting']}."
+  )
+  lines = [
+    results.title(about, note=note),
+    "",
+    "| forward | wall, s | / backbone |",
+    "|---|---|---|",
+  ]
+  lines += [
+    f"| {name} | {row['wall_seconds']:.4f} | {row['wall_seconds'] / bare:.3f} |"
+    for name, row in said.items()
+    if row["kind"] == "forward"
+  ]
+  lines += [
+    "",
+    "| step | wall, s | CPU, s | / forward | / full | temporaries, MiB | "
+    "first, s |",
+    "|---|---|---|---|---|---|---|",
+  ]
+  lines += [
+    f"| {name} | {row['wall_seconds']:.4f} | {row['cpu_seconds']:.4f} | "
+    f"{row['wall_seconds'] / bare:.2f} | {row['wall_seconds'] / full:.2f} | "
+    f"{row['temporary_mebibytes']:.0f} | {row['compile_seconds']:.1f} |"
+    for name, row in said.items()
+    if row["kind"] == "step"
+  ]
+  serial = said[ALONE]["wall_seconds"] * _TASKS.value
+  joint = said["hra"]["wall_seconds"]
+  lines += [
+    "",
+    f"{_TASKS.value} speakers one after the other: {serial:.4f} s of steps, "
+    f"{serial / joint:.1f} times the joint step.",
+  ]
+  return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+  app.run(main)
