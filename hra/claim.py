@@ -8,7 +8,6 @@ that says in what the folder's run is another.
 import contextlib
 import dataclasses
 import importlib.metadata
-import json
 import shlex
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +18,14 @@ from etils import epath
 from hra import config_tree
 from hra.config import Config
 from hra.errors import InputError
-from hra.files import absolute, is_remote, locked, storage, write_json
+from hra.files import (
+  absolute,
+  is_remote,
+  locked,
+  read_json,
+  storage,
+  write_json,
+)
 from hra.keys import stable_hash
 
 FREE = (
@@ -166,7 +172,7 @@ def read_config(workdir: epath.Path) -> dict[str, Any]:
       got="no such file",
       fix="give the --workdir of `hra train` or `hra quickstart`",
     )
-  return json.loads(path.read_text())
+  return read_json(path, keys=("config", "backbone_fingerprint"))
 
 
 def bounds_of(workdir: epath.Path) -> tuple[int, ...]:
@@ -189,7 +195,7 @@ def name_tasks(workdir: epath.Path, tasks: Sequence[str]) -> None:
 def _told(workdir: epath.Path) -> dict[str, Any]:
   """What tasks.json says; nothing where no run has begun."""
   path = workdir / TASKS
-  return json.loads(path.read_text()) if path.exists() else {}
+  return read_json(path, keys=("tasks",)) if path.exists() else {}
 
 
 def enrolments(workdir: epath.Path) -> list[epath.Path]:
@@ -209,7 +215,7 @@ def parent_of(workdir: epath.Path) -> epath.Path | None:
 def _check_whole(workdir: epath.Path) -> None:
   for folder in (workdir, parent_of(workdir)):
     if folder is not None and (folder / JOURNAL).exists():
-      task = json.loads((folder / JOURNAL).read_text())["task"]
+      task = read_json(folder / JOURNAL, keys=("task",))["task"]
       command = f"hra forget --workdir={folder} --task={shlex.quote(task)}"
       raise InputError(
         folder,

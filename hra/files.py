@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
 from absl import logging
@@ -62,6 +62,42 @@ def write_json(path: epath.PathLike, values: Mapping[str, Any]) -> None:
   """`write_aside` of JSON for people to read, by sorted keys."""
   text = json.dumps(values, indent=2, sort_keys=True) + "\n"
   write_aside(path, text.encode())
+
+
+_DAMAGED = "it was changed or cut off: bring a copy back, or begin again in another folder"
+
+
+def read_json(
+  path: epath.PathLike, *, keys: Iterable[str] = (), fix: str = _DAMAGED
+) -> Any:
+  """The object that `write_json` wrote; it has `keys` at least.
+
+  Args:
+    fix: what to do where it hasn't.
+
+  Raises:
+    InputError: it can't be read, or is no such object any more.
+  """
+  path = epath.Path(path)
+  with storage(path, expected="a file that can be read"):
+    data = path.read_bytes()
+  lost = set(keys)
+  try:
+    told = json.loads(data)
+    lost -= told.keys()
+    got = f"one without {', '.join(sorted(lost))}"
+  except ValueError as error:  # no JSON, or no text at all
+    got, lost = f"no JSON ({error})", {""}
+  except AttributeError:
+    got, lost = f"a {type(told).__name__}", {""}
+  if lost:
+    raise InputError(
+      path,
+      expected="a JSON object as it was written",
+      got=got,
+      fix=fix,
+    )
+  return told
 
 
 def absolute(path: epath.PathLike) -> epath.Path:

@@ -5,7 +5,6 @@ copies in the run's folder, which later calls are held to: a run is trained unde
 what it began with, wherever the files are by then.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from hra.claim import has_begun
 from hra.config import Config
 from hra.data import by_task
 from hra.errors import InputError
-from hra.files import storage, write_json
+from hra.files import read_json, write_json
 
 KEPT = ("task_weights.json", "task_settings.json")
 """The copies: {NAME: ...}."""
@@ -39,7 +38,7 @@ def keep(
       continue
     if not copy.exists() or not has_begun(workdir):
       write_json(copy, each)
-    elif _read(copy) != each:
+    elif read_json(copy) != each:
       raise _others(source, copy)
 
 
@@ -54,7 +53,7 @@ def check(workdir: epath.Path, config: Config, tasks: Sequence[str]) -> None:
   for source, copy in zip(_sources(config), _copies(workdir), strict=True):
     if not source or not epath.Path(source).exists() or not copy.exists():
       continue
-    before = _read(copy)
+    before = read_json(copy)
     now = by_task.parse(source, expected="a JSON object of tasks")
     names = before.keys() | set(tasks)
     if {name: now[name] for name in names & now.keys()} != before:
@@ -67,11 +66,6 @@ def _sources(config: Config) -> tuple[str, str]:
 
 def _copies(workdir: epath.Path) -> list[epath.Path]:
   return [workdir / name for name in KEPT]
-
-
-def _read(copy: epath.Path) -> dict[str, Any]:
-  with storage(copy, expected="a file that can be read"):
-    return json.loads(copy.read_text())
 
 
 def _others(source: str, copy: epath.Path) -> InputError:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ from hra.data.roster import POOLED
 from hra.errors import InputError
 from hra.features import specaugment
 from hra.features.frontend import num_frames
-from hra.files import storage, write_json
+from hra.files import read_json, storage, write_json
 from hra.model import Model
 from hra.nn.convolution import subsampled
 from hra.run import Parts, backbone_of, initial_state, trained_state
@@ -111,8 +110,7 @@ def _is_trained(workdir: epath.Path) -> bool:
   path = workdir / FINISHED
   if not path.exists():
     return False
-  with storage(path, expected="a file that can be read"):
-    last = json.loads(path.read_text())["checkpoint"]
+  last = read_json(path, keys=("checkpoint",))["checkpoint"]
   return _newest(workdir) >= last
 
 

@@ -33,7 +33,7 @@ from hra.errors import InputError
 from hra.evaluate import metrics
 from hra.evaluate.normalize import normalizer
 from hra.evaluate.transcribe import hypotheses
-from hra.files import storage, write_aside, write_json
+from hra.files import read_json, storage, write_aside, write_json
 from hra.run import Parts
 from hra.submodels import Verdict
 from hra.train.judge import Figures
@@ -215,8 +215,7 @@ def verdicts(workdir: epath.Path) -> dict[str, Verdict]:
   path = workdir / _VERDICTS
   if not path.exists():
     return {}
-  with storage(path, expected="a file that can be read"):
-    told = json.loads(path.read_text())
+  told = read_json(path, keys=("tasks",))
   return {task: each["verdict"] for task, each in told["tasks"].items()}
 
 
@@ -245,8 +244,7 @@ def _train_utterances(parts: Parts) -> Mapping[str, int]:
   path = parts.workdir / BALANCE
   if not path.exists():
     return Counter(parts.train_split.tasks)
-  with storage(path, expected="a file that can be read"):
-    told = json.loads(path.read_text())
+  told = read_json(path, keys=("tasks",))
   return {task: each["utterances"] for task, each in told["tasks"].items()}
 
 

@@ -92,3 +92,22 @@ def test_the_lock_of_a_deleted_folder_locks_nothing(tmp_path, monkeypatch):
   monkeypatch.setattr(files, "_lock", late)
   with pytest.raises(InputError, match="at work in it"), locked(folder, fix=""):
     pass
+
+
+@pytest.mark.parametrize(
+  ("data", "got"),
+  [
+    (b'{"tasks": ["anna"', "no JSON"),
+    (b"\xff\xfe\x00", "no JSON"),
+    (b'["anna"]', "a list"),
+    (b'{"others": 1}', "one without tasks"),
+  ],
+)
+def test_damaged_json_is_named(tmp_path, data, got):
+  path = epath.Path(tmp_path / "tasks.json")
+  path.write_bytes(data)
+  with pytest.raises(InputError, match=got) as caught:
+    files.read_json(path, keys=("tasks",))
+  assert str(path) in str(caught.value)
+  files.write_json(path, {"tasks": ["anna"]})
+  assert files.read_json(path, keys=("tasks",)) == {"tasks": ["anna"]}

@@ -15,6 +15,7 @@ from hra.config import EvalConfig
 from hra.config_tree import from_dict
 from hra.errors import InputError
 from hra.evaluate.metrics import Transcript
+from hra.files import read_json
 
 _TRAIN = "`hra train` makes it; let it finish"
 _EVALUATE = "`hra evaluate --workdir={run}` makes it"
@@ -105,19 +106,12 @@ def read_run(path: epath.PathLike) -> Run:
   """
   check_run(path)
   folder = epath.Path(path)
-  results = _json(folder / "results.json")
-  for key in _KEYS:
-    if key not in results:
-      raise InputError(
-        folder / "results.json",
-        expected=f"the key {key!r}",
-        got="none",
-        fix=f"run `hra evaluate --workdir={folder}` again",
-      )
+  again = f"run `hra evaluate --workdir={folder}` again"
+  results = read_json(folder / "results.json", keys=_KEYS, fix=again)
   return Run(
     path=folder,
-    config=_json(folder / "config.json"),
-    tasks=len(_json(folder / "tasks.json")["tasks"]),
+    config=read_json(folder / "config.json"),
+    tasks=len(read_json(folder / "tasks.json", keys=("tasks",))["tasks"]),
     metrics=_metrics(folder / "metrics.jsonl"),
     results=results,
     transcripts=read_transcripts(folder / "transcripts.jsonl"),
@@ -167,13 +161,6 @@ def _lines(path: epath.Path) -> list[tuple[int, str]]:
     for number, line in enumerate(_text(path).split("\n"), 1)
     if line.strip()
   ]
-
-
-def _json(path: epath.Path) -> Any:
-  try:
-    return json.loads(_text(path))
-  except json.JSONDecodeError as error:
-    raise InputError(path, expected="JSON", got=str(error)) from error
 
 
 def _text(path: epath.Path) -> str:

@@ -16,7 +16,7 @@ from etils import epath
 
 from hra import claim, export, jobs, run, scoring, submodels
 from hra.errors import InputError
-from hra.files import remove_folder, storage, write_json
+from hra.files import read_json, remove_folder, storage, write_json
 from hra.growth import recordings, start, target
 from hra.growth.options import Fit, Init, Options
 from hra.growth.start import Start
@@ -135,7 +135,7 @@ def _judged(folder: epath.Path) -> dict[str, Any] | None:
   path = folder / "results.json"
   if not path.exists():
     return None
-  return json.loads(path.read_text())
+  return read_json(path)
 
 
 def _check_run(workdir: epath.Path) -> None:
@@ -246,8 +246,7 @@ def _note(folder: epath.Path, fit: Fit, starts: Mapping[str, Start]) -> None:
 def _noted(folder: epath.Path) -> tuple[str, dict[str, Start]]:
   """What is fitted, and what each task started from."""
   path = folder / claim.ENROLMENT
-  with storage(path, expected="how an enrolment began"):
-    told = json.loads(path.read_text())
+  told = read_json(path, keys=("fit", "starts"))
   return told["fit"], {
     task: Start(**each) for task, each in told["starts"].items()
   }

@@ -24,7 +24,7 @@ from hra.errors import InputError
 from hra.evaluate import metrics
 from hra.evaluate.report import write_report
 from hra.evaluate.runs import MADE_BY, read_transcripts
-from hra.files import remove_folder, storage, write_aside, write_json
+from hra.files import read_json, remove_folder, storage, write_aside, write_json
 from hra.growth import target
 from hra.growth.checkpoints import without_task
 
@@ -127,7 +127,7 @@ def _opened(root: epath.Path, task: str) -> _Journal | None:
   path = root / claim.JOURNAL
   if not path.exists():
     return None
-  told = json.loads(path.read_text())
+  told = read_json(path, keys=_Journal._fields[1:])
   if told["task"] != task:
     raise InputError(
       f"--task={task}",
@@ -213,7 +213,7 @@ def _begun_from(journal: _Journal) -> tuple[str, ...]:
     each
     for note in notes
     if note.exists()
-    for each in json.loads(note.read_text())["starts"].items()
+    for each in read_json(note, keys=("starts",))["starts"].items()
   ]
   return tuple(
     task
@@ -287,7 +287,7 @@ def _remove_entries(journal: _Journal) -> None:
     path = home / name
     if not path.exists():
       continue
-    told = json.loads(path.read_text())
+    told = read_json(path, keys=("tasks",) if name in _BY_TASK else ())
     entries = told["tasks"] if name in _BY_TASK else told
     if entries.pop(task, None) is not None:
       write_json(path, told)
@@ -299,7 +299,7 @@ def _remove_starts(journal: _Journal) -> None:
     path = folder / claim.ENROLMENT
     if not path.exists():
       continue
-    told = json.loads(path.read_text())
+    told = read_json(path, keys=("starts",))
     told["starts"] = {
       task: {**each, "task": None} if each["task"] == journal.task else each
       for task, each in told["starts"].items()
@@ -340,7 +340,9 @@ def _scored(
 
   Their own figures stay; those over all are counted from their transcripts.
   """
-  told = json.loads(results.read_text()) if results.exists() else {"tasks": {}}
+  told = (
+    read_json(results, keys=("tasks",)) if results.exists() else {"tasks": {}}
+  )
   tasks = {name: each for name, each in told["tasks"].items() if name != task}
   if not left or {each.task for each in left} != set(tasks):
     return None

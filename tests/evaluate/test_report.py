@@ -294,9 +294,9 @@ def test_a_missing_file_is_named_with_the_command_that_makes_it(tmp_path, name):
 @pytest.mark.parametrize(
   ("name", "text", "message"),
   [
-    ("results.json", "{", "results.json: expected JSON"),
-    ("results.json", "{}", "'split'"),
-    ("config.json", b"\xff", "UTF-8"),
+    ("results.json", "{", "results.json: expected a JSON object.*evaluate"),
+    ("results.json", "{}", "one without .*split.*evaluate"),
+    ("config.json", b"\xff", "config.json: .*utf-8"),
     ("transcripts.jsonl", '{"id": "1"}', "transcripts.jsonl:1"),
     ("metrics.jsonl", 'nonsense\n{"step": 1}\n', "metrics.jsonl:1"),
   ],
