@@ -17,10 +17,9 @@ Writes docs/NAME.json and docs/NAME.md.
 """
 
 import dataclasses
-import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -29,6 +28,7 @@ import results
 import tqdm
 import training
 from absl import app, flags, logging
+from timing import Run, take_turns
 
 from hra.adapters import families, table
 from hra.adapters.interface import Frozen
@@ -58,8 +58,6 @@ _STEPS = flags.DEFINE_integer("steps", 2, "Steps of a block.")
 
 BARE, FULL, ALONE = "backbone", "full, pooled", "hra, one_by_one"
 
-Run = Callable[[], Any]
-
 
 def main(argv: Sequence[str]) -> None:
   del argv
@@ -78,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
   for name, (adapter, train, tasks) in tqdm.tqdm(steps.items(), "compiling"):
     began = time.perf_counter()
     made = _make(backbone, adapter, train, tasks=tasks)
-    cases[name] = _advancing(made)
+    cases[name] = training.advancing(made)
     said[name] = {
       "kind": "step",
       "compile_seconds": time.perf_counter() - began,
@@ -88,8 +86,13 @@ def main(argv: Sequence[str]) -> None:
   wave_BS = batch.wave_KBS.reshape(-1, batch.wave_KBS.shape[-1])
   for name, run in _forwards(backbone, wave_BS).items():
     cases[name], said[name] = run, {"kind": "forward"}
-  for name, times in _measured(cases).items():
-    said[name] |= times
+  found = take_turns(cases, blocks=_BLOCKS.value, steps=_STEPS.value)
+  for name, times in found.items():
+    said[name] |= {
+      "wall_seconds": times.wall,
+      "wall_range": [min(times.walls), max(times.walls)],
+      "cpu_seconds": times.cpu,
+    }
   about = results.about("steps") | {"setting": _setting(backbone)}
   given = [each for each in sys.argv[1:] if not each.startswith("--out")]
   about["command"] = " ".join([about["command"], *given])
@@ -148,17 +151,6 @@ def _make(
   )
 
 
-def _advancing(made: training.Training) -> Run:
-  now = made.state
-
-  def run() -> Any:
-    nonlocal now
-    now = made.advance(now)
-    return now.step
-
-  return run
-
-
 def _forwards(
   backbone: training.Backbone, wave_BS: jax.Array
 ) -> dict[str, Run]:
@@ -190,29 +182,6 @@ def _forwards(
     found[f"{name}, 1 Submodel"] = mixed(config, jnp.zeros_like(each_B))
     found[f"{name}, {len(wave_BS)} Submodels"] = mixed(config, each_B)
   return found
-
-
-def _measured(cases: dict[str, Run]) -> dict[str, dict[str, Any]]:
-  """Case -> seconds of a step, each the median of the blocks, and their range."""
-  walls: dict[str, list[float]] = {name: [] for name in cases}
-  cpus: dict[str, list[float]] = {name: [] for name in cases}
-  for block in tqdm.trange(_BLOCKS.value + 1, desc="blocks"):
-    for name in cases if block % 2 else reversed(cases):
-      wall, cpu = time.perf_counter(), time.process_time()
-      for _ in range(_STEPS.value):
-        last = cases[name]()
-      jax.block_until_ready(last)
-      if block:  # the first one warms up
-        walls[name].append((time.perf_counter() - wall) / _STEPS.value)
-        cpus[name].append((time.process_time() - cpu) / _STEPS.value)
-  return {
-    name: {
-      "wall_seconds": statistics.median(walls[name]),
-      "wall_range": [min(walls[name]), max(walls[name])],
-      "cpu_seconds": statistics.median(cpus[name]),
-    }
-    for name in cases
-  }
 
 
 def _setting(backbone: training.Backbone) -> str:

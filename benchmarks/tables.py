@@ -7,8 +7,6 @@ recordings of noise. Blocks of steps of the sizes take turns in one process; wal
 CPU seconds are medians. Writes docs/tables.json and docs/tables.md.
 """
 
-import statistics
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +14,7 @@ import jax
 import results
 import training
 from absl import app, flags, logging
+from timing import take_turns
 
 from hra.commands import configs, process
 
@@ -39,25 +38,19 @@ def main(argv: Sequence[str]) -> None:
   cases = {
     rows: training.make(config, tasks=rows, seconds=SECONDS) for rows in sizes
   }
-  states = {rows: case.state for rows, case in cases.items()}
-  walls: dict[int, list[float]] = {rows: [] for rows in sizes}
-  cpus: dict[int, list[float]] = {rows: [] for rows in sizes}
-  for block in range(_BLOCKS.value + 1):
-    for rows in sizes if block % 2 else reversed(sizes):
-      wall, cpu = time.perf_counter(), time.process_time()
-      for _ in range(_STEPS.value):
-        states[rows] = cases[rows].advance(states[rows])
-      jax.block_until_ready(states[rows])
-      if block:  # the first one warms up
-        walls[rows].append((time.perf_counter() - wall) / _STEPS.value)
-        cpus[rows].append((time.process_time() - cpu) / _STEPS.value)
+  runs = {rows: training.advancing(case) for rows, case in cases.items()}
+  held = {
+    rows: sum(x.nbytes for x in jax.tree.leaves(case.state))
+    for rows, case in cases.items()
+  }
+  times = take_turns(runs, blocks=_BLOCKS.value, steps=_STEPS.value)
   table = [
     {
       "rows": rows,
-      "mebibytes": sum(x.nbytes for x in jax.tree.leaves(states[rows])) / 2**20,
+      "mebibytes": held[rows] / 2**20,
       "flops": cases[rows].flops,
-      "wall_seconds": statistics.median(walls[rows]),
-      "cpu_seconds": statistics.median(cpus[rows]),
+      "wall_seconds": times[rows].wall,
+      "cpu_seconds": times[rows].cpu,
     }
     for rows in sizes
   ]

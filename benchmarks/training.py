@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from timing import Run
 
 from hra.adapters import families, spaces
 from hra.backbone import store
@@ -99,7 +100,7 @@ def make(
     model,
     space,
     optimizers,
-    policy=specaugment.make_policy(config.augment),
+    policy=specaugment.chosen(config.augment),
   )
   batch = _batch(
     config,
@@ -117,6 +118,18 @@ def make(
     temporaries=compiled.memory_analysis().temp_size_in_bytes,
     batch=batch,
   )
+
+
+def advancing(made: Training) -> Run:
+  """A step of the job each time."""
+  now = made.state
+
+  def run() -> Any:
+    nonlocal now
+    now = made.advance(now)
+    return now.step
+
+  return run
 
 
 def _dense(fresh: state.TrainState) -> state.TrainState:

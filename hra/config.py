@@ -74,6 +74,10 @@ class SpecAugmentConfig:
   """`mean`: each bin's own; `noise`: standard Gaussian, in time masks."""
   probability: float = 1.0
   """Part of the utterances that is augmented at all."""
+  start: int = 0
+  """Own steps before anything is augmented."""
+  warmup: int = 0
+  """Own steps, from there on, over which the probability grows to its value."""
 
 
 @dataclasses.dataclass(unsafe_hash=True)

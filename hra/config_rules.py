@@ -112,6 +112,8 @@ _AT_LEAST: dict[type, dict[str, float]] = {
     "time_masks": 0,
     "time_width": 0,
     "warp": 0,
+    "start": 0,
+    "warmup": 0,
   },
 }
 

@@ -13,7 +13,8 @@ suffix is a scalar or a tree.
   C  channels of a convolution
   A  attention heads;  I  width of one head
   L  layers
-  U  labels of one utterance
+  U  labels of one utterance;  P  states of a prediction net, U + 1
+  Z  anti-diagonals of a transducer's lattice, T + U
   V  vocabulary, the CTC blank included
   N  rows of a task table
   E  task embedding

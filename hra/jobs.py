@@ -318,9 +318,7 @@ def _step(
 ) -> Step:
   """The step of a job; one for equal jobs of a process, which then share what is
   compiled of it."""
-  policy = None
-  if augment.freq_masks or augment.time_masks or augment.warp:
-    policy = specaugment.make_policy(augment)
+  policy = specaugment.chosen(augment)
   return make_step(model, space, optimizers, policy=policy, placement=placement)
 
 

@@ -74,6 +74,8 @@ class Policy:
   time_budget: jax.Array | np.ndarray
   fill: jax.Array | np.ndarray
   """Index of zero, mean, noise."""
+  start: jax.Array | np.ndarray
+  warmup: jax.Array | np.ndarray
   max_freq_masks: int = dataclasses.field(metadata={"static": True})
   max_time_masks: int = dataclasses.field(metadata={"static": True})
   may_warp: bool = dataclasses.field(metadata={"static": True})
@@ -94,6 +96,16 @@ class Draw(NamedTuple):
   freq_widths_M: jax.Array
   time_starts_M: jax.Array
   time_widths_M: jax.Array
+
+
+class Augmented(NamedTuple):
+  """Features, and what became of them."""
+
+  mel: jax.Array
+  """As they came: [B, T, F], or [T, F] of one utterance."""
+  masked: jax.Array
+  """Where a mask covers a valid frame; of the features' shape."""
+  drawn: Draw
 
 
 def make_policy(config: SpecAugmentConfig) -> Policy:
@@ -120,6 +132,12 @@ def make_policy(config: SpecAugmentConfig) -> Policy:
   )
 
 
+def chosen(config: SpecAugmentConfig) -> Policy | None:
+  """`make_policy`, or None where the config changes nothing."""
+  changes = config.freq_masks or config.time_masks or config.warp
+  return make_policy(config) if changes else None
+
+
 PRESETS: dict[str, Policy] = {
   name: make_policy(config) for name, config in CONFIGS.items()
 }
@@ -140,16 +158,32 @@ def choose(policies: Sequence[Policy], choice_B: jax.Array) -> Policy:
   return jax.tree.map(lambda *leaves: jnp.stack(leaves)[choice_B], *alike)
 
 
+def at_step(policy: Policy, step: jax.Array | int) -> Policy:
+  """The policy as it is at a step: nothing before `start`, then ever more of the
+  utterances, for `warmup` steps."""
+  done = step - policy.start + 1
+  part = jnp.clip(done / jnp.maximum(policy.warmup, 1), 0, 1)
+  probability = policy.probability * part.astype(jnp.float32)
+  return dataclasses.replace(policy, probability=probability)
+
+
 def augment(
   key: jax.Array, mel_BTF: jax.Array, lengths_B: jax.Array, policy: Policy
 ) -> jax.Array:
+  """The features of `augment_with_masks`, which has the arguments."""
+  return augment_with_masks(key, mel_BTF, lengths_B, policy).mel
+
+
+def augment_with_masks(
+  key: jax.Array, mel_BTF: jax.Array, lengths_B: jax.Array, policy: Policy
+) -> Augmented:
   """`augment_one` for each utterance.
 
   Args:
     key: key_B, one per utterance; a scalar key is folded with the position.
     mel_BTF: features.
     lengths_B: valid frames.
-    policy: shared by all, or with leaves [B] (`choose`).
+    policy: shared by all, or with leaves [B] (`choose`); `at_step` has it warm up.
 
   Raises:
     InputError: if the shapes don't fit together.
@@ -171,7 +205,7 @@ def augment(
 
 def augment_one(
   key: jax.Array, mel_TF: jax.Array, length: jax.Array | int, policy: Policy
-) -> jax.Array:
+) -> Augmented:
   """Warps and masks one utterance; frames from `length` on stay as they are.
 
   What a mask covers is replaced, not multiplied: a NaN there is gone, a NaN
@@ -198,9 +232,14 @@ def augment_one(
     noise_TF = jax.random.normal(noise_key, mel_TF.shape, jnp.float32)
     noisy = policy.fill == _FILLS.index("noise")
     fill_TF = jnp.where(noisy, noise_TF.astype(mel_TF.dtype), fill_TF)
-  result_TF = jnp.where(freq_F & valid_T1, fill_F, result_TF)
+  freq_TF = freq_F & valid_T1
+  result_TF = jnp.where(freq_TF, fill_F, result_TF)
   result_TF = jnp.where(time_T[:, None], fill_TF, result_TF)
-  return jnp.where(drawn.applied, result_TF, mel_TF)
+  return Augmented(
+    jnp.where(drawn.applied, result_TF, mel_TF),
+    drawn.applied & (freq_TF | time_T[:, None]),
+    drawn,
+  )
 
 
 def covered(

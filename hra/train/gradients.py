@@ -136,8 +136,9 @@ def _augmented(
   mel_BTF: jax.Array,
   lengths_B: jax.Array,
 ) -> jax.Array:
-  """mel_BTF of one task, augmented by the task's own keys."""
+  """mel_BTF of one task, augmented by the task's own keys and steps."""
   task_key = fold_words(key, task.name_hash_K2)
   step_key = jax.random.fold_in(task_key, task.own_step_K)
   keys_B = jax.random.split(step_key, len(mel_BTF))
-  return specaugment.augment(keys_B, mel_BTF, lengths_B, policy)
+  now = specaugment.at_step(policy, task.own_step_K)
+  return specaugment.augment(keys_B, mel_BTF, lengths_B, now)

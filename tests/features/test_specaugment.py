@@ -17,7 +17,7 @@ from hra.errors import InputError
 from hra.features import specaugment
 from hra.features.specaugment import CONFIGS, PRESETS, make_policy
 
-DRAWS = 4000
+DRAWS = 50_000
 BATCH, FRAMES, MELS = 64, 300, 80
 
 
@@ -114,7 +114,7 @@ def test_no_two_draws_go_together():
     ]
   )
   correlation = np.corrcoef(columns.T) - np.eye(columns.shape[1])
-  assert np.abs(correlation).max() < 0.08
+  assert np.abs(correlation).max() < 0.025  # 5 deviations
 
 
 def test_a_time_mask_keeps_to_its_part_of_the_own_length():
@@ -139,6 +139,43 @@ def test_a_part_of_the_length_is_exact():
   assert drawn.time_widths_M.max() == 63
 
 
+def _covering(places, bound):
+  """Of each place, the chance that a mask covers it whose width is below `bound`."""
+  place = np.arange(places)
+  found = np.zeros(places)
+  for width in range(bound):
+    offset = place[:, None] - np.arange(places - width + 1)  # [place, start]
+    found += ((offset >= 0) & (offset < width)).mean(axis=1)
+  return found / bound
+
+
+@pytest.mark.parametrize(
+  ("name", "length", "time_masks", "time_width"),
+  [("LD", 300, 2, 100), ("SS", 200, 2, 41), ("Conformer", 300, 10, 15)],
+)
+def test_each_frame_and_bin_is_masked_as_often_as_the_closed_form_says(
+  name, length, time_masks, time_width
+):
+  drawn = _draws(_policy(name), length)
+  for places, starts, widths, masks, bound in (
+    (MELS, drawn.freq_starts_M, drawn.freq_widths_M, 2, 27),
+    (length, drawn.time_starts_M, drawn.time_widths_M, time_masks, time_width),
+  ):
+    expected = 1 - (1 - _covering(places, bound)) ** masks
+    begins, ends = starts[:, :masks], (starts + widths)[:, :masks]
+    place = np.arange(places)
+    hits = np.zeros(places)
+    for begin, end in zip(
+      np.split(begins, DRAWS // 1000),
+      np.split(ends, DRAWS // 1000),
+      strict=True,
+    ):
+      inside = (place >= begin[..., None]) & (place < end[..., None])
+      hits += inside.any(axis=1).sum(axis=0)
+    deviation = (expected * (1 - expected) / DRAWS) ** 0.5
+    assert (np.abs(hits / DRAWS - expected) < 6 * deviation).all()
+
+
 def test_adaptive_size_alone_keeps_the_number():
   drawn = _draws(_policy("Conformer"), 400)
   assert (drawn.time_widths_M > 0).any(axis=0).sum() == 10
@@ -159,9 +196,36 @@ def test_an_utterance_is_never_masked_whole():
 
 def test_probability_is_the_part_that_is_augmented():
   drawn = _draws(_policy("LD", probability=0.3), 500)
-  assert abs(drawn.applied.mean() - 0.3) < 0.03
+  assert abs(drawn.applied.mean() - 0.3) < 0.01
   raw = _augmented(_policy("LD", probability=0.0))
   np.testing.assert_array_equal(raw, _mel())
+
+
+def test_the_probability_warms_up():
+  policy = make_policy(
+    dataclasses.replace(CONFIGS["LD"], probability=0.5, start=10, warmup=4)
+  )
+  told = {
+    step: float(specaugment.at_step(policy, step).probability)
+    for step in (0, 9, 10, 11, 13, 14, 1000)
+  }
+  assert told == {0: 0, 9: 0, 10: 0.125, 11: 0.25, 13: 0.5, 14: 0.5, 1000: 0.5}
+  at_once = make_policy(dataclasses.replace(CONFIGS["LD"], start=3))
+  steps = jax.vmap(lambda step: specaugment.at_step(at_once, step).probability)
+  np.testing.assert_array_equal(steps(jnp.arange(5)), [0, 0, 0, 1, 1])
+
+
+def test_masks_and_draws_are_returned_on_request():
+  policy = _policy("LD", warp=0, probability=0.5)
+  lengths = np.linspace(0, FRAMES, BATCH).astype(int)
+  found = jax.jit(specaugment.augment_with_masks)(
+    _keys(), _mel(), lengths, policy
+  )
+  np.testing.assert_array_equal(
+    found.mel, _augmented(policy, lengths=lengths), strict=True
+  )
+  np.testing.assert_array_equal(found.masked, np.asarray(found.mel) == 0)
+  assert not np.asarray(found.masked)[~np.asarray(found.drawn.applied)].any()
 
 
 def test_what_was_drawn_is_masked_and_nothing_else():
@@ -397,6 +461,7 @@ def test_presets_are_the_published_table():
     ({"time_budget": 1.5}, "time_budget: expected a part between 0 and 1"),
     ({"probability": -0.1}, "probability: expected a part"),
     ({"warp": -1}, "warp: expected at least 0"),
+    ({"start": -1}, "start: expected at least 0"),
     ({"fill": "blue"}, "fill: expected one of"),
     (
       {"time_masks": 2, "time_width": 0, "time_size": 0.3, "time_ratio": 0.2},
