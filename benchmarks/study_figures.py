@@ -180,8 +180,9 @@ def arm_figures(
 
 
 def _at_end(heard: Heard, rates: Mapping[str, float]) -> bool:
-  ends = (min(rates.values()), max(rates.values()))
-  return heard.arm.tunable and rates[heard.label] in ends
+  if not heard.arm.tunable:  # controls, which may have no rate at all
+    return False
+  return rates[heard.label] in (min(rates.values()), max(rates.values()))
 
 
 def _by(
