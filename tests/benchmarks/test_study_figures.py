@@ -165,6 +165,9 @@ def test_an_arm_is_told_by_seed_by_severity_and_against_its_reference():
   assert told["rate_at_end"] is True
   told = figures.arm_figures(arm, other, dev={}, tuned=False, config=CONFIG)
   assert told["rate_at_end"] is None
+  control = arm._replace(arm=arm.arm._replace(rates={"": {}}), label="")
+  told = figures.arm_figures(control, other, dev={}, tuned=True, config=CONFIG)
+  assert (told["rate_at_end"], told["rate"]) == (False, None)
 
 
 @pytest.mark.parametrize("pooled", [False, True])
