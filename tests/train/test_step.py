@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 from hra.config import AdapterConfig
+from hra.features import specaugment
 from hra.train import state
 from hra.train import step as train_step
 from hra.train.optimizer import updates_done
@@ -562,3 +563,20 @@ def test_who_shares_a_batch_changes_nothing(float64, family, space, places):
   assert updates_done(alone.rows_optimizer)[place] == len(MIXES)
   assert _differs(_row(fresh.rows, place), _row(alone.rows, place))
   _assert_same(joint.shared, fresh.shared)
+
+
+def test_augmentation_starts_at_a_tasks_own_step():
+  """And not at the job's: each task warms up by itself."""
+  config = specaugment.CONFIGS["LB"]
+  late = dataclasses.replace(config, warp=0, start=3)
+  space, optimizers = tiny.space(), tiny.optimizers()
+  fresh = state.init(space, optimizers, tiny.NAMES, key=jax.random.key(2))
+  batch = tiny.batch(tiny.NAMES[:2])
+  batch = batch._replace(own_step_K=np.array([2, 3], np.int32))
+  losses = {}
+  for name, policy in (("raw", None), ("late", specaugment.chosen(late))):
+    step = jax.jit(make_step(tiny.model(), space, optimizers, policy=policy))
+    _, metrics = step(fresh, tiny.backbone(), batch, tiny.terms())
+    losses[name] = np.asarray(metrics.loss_K)
+  assert losses["late"][0] == pytest.approx(losses["raw"][0], rel=1e-6)
+  assert abs(losses["late"][1] - losses["raw"][1]) > 1e-3
