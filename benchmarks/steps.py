@@ -34,7 +34,7 @@ from hra.adapters import families, table
 from hra.adapters.interface import Frozen
 from hra.commands import process
 from hra.config import AdapterConfig, BackboneConfig, Config, TrainConfig
-from hra.evaluate.transcribe import best_paths
+from hra.evaluate.transcribe import greedy
 from hra.model import Model
 
 _OUT = results.define_out()
@@ -170,13 +170,13 @@ def _forwards(
 
     def run() -> jax.Array:
       rows_B = table.gather(rows_N, task_B)
-      return best_paths(model, module, shared, rows_B, None, wave_BS, lengths_B)
+      return greedy(model, module, shared, rows_B, None, wave_BS, lengths_B)
 
     return run
 
   bare = Model(adapter=Frozen(), frontend=frontend)
   found: dict[str, Run] = {
-    BARE: lambda: best_paths(bare, module, {}, {}, None, wave_BS, lengths_B)
+    BARE: lambda: greedy(bare, module, {}, {}, None, wave_BS, lengths_B)
   }
   for name, config in _adapters().items():
     found[f"{name}, 1 Submodel"] = mixed(config, jnp.zeros_like(each_B))

@@ -10,7 +10,7 @@ from timing import Run
 
 from hra.adapters import families, spaces
 from hra.backbone import store
-from hra.backbone.conformer import Conformer
+from hra.backbone.network import Backbone
 from hra.config import BackboneConfig, Config, FrontendConfig
 from hra.data import settings
 from hra.data.batching import Batch
@@ -29,7 +29,7 @@ Advance = Callable[[state.TrainState], state.TrainState]
 class Backbone(NamedTuple):
   """What is adapted."""
 
-  module: Conformer
+  module: Backbone
   frontend: FrontendConfig
 
 
@@ -51,8 +51,8 @@ def random_backbone(config: BackboneConfig) -> Backbone:
   """A backbone of any size with random weights, on the devices."""
   frontend = FrontendConfig()
 
-  def build() -> Conformer:
-    return Conformer(config, mels=frontend.num_mels, key=jax.random.key(0))
+  def build() -> Backbone:
+    return Backbone(config, mels=frontend.num_mels, key=jax.random.key(0))
 
   mesh = make_mesh(Config().mesh)
   placed = shardings({"backbone": jax.eval_shape(build)}, mesh)["backbone"]

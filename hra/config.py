@@ -81,9 +81,49 @@ class SpecAugmentConfig:
 
 
 @dataclasses.dataclass(unsafe_hash=True)
-class BackboneConfig:
-  """A Conformer encoder with a CTC head (`hra.backbone.conformer`)."""
+class DecoderConfig:
+  """From the encoder's frames to labels (`hra.decoders`).
 
+  A field that the kind doesn't use has to stay at its default.
+  """
+
+  kind: Literal["ctc", "rnnt", "las"] = "ctc"
+  """`ctc`: a projection; `rnnt`: a transducer; `las`: attention and an LSTM that
+  spells (Listen, Attend and Spell)."""
+  prediction: Literal["lstm", "stateless"] = "lstm"
+  """What a transducer knows of the labels so far (rnnt): all, or the last few."""
+  context: int = 1
+  """Labels that a stateless prediction net sees (rnnt)."""
+  layers: int = 1
+  """LSTM layers (rnnt with an LSTM, las)."""
+  width: int = 128
+  """Of these layers, or of a stateless net's embeddings (rnnt, las)."""
+  embedding: int = 64
+  """Numbers for a label that enters LSTM layers (rnnt, las)."""
+  joint: int = 128
+  """Inner width of the joint (rnnt)."""
+  chunk: int = 16
+  """Frames whose logits exist at a time (rnnt); changes memory, not results."""
+  attention: int = 128
+  """Width of the attention, all heads together (las)."""
+  heads: int = 1
+  """Of the attention (las)."""
+  location: int = 0
+  """Convolutions of the attention so far that it hears of (las); 0 is none."""
+  label_smoothing: float = 0.0
+  """Part of the target that all labels share (las)."""
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class BackboneConfig:
+  """An encoder and a decoder (`hra.backbone.network`).
+
+  `heads` to `left_context` are the Conformer's but for `causal`.
+  """
+
+  encoder: Literal["conformer", "lstm"] = "conformer"
+  """`lstm`: bidirectional layers of width / 2 cells a direction, or forward ones
+  where `causal`."""
   width: int = 64
   layers: int = 3
   heads: int = 4
@@ -105,6 +145,7 @@ class BackboneConfig:
   param_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
   remat: Literal["none", "dots", "full"] = "none"
   """What the backward pass recomputes of a layer."""
+  decoder: DecoderConfig = dataclasses.field(default_factory=DecoderConfig)
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -162,8 +203,11 @@ class OptimizerConfig:
   """AdamW of one parameter group; for rows, of each task by itself."""
 
   learning_rate: float = 1e-3
-  schedule: Literal["constant", "cosine", "linear"] = "cosine"
+  schedule: Literal["constant", "cosine", "linear", "exponential"] = "cosine"
+  """`exponential` ends at a hundredth of the learning rate, the others at 0."""
   warmup_steps: int = 0
+  hold_steps: int = 0
+  """Updates at the full rate between warm-up and decay."""
   weight_decay: float = 0.0
   clip_norm: float = 1.0
   """Global norm of the group's gradient (a task's own, for rows); 0 is none."""
@@ -320,6 +364,11 @@ class TrainConfig:
   """Wall time between two checkpoints."""
   keep: int = 2
   """Newest checkpoints kept."""
+  weight_noise: float = 0.0
+  """When pretraining, standard deviation of the Gaussian noise on the weights that
+  a step's gradients are computed at (Graves 2011); 0 is none."""
+  weight_noise_start: int = 0
+  """Steps before it."""
   keep_best: int = 1
   """When pretraining, checkpoints of the lowest dev WER kept as well: each
   evaluation of the dev split saves; of equals, the earliest."""

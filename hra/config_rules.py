@@ -7,7 +7,7 @@ whether it holds; `hra.config_tree.validate` asks for all of them.
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from hra.config import (
@@ -15,6 +15,7 @@ from hra.config import (
   BackboneConfig,
   Config,
   DataConfig,
+  DecoderConfig,
   EvalConfig,
   FrontendConfig,
   OptimizerConfig,
@@ -33,6 +34,15 @@ FAMILY_FIELDS: dict[str, frozenset[str]] = {
   "lora": frozenset({"width", "alpha", "sites"}),
 }
 """Fields of the adapter that a family uses; all others use none."""
+
+_SPELLING = {"layers", "width", "embedding"}
+DECODER_FIELDS: dict[str, frozenset[str]] = {
+  "rnnt": frozenset({"prediction", "context", "joint", "chunk", *_SPELLING}),
+  "las": frozenset(
+    {"attention", "heads", "location", "label_smoothing", *_SPELLING}
+  ),
+}
+"""Fields that a kind of decoder uses; CTC uses none."""
 
 
 class Rule(NamedTuple):
@@ -57,10 +67,22 @@ _Told = tuple[str, bool, str] | Rule
 _AT_LEAST: dict[type, dict[str, float]] = {
   BackboneConfig: {"width": 4, "layers": 1, "heads": 1, "kernel": 1},
   AdapterConfig: {"width": 1, "head_width": 1, "alpha": 0},
+  DecoderConfig: {
+    "context": 1,
+    "layers": 1,
+    "width": 1,
+    "embedding": 1,
+    "joint": 1,
+    "chunk": 1,
+    "attention": 1,
+    "heads": 1,
+    "location": 0,
+  },
   SpaceConfig: {"size": 1, "rank": 1},
   OptimizerConfig: {
     "learning_rate": 0,
     "warmup_steps": 0,
+    "hold_steps": 0,
     "weight_decay": 0,
     "clip_norm": 0,
   },
@@ -85,6 +107,8 @@ _AT_LEAST: dict[type, dict[str, float]] = {
     "save_seconds": 0,
     "keep": 1,
     "keep_best": 0,
+    "weight_noise": 0,
+    "weight_noise_start": 0,
   },
   Config: {"seed": 0},
   EvalConfig: {"bootstrap": 100, "seed": 0, "guard_words": 1},
@@ -148,22 +172,74 @@ def _config(config: Config) -> Iterator[_Told]:
 
 
 def _adapter(config: AdapterConfig) -> Iterator[Rule]:
+  return _unused(config, "family", FAMILY_FIELDS)
+
+
+def _unused(
+  config: Any, chooser: str, fields: Mapping[str, Collection[str]]
+) -> Iterator[Rule]:
+  """What the kind that `chooser` names has no use for stays at its default."""
+  kind = getattr(config, chooser)
   for field in dataclasses.fields(config):
-    users = [name for name, used in FAMILY_FIELDS.items() if field.name in used]
-    if field.name != "family" and config.family not in users:
+    users = [name for name, used in fields.items() if field.name in used]
+    if field.name != chooser and kind not in users:
       yield Rule(
         field.name,
         getattr(config, field.name) == field.default,
-        f"its default, {field.default!r}, with family {config.family!r}",
+        f"its default, {field.default!r}, with {chooser} {kind!r}",
         f"it belongs to {', '.join(map(repr, users))}",
       )
 
 
 def _backbone(config: BackboneConfig) -> Iterator[_Told]:
+  if config.encoder == "conformer":
+    yield (
+      "heads",
+      config.width % (2 * config.heads) == 0,
+      f"a divisor of half the width ({config.width // 2})",
+    )
+    return
+  yield (
+    "width",
+    config.causal or config.width % 2 == 0,
+    "an even number: half of it in either direction",
+  )
+  for field in dataclasses.fields(config):
+    if field.name in _OF_CONFORMERS:
+      yield (
+        field.name,
+        getattr(config, field.name) == field.default,
+        f"its default, {field.default!r}, with encoder {config.encoder!r}",
+      )
+
+
+_OF_CONFORMERS = ("heads", "feed_forward", "kernel", "position", "left_context")
+
+
+def _decoder(config: DecoderConfig) -> Iterator[_Told]:
+  yield from _unused(config, "kind", DECODER_FIELDS)
+  if config.kind == "rnnt":
+    stateless = config.prediction == "stateless"
+    for field, belongs in (
+      ("context", stateless),
+      ("layers", not stateless),
+      ("embedding", not stateless),
+    ):
+      default = getattr(DecoderConfig(), field)
+      yield (
+        field,
+        belongs or getattr(config, field) == default,
+        f"its default, {default}, with prediction {config.prediction!r}",
+      )
   yield (
     "heads",
-    config.width % (2 * config.heads) == 0,
-    f"a divisor of half the width ({config.width // 2})",
+    config.attention % config.heads == 0,
+    f"a divisor of the attention's width ({config.attention})",
+  )
+  yield (
+    "label_smoothing",
+    0 <= config.label_smoothing < 1,
+    "at least 0 and less than 1",
   )
 
 
@@ -240,6 +316,11 @@ def _train(config: TrainConfig) -> Iterator[_Told]:
     config.mode == "pretrain" or config.start == "random",
     "'random' where the backbone is frozen (train.mode 'adapt')",
   )
+  yield (
+    "weight_noise",
+    config.mode == "pretrain" or config.weight_noise == 0,
+    "0 where the backbone is frozen (train.mode 'adapt')",
+  )
   if config.mode == "pretrain":
     for field in ("eval_every", "keep_best"):
       yield (
@@ -309,6 +390,7 @@ _RULES: dict[type, Callable[[Any], Iterable[_Told]]] = {
   BackboneConfig: _backbone,
   Config: _config,
   DataConfig: _data,
+  DecoderConfig: _decoder,
   EvalConfig: _evaluate,
   FrontendConfig: _frontend,
   OptimizerConfig: _optimizer,

@@ -275,6 +275,11 @@ def finish(parts: Parts, trained: TrainState) -> epath.Path:
 def make_loader(parts: Parts) -> Loader:
   """The training batches of a run, in the order of its plan."""
   frontend = parts.backbone.frontend
+  kind = parts.backbone.config.decoder.kind
+
+  def frames(samples: int) -> int:
+    return subsampled(num_frames(samples, frontend))
+
   return Loader(
     parts.train_split,
     tokenizer=parts.backbone.tokenizer,
@@ -283,7 +288,7 @@ def make_loader(parts: Parts) -> Loader:
     config=parts.config.data,
     steps_per_task=parts.config.train.steps,
     seed=parts.config.seed,
-    frames=lambda samples: subsampled(num_frames(samples, frontend)),
+    frames=frames if kind == "ctc" else None,
     weights=read_weights(parts.config.data.task_weights, tasks=parts.tasks),
     optimizer=parts.config.train.rows,
     given=_given(parts),

@@ -19,9 +19,9 @@ from hra.adapters.interface import (
   switch,
   with_layer,
 )
-from hra.backbone.conformer import Conformer
+from hra.backbone.network import Backbone
 from hra.config import FrontendConfig
-from hra.decoders import ctc
+from hra.decoders.interface import Decoder, Labels, Loss
 from hra.features.frontend import Mel, log_mel
 
 
@@ -44,10 +44,20 @@ _REMAT_POLICIES = {
 }
 
 
-class Output(NamedTuple):
+class Encoded(NamedTuple):
   """What the encoder says of one utterance."""
 
-  logits_TV: jax.Array
+  hidden_TD: jax.Array
+  length: jax.Array
+  """Valid frames of T."""
+  decoder: Decoder
+  """Of the backbone as it is adapted."""
+
+
+class Output(NamedTuple):
+  """What the decoder says of one utterance (`hra.decoders.interface.Decoder`)."""
+
+  logits: jax.Array
   length: jax.Array
   """Valid frames of T."""
 
@@ -69,15 +79,15 @@ class Model:
 
   def encode(
     self,
-    backbone: Conformer,
+    backbone: Backbone,
     shared: Tree,
     row: Tree,
     mel_TF: jax.Array,
     length: jax.Array,
     *,
     active: jax.Array | None = None,
-  ) -> Output:
-    """mel_TF of one utterance -> logits of the backbone as `row` adapts it.
+  ) -> Encoded:
+    """mel_TF of one utterance -> the last layer's frames, as `row` adapts it.
 
     Args:
       active: a boolean that switches the adapter off, so that one batch may mix
@@ -119,32 +129,52 @@ class Model:
     indices_L = jnp.arange(backbone.config.layers)
     scanned = (backbone.layers, indices_L, shared_layers, row_layers)
     (hidden_TD, _), _ = jax.lax.scan(body, start, scanned)
-    return Output(backbone.logits(hidden_TD), length)
+    return Encoded(hidden_TD, length, backbone.head)
 
   def loss(
     self,
-    backbone: Conformer,
+    backbone: Backbone,
     shared: Tree,
     row: Tree,
     mel_TF: jax.Array,
     length: jax.Array,
     labels_U: jax.Array,
     label_length: jax.Array,
-  ) -> ctc.Loss:
+  ) -> Loss:
     """The decoder's loss of one utterance, and its weight."""
-    output = self.encode(backbone, shared, row, mel_TF, length)
-    return ctc.loss(output.logits_TV, output.length, labels_U, label_length)
+    hidden_TD, length, decoder = self.encode(
+      backbone, shared, row, mel_TF, length
+    )
+    return decoder.loss(hidden_TD, length, labels_U, label_length)
 
-  def best_path(
+  def logits(
     self,
-    backbone: Conformer,
+    backbone: Backbone,
     shared: Tree,
     row: Tree,
-    active: jax.Array,
+    active: jax.Array | None,
+    mel_TF: jax.Array,
+    length: jax.Array,
+    labels_U: jax.Array,
+  ) -> Output:
+    """What training compares with the labels; CTC asks for none."""
+    hidden_TD, length, decoder = self.encode(
+      backbone, shared, row, mel_TF, length, active=active
+    )
+    return Output(decoder.logits(hidden_TD, length, labels_U), length)
+
+  def greedy(
+    self,
+    backbone: Backbone,
+    shared: Tree,
+    row: Tree,
+    active: jax.Array | None,
     wave_S: jax.Array,
     samples: jax.Array,
-  ) -> jax.Array:
-    """wave_S -> the likeliest label of each frame [T], greedily."""
+  ) -> Labels:
+    """wave_S -> labels, greedily."""
     mel_TF, length = self.features(wave_S, samples)
-    output = self.encode(backbone, shared, row, mel_TF, length, active=active)
-    return ctc.best_path(output.logits_TV, output.length)
+    hidden_TD, length, decoder = self.encode(
+      backbone, shared, row, mel_TF, length, active=active
+    )
+    return decoder.greedy(hidden_TD, length)

@@ -15,7 +15,7 @@ from etils import epath
 from hra import claim, config_tree
 from hra.adapters import families, spaces, table
 from hra.backbone import store
-from hra.backbone.conformer import Conformer
+from hra.backbone.network import Backbone
 from hra.checkpoint import Checkpoints, abstract
 from hra.config import Config, MeshConfig
 from hra.data.batching import bucket_bounds
@@ -60,7 +60,7 @@ class Parts(NamedTuple):
     return self.config.train.mode == "pretrain"
 
   @property
-  def frozen(self) -> Conformer | None:
+  def frozen(self) -> Backbone | None:
     return None if self.pretraining else self.backbone.module
 
 
@@ -378,7 +378,7 @@ def _fresh_backbone(
     )
   backbone = dataclasses.replace(config.backbone, vocabulary=vocabulary)
   mels = config.features.num_mels * config.features.stack
-  make = jax.jit(functools.partial(Conformer, backbone, mels=mels))
+  make = jax.jit(functools.partial(Backbone, backbone, mels=mels))
   module = make(key=jax.random.fold_in(jax.random.key(config.seed), 2))
   placed = shardings({"backbone": module}, mesh)["backbone"]
   return store.StoredBackbone(

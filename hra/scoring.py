@@ -22,7 +22,7 @@ from etils import epath
 from hra.adapters import table
 from hra.adapters.interface import Tree
 from hra.adapters.spaces import TaskSpace, freeze
-from hra.backbone.conformer import Conformer
+from hra.backbone.network import Backbone
 from hra.data.audio import encode_int16
 from hra.data.batching import BUCKET_MULTIPLE
 from hra.data.dataset import Split, split_names
@@ -306,7 +306,7 @@ def _heeding(
     yield batch
 
 
-def _backbone(parts: Parts, trained: TrainState) -> Conformer:
+def _backbone(parts: Parts, trained: TrainState) -> Backbone:
   return trained.shared.get("backbone", parts.backbone.module)
 
 

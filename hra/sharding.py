@@ -28,13 +28,13 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
   # First: a row of full fine-tuning holds paths of the backbone.
   (r"^(rows|progress/)", P()),
   (
-    r"backbone/layers/.*(query|key|value|relative|up|gate)/kernel$",
+    r"backbone/layers/.*(query|key|value|relative|up|gate|input|recurrent)/kernel$",
     P(None, "fsdp", "tensor"),
   ),
   (r"backbone/layers/.*(output|down)/kernel$", P(None, "tensor", "fsdp")),
   (r"backbone/layers/.*depthwise/kernel$", P(None, None, "tensor")),
   (
-    r"backbone/layers/.*(query|key|value|up|gate)/bias$",
+    r"backbone/layers/.*(query|key|value|up|gate|input)/bias$",
     P(None, "tensor"),
   ),
   (r"backbone/layers/", P()),

@@ -68,9 +68,9 @@ def trees(adapter, *, seed: int = 1, scale: float = 0.3):
 
 @functools.partial(jax.jit, static_argnums=0)
 def logits(model, backbone, shared, row, mel_TF, length, active=None):
-  return model.encode(
-    backbone, shared, row, mel_TF, length, active=active
-  ).logits_TV
+  return model.logits(
+    backbone, shared, row, active, mel_TF, length, tiny.NO_LABELS
+  ).logits
 
 
 def unrolled(model, backbone, shared_of, row_of, mel_TF, length):
@@ -85,7 +85,7 @@ def unrolled(model, backbone, shared_of, row_of, mel_TF, length):
       hidden_TD, context, tap=functools.partial(adapter.tap, *parts)
     )
     carry, hidden_TD = adapter.after_layer(*parts, carry, hidden_TD)
-  return backbone.logits(hidden_TD)
+  return backbone.head.logits(hidden_TD, length, tiny.NO_LABELS)
 
 
 def at_layer(tree):

@@ -115,9 +115,10 @@ def forward(
       batch.wave_KBS, batch.lengths_KB
     )
     if not with_loss:
-      return jax.vmap(model.encode, in_axes=(None, None, None, 0, 0))(
-        module, shared, row, mel_BTF, lengths_B
-      ).logits_TV
+      axes = (None, None, None, None, 0, 0, None)
+      return jax.vmap(model.logits, in_axes=axes)(
+        module, shared, row, None, mel_BTF, lengths_B, tiny.NO_LABELS
+      ).logits
     return jax.vmap(model.loss, in_axes=(None, None, None, 0, 0, 0, 0))(
       module,
       shared,

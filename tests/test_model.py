@@ -20,7 +20,8 @@ from adapted import (
 )
 
 from hra.adapters.interface import Frozen
-from hra.backbone import conformer, store
+from hra.backbone import store
+from hra.backbone.encoders import ENCODERS
 from hra.config import AdapterConfig
 from hra.model import Model
 from hra.sharding import named_leaves
@@ -99,10 +100,16 @@ def test_sites_are_the_paths_of_all_projections_and_norms(position):
   config = dataclasses.replace(tiny.BACKBONE, position=position)
   backbone = store.abstract(config, tiny.FRONTEND)
   jax.eval_shape(
-    lambda backbone: model.encode(backbone, {}, {}, mel(), LENGTH), backbone
+    lambda backbone: model.encode(backbone, {}, {}, mel(), LENGTH).hidden_TD,
+    backbone,
   )
-  expected = conformer.projections(config)
-  expected |= dict.fromkeys(conformer.NORMS, (16, 16))
+  encoder = ENCODERS[config.encoder]
+  expected = encoder.projections(config)
+  expected |= {
+    site: (wide, wide)
+    for site, wide in encoder.biases(config).items()
+    if site not in expected
+  }
   heard = {site: (i, o) for site, i, o in model.adapter.sites}
   assert heard == expected
   assert len(model.adapter.sites) == len(expected)
@@ -210,7 +217,10 @@ def _layer_flops(model, backbone, shared, row):
 def _model_flops(model, backbone, shared, row):
   """The whole forward: the body, counted once, times the trip count."""
   once = flops(
-    lambda *trees: model.encode(*trees, mel(), LENGTH), backbone, shared, row
+    lambda *trees: model.logits(*trees, None, mel(), LENGTH, tiny.NO_LABELS),
+    backbone,
+    shared,
+    row,
   )
   more = backbone.config.layers - 1
   return once + more * _layer_flops(model, backbone, shared, row)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from hra.adapters import families, spaces
-from hra.backbone.conformer import Conformer
+from hra.backbone.network import Backbone
 from hra.config import (
   AdapterConfig,
   BackboneConfig,
@@ -39,13 +39,15 @@ EMBEDDING = SpaceConfig(kind="embedding", size=4, rank=3)
 OFFSET = SpaceConfig(kind="offset")
 OPTIMIZER = OptimizerConfig(learning_rate=0.01, schedule="cosine")
 SAMPLES = 8000
+NO_LABELS = np.zeros(0, np.int32)
+"""CTC's logits need none."""
 NAMES = ("anna", "bert", "cleo", "dora", "emil", "fina")
 
 
-def backbone(seed: int = 0, **changes) -> Conformer:
+def backbone(seed: int = 0, **changes) -> Backbone:
   config = dataclasses.replace(BACKBONE, **changes)
   # Compiled whole, and so cached: op by op it costs every process seconds.
-  init = jax.jit(lambda key: Conformer(config, mels=FRONTEND.num_mels, key=key))
+  init = jax.jit(lambda key: Backbone(config, mels=FRONTEND.num_mels, key=key))
   return init(jax.random.key(seed))
 
 

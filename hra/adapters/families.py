@@ -7,7 +7,7 @@ from hra.adapters.hierarchical import HierarchicalRecurrent
 from hra.adapters.interface import Adapter, Frozen
 from hra.adapters.lora import Lora, sites_of
 from hra.adapters.residual import Residual
-from hra.backbone.conformer import NORMS, projections
+from hra.backbone.encoders import ENCODERS
 from hra.config import AdapterConfig, BackboneConfig
 
 
@@ -65,7 +65,9 @@ def _lora(
   return Lora(
     layers=backbone.layers,
     rank=config.width,
-    sites=sites_of(config.sites, projections(backbone)),
+    sites=sites_of(
+      config.sites, ENCODERS[backbone.encoder].projections(backbone)
+    ),
     alpha=config.alpha,
     param_dtype=_dtype(backbone),
   )
@@ -75,8 +77,7 @@ def _bitfit(
   config: AdapterConfig, backbone: BackboneConfig, mels: int | None
 ) -> BitFit:
   del config, mels
-  outputs = {site: wide for site, (_, wide) in projections(backbone).items()}
-  outputs |= dict.fromkeys(NORMS, backbone.width)
+  outputs = ENCODERS[backbone.encoder].biases(backbone)
   return BitFit(
     layers=backbone.layers,
     sites=tuple(outputs.items()),

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from hra.adapters.interface import Frozen, Tree
-from hra.backbone.conformer import Conformer
+from hra.backbone.network import Backbone
 from hra.config import BackboneConfig
 from hra.sharding import named_leaves, nested, path_of
 
@@ -27,7 +27,7 @@ class Full(Frozen):
 
   def init_task(self, key: jax.Array) -> Tree:
     shapes = jax.eval_shape(
-      lambda key: Conformer(self.config, mels=self.mels, key=key), key
+      lambda key: Backbone(self.config, mels=self.mels, key=key), key
     )
     dtype = jnp.dtype(self.param_dtype)
     zeros = {
@@ -35,7 +35,7 @@ class Full(Frozen):
     }
     return {"backbone": nested(zeros)}
 
-  def merge(self, row: Tree, backbone: Conformer) -> Conformer:
+  def merge(self, row: Tree, backbone: Backbone) -> Backbone:
     """Sums in the wider type, so that bfloat16 weights lose no small step."""
     deltas = dict(named_leaves(row["backbone"]))
     return jax.tree_util.tree_map_with_path(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hra.backbone.conformer import Conformer
+from hra.backbone.network import Backbone
 from hra.errors import InputError
 from hra.sharding import named_leaves
 
@@ -48,7 +48,7 @@ class Adapter(Protocol):
     """
     ...
 
-  def merge(self, row: Tree, backbone: Conformer) -> Conformer:
+  def merge(self, row: Tree, backbone: Backbone) -> Backbone:
     """The backbone that an utterance runs on; called once, before its layers.
 
     A family that leaves the weights alone returns `backbone` itself.
@@ -165,7 +165,7 @@ class Frozen:
     del key
     return {}
 
-  def merge(self, row: Tree, backbone: Conformer) -> Conformer:
+  def merge(self, row: Tree, backbone: Backbone) -> Backbone:
     del row
     return backbone
 

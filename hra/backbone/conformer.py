@@ -1,9 +1,4 @@
-"""The Conformer encoder with a CTC head (Gulati et al. 2020).
-
-In: mel_TF of one utterance. Out: hidden_TD before the layers (`embed`), and
-logits_TV after them (`head`). The layers are stacked along a leading axis L;
-`hra.model` scans over them.
-"""
+"""The Conformer's layers (Gulati et al. 2020): an encoder of `hra.backbone.network`."""
 
 import jax
 import jax.numpy as jnp
@@ -11,20 +6,20 @@ from flax import nnx
 
 from hra.config import BackboneConfig
 from hra.nn.attention import Attention, Context, make_context
-from hra.nn.convolution import ConvolutionModule, Subsampling
+from hra.nn.convolution import ConvolutionModule
 from hra.nn.feed_forward import FeedForward
 from hra.nn.tap import Tap, no_tap
-from hra.nn.types import Types
+from hra.nn.types import types_of
 
 
 class ConformerLayer(nnx.Module):
   """Half feed-forward, attention, convolution, half feed-forward, norm.
 
-  Its tap hears of every projection and of every norm (`projections`, `NORMS`).
+  Its tap hears of every projection and of every norm (`projections`, `biases`).
   """
 
   def __init__(self, config: BackboneConfig, *, rngs: nnx.Rngs):
-    types = _types(config)
+    types = types_of(config)
     width = config.width
 
     def norm() -> nnx.LayerNorm:
@@ -76,7 +71,7 @@ class ConformerLayer(nnx.Module):
     return norm("output_norm", hidden_TD)
 
 
-NORMS = (
+_NORMS = (
   "first_norm",
   "attention_norm",
   "convolution_norm",
@@ -85,6 +80,14 @@ NORMS = (
   "output_norm",
 )
 """Sites of a layer's norms; each is as wide as the layer."""
+
+_BRANCHES = (
+  ("first", "down"),
+  ("attention", "output"),
+  ("convolution", "output"),
+  ("second", "down"),
+)
+"""What each residual branch of a layer ends in."""
 
 
 def projections(config: BackboneConfig) -> dict[str, tuple[int, int]]:
@@ -102,78 +105,39 @@ def projections(config: BackboneConfig) -> dict[str, tuple[int, int]]:
   }
 
 
-_BRANCHES = (
-  ("first", "down"),
-  ("attention", "output"),
-  ("convolution", "output"),
-  ("second", "down"),
-)
-"""What each residual branch of a layer ends in."""
+def biases(config: BackboneConfig) -> dict[str, int]:
+  """Sites of a layer where a bias is added -> how wide it is."""
+  outputs = {site: wide for site, (_, wide) in projections(config).items()}
+  return outputs | dict.fromkeys(_NORMS, config.width)
 
 
-class Conformer(nnx.Module):
-  """Subsampling, L stacked layers, CTC head. `vocabulary` counts the blank."""
+def init_layers(config: BackboneConfig, *, key: jax.Array) -> ConformerLayer:
+  """L layers, stacked; residual branches start the smaller the more there are.
 
-  def __init__(self, config: BackboneConfig, *, mels: int, key: jax.Array):
-    key_subsampling, key_layers, key_head = jax.random.split(key, 3)
-    types = _types(config)
-    self.config = nnx.static(config)
-    self.subsampling = Subsampling(
-      mels,
-      channels=config.subsampling_channels,
-      width=config.width,
-      causal=config.causal,
-      types=types,
-      rngs=nnx.Rngs(key_subsampling),
-    )
-    self.layers = jax.vmap(
-      lambda key: ConformerLayer(config, rngs=nnx.Rngs(key))
-    )(jax.random.split(key_layers, config.layers))
-    self._quieten_branches()
-    self.head = nnx.Linear(
-      config.width,
-      config.vocabulary,
-      rngs=nnx.Rngs(key_head),
-      **types,
-    )
-
-  def _quieten_branches(self) -> None:
-    """Starts residual branches smaller the more there are.
-
-    Radford et al. 2019, section 2.3. Each layer ends in a norm, so branches as
-    loud as their input halve what a layer hands on: twelve layers then learn
-    nothing but blanks for hundreds of steps.
-    """
-    scale = (len(_BRANCHES) * self.config.layers) ** -0.5
-    for module, projection in _BRANCHES:
-      getattr(getattr(self.layers, module), projection).kernel[...] *= scale
-
-  def embed(
-    self, mel_TF: jax.Array, length: jax.Array
-  ) -> tuple[jax.Array, jax.Array, Context]:
-    """mel_TF, valid frames -> hidden_TD, valid frames, the layers' context."""
-    config = self.config
-    dtype = jnp.dtype(config.dtype)
-    hidden_TD, length = self.subsampling(mel_TF.astype(dtype), length)
-    context = make_context(
-      len(hidden_TD),
-      length,
-      position=config.position,
-      width=config.width,
-      heads=config.heads,
-      causal=config.causal,
-      left_context=config.left_context,
-      dtype=dtype,
-    )
-    return hidden_TD, length, context
-
-  def logits(self, hidden_TD: jax.Array) -> jax.Array:
-    """Unnormalised log-probabilities [T, V] in at least float32."""
-    logits_TV = self.head(hidden_TD)
-    return logits_TV.astype(jnp.promote_types(logits_TV.dtype, jnp.float32))
+  Radford et al. 2019, section 2.3. Each layer ends in a norm, so branches as loud
+  as their input halve what a layer hands on: twelve layers then learn nothing but
+  blanks for hundreds of steps.
+  """
+  layers = jax.vmap(lambda key: ConformerLayer(config, rngs=nnx.Rngs(key)))(
+    jax.random.split(key, config.layers)
+  )
+  scale = (len(_BRANCHES) * config.layers) ** -0.5
+  for module, projection in _BRANCHES:
+    getattr(getattr(layers, module), projection).kernel[...] *= scale
+  return layers
 
 
-def _types(config: BackboneConfig) -> Types:
-  return Types(
-    dtype=jnp.dtype(config.dtype), param_dtype=jnp.dtype(config.param_dtype)
+def context_of(
+  config: BackboneConfig, frames: int, length: jax.Array
+) -> Context:
+  """What every layer needs to know of an utterance, once."""
+  return make_context(
+    frames,
+    length,
+    position=config.position,
+    width=config.width,
+    heads=config.heads,
+    causal=config.causal,
+    left_context=config.left_context,
+    dtype=jnp.dtype(config.dtype),
   )

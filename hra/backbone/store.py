@@ -7,7 +7,7 @@ bytes; rows say by it which backbone they were made for.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,8 @@ import safetensors.numpy
 from etils import epath
 
 from hra import config_tree
-from hra.backbone.conformer import Conformer
+from hra.backbone.encoders import ENCODERS
+from hra.backbone.network import Backbone
 from hra.config import BackboneConfig, FrontendConfig
 from hra.data.tokenizer import Tokenizer
 from hra.errors import InputError
@@ -30,7 +31,8 @@ BUNDLED = {"tiny": epath.Path(__file__).parent / "bundled" / "tiny"}
 
 _FORMAT = 1
 _COMPUTED = ("dtype", "param_dtype", "remat")
-_ARCHITECTURE = "conformer"
+_COMPUTED_BY_DECODER = ("chunk", "label_smoothing")
+"""What is the run's own to say, and no property of the parameters."""
 _FIELDS = ("backbone", "features", "tokenizer_hash", "fingerprint", "about")
 _DTYPES = {
   "F64": np.dtype(np.float64),
@@ -44,7 +46,7 @@ _DTYPES = {
 class StoredBackbone:
   """What a folder holds."""
 
-  module: Conformer
+  module: Backbone
   config: BackboneConfig
   frontend: FrontendConfig
   tokenizer: Tokenizer
@@ -55,7 +57,7 @@ class StoredBackbone:
 
 def save(
   folder: epath.PathLike,
-  module: Conformer,
+  module: Backbone,
   *,
   frontend: FrontendConfig,
   tokenizer: Tokenizer,
@@ -67,7 +69,7 @@ def save(
   tensors = to_tensors(module)
   described: dict[str, Any] = {
     "format": _FORMAT,
-    "architecture": _ARCHITECTURE,
+    "architecture": module.config.encoder,
     "backbone": config_tree.to_dict(module.config),
     "features": config_tree.to_dict(frontend),
     "tokenizer_hash": tokenizer.hash,
@@ -89,8 +91,8 @@ def load(
   """Reads a folder, or a bundled backbone by its name.
 
   Args:
-    computed: how to compute: its types and rematerialisation take the place of
-      the folder's; None keeps what the folder says.
+    computed: how to compute and train: its types, rematerialisation, chunks and
+      label smoothing take the place of the folder's; None keeps what that says.
     mesh: where the parameters go, by the table of `hra.sharding`; None is the
       default device.
 
@@ -116,12 +118,7 @@ def load(
       fix="the folder was changed or mixed: copy it again",
     )
   if computed is not None:
-    config = dataclasses.replace(
-      config,
-      dtype=computed.dtype,
-      param_dtype=computed.param_dtype,
-      remat=computed.remat,
-    )
+    config = _computed_as(config, computed)
   module = from_tensors(tensors, config, frontend, where=str(folder), mesh=mesh)
   tokenizer = Tokenizer.load(folder / "tokenizer.model")
   if tokenizer.hash != described["tokenizer_hash"]:
@@ -140,7 +137,7 @@ def folder_of(name: epath.PathLike) -> epath.Path:
   return BUNDLED.get(str(name), epath.Path(name))
 
 
-def to_tensors(module: Conformer) -> dict[str, np.ndarray]:
+def to_tensors(module: Backbone) -> dict[str, np.ndarray]:
   """Every parameter by its path, on the host."""
   return {path: np.asarray(leaf) for path, leaf in named_leaves(module)}
 
@@ -152,7 +149,7 @@ def from_tensors(
   *,
   where: str,
   mesh: jax.sharding.Mesh | None = None,
-) -> Conformer:
+) -> Backbone:
   """The module of `config` with these parameters; each is used exactly once."""
   shapes = abstract(config, frontend)
   wanted = dict(named_leaves(shapes))
@@ -170,11 +167,11 @@ def from_tensors(
   )
 
 
-def abstract(config: BackboneConfig, frontend: FrontendConfig) -> Conformer:
+def abstract(config: BackboneConfig, frontend: FrontendConfig) -> Backbone:
   """The module of `config` as shapes, without a number computed."""
   mels = frontend.num_mels * frontend.stack
   return jax.eval_shape(
-    lambda key: Conformer(config, mels=mels, key=key), jax.random.key(0)
+    lambda key: Backbone(config, mels=mels, key=key), jax.random.key(0)
   )
 
 
@@ -193,10 +190,13 @@ def _read_config(folder: epath.Path) -> dict[str, Any]:
     raise InputError(path, expected="JSON", got=str(error)) from error
   if not isinstance(described, dict):
     raise InputError(path, expected="a mapping", got=type(described).__name__)
-  for field, ours in (("format", _FORMAT), ("architecture", _ARCHITECTURE)):
-    if described.get(field) != ours:
+  known = {"format": (_FORMAT,), "architecture": tuple(ENCODERS)}
+  for field, ours in known.items():
+    if described.get(field) not in ours:
       raise InputError(
-        path, expected=f"{field} {ours}", got=str(described.get(field))
+        path,
+        expected=f"{field} {' or '.join(map(str, ours))}",
+        got=str(described.get(field)),
       )
   for field in _FIELDS:
     if field not in described:
@@ -241,15 +241,33 @@ def _fingerprint(
 
   It hashes the text of the folder, not the dataclasses: a field that a later
   version adds, with a default, leaves fingerprints alone. How it is computed
-  (types, rematerialisation) does not enter.
+  and trained (`_COMPUTED`) does not enter.
   """
-  backbone = {
-    name: value
-    for name, value in described["backbone"].items()
-    if name not in _COMPUTED
-  }
+  backbone = _without(described["backbone"], _COMPUTED)
+  if "decoder" in backbone:
+    backbone["decoder"] = _without(backbone["decoder"], _COMPUTED_BY_DECODER)
   text = json.dumps([backbone, described["features"]], sort_keys=True)
   return hash_tensors(tensors, text=text)
+
+
+def _without(
+  values: Mapping[str, Any], fields: Collection[str]
+) -> dict[str, Any]:
+  return {name: value for name, value in values.items() if name not in fields}
+
+
+def _computed_as(
+  config: BackboneConfig, computed: BackboneConfig
+) -> BackboneConfig:
+  """`config` with what is the run's own to say taken from `computed`."""
+
+  def taken(own: Any, theirs: Any, fields: Collection[str]) -> Any:
+    changes = {field: getattr(theirs, field) for field in fields}
+    return dataclasses.replace(own, **changes)
+
+  decoder = taken(config.decoder, computed.decoder, _COMPUTED_BY_DECODER)
+  config = taken(config, computed, _COMPUTED)
+  return dataclasses.replace(config, decoder=decoder)
 
 
 def hash_tensors(tensors: Mapping[str, np.ndarray], *, text: str = "") -> str:

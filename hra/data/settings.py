@@ -19,7 +19,7 @@ from hra.config_tree import nearest
 from hra.data import by_task
 from hra.errors import InputError
 
-SCHEDULES = ("constant", "cosine", "linear")
+SCHEDULES = ("constant", "cosine", "linear", "exponential")
 """A schedule travels as its place here."""
 
 _COUNTS = {"steps": 1, "patience": 0}
@@ -30,6 +30,7 @@ _FIELDS = (
   "learning_rate",
   "schedule",
   "warmup_steps",
+  "hold_steps",
   "weight_decay",
   "clip_norm",
 )
@@ -48,6 +49,8 @@ class Settings(NamedTuple):
   """int32 into `SCHEDULES`."""
   warmup_steps: Any
   """int32."""
+  hold_steps: Any
+  """int32."""
   weight_decay: Any
   clip_norm: Any
   """0 is none."""
@@ -60,6 +63,7 @@ def settings(config: OptimizerConfig, *, steps: int) -> Settings:
     learning_rate=np.float64(config.learning_rate),
     schedule=np.int32(SCHEDULES.index(config.schedule)),
     warmup_steps=np.int32(min(config.warmup_steps, _MOST)),
+    hold_steps=np.int32(min(config.hold_steps, _MOST)),
     weight_decay=np.float64(config.weight_decay),
     clip_norm=np.float64(config.clip_norm),
   )

@@ -1,25 +1,43 @@
 """Connectionist temporal classification (Graves et al. 2006) of one utterance.
 
-In: logits_TV, the blank being id 0. Out: a loss, or labels by best path.
+In: hidden_TD of an encoder. Out: a loss, or labels by best path.
 """
-
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
+from flax import nnx
 
-BLANK = 0
+from hra.config import BackboneConfig
+from hra.decoders.interface import BLANK, Labels, Loss, exactly, masked
+from hra.nn.types import types_of
 
 
-class Loss(NamedTuple):
-  """Divided once, by whoever sums: a task's by its own weight."""
+class Ctc(nnx.Linear):
+  """One projection: a label, or the blank, for each frame."""
 
-  total: jax.Array
-  """Negative log-likelihood in nats."""
-  weight: jax.Array
-  """Labels; 0 where no alignment exists, and then `total` is 0."""
+  def __init__(self, config: BackboneConfig, *, rngs: nnx.Rngs):
+    super().__init__(
+      config.width, config.vocabulary, rngs=rngs, **types_of(config)
+    )
+
+  def loss(
+    self,
+    hidden_TD: jax.Array,
+    length: jax.Array,
+    labels_U: jax.Array,
+    label_length: jax.Array,
+  ) -> Loss:
+    return loss(exactly(self(hidden_TD)), length, labels_U, label_length)
+
+  def logits(
+    self, hidden_TD: jax.Array, length: jax.Array, labels_U: jax.Array
+  ) -> jax.Array:
+    del length, labels_U
+    return exactly(self(hidden_TD))
+
+  def greedy(self, hidden_TD: jax.Array, length: jax.Array) -> Labels:
+    return collapse(best_path(exactly(self(hidden_TD)), length))
 
 
 def loss(
@@ -46,9 +64,7 @@ def loss(
   )[0]
   repeats = (labels_U[1:] == labels_U[:-1]) & (index_U[1:] < label_length)
   possible = label_length + repeats.sum() <= length
-  counts = possible & (label_length > 0)
-  weight = jnp.where(counts, label_length, 0).astype(logits_TV.dtype)
-  return Loss(jnp.where(counts, total, 0), weight)
+  return masked(total, label_length, possible & (label_length > 0))
 
 
 def best_path(logits_TV: jax.Array, length: jax.Array) -> jax.Array:
@@ -57,8 +73,10 @@ def best_path(logits_TV: jax.Array, length: jax.Array) -> jax.Array:
   return jnp.where(valid_T, jnp.argmax(logits_TV, axis=-1), BLANK)
 
 
-def collapse(path_T: np.ndarray) -> list[int]:
-  """A frame-wise path on the host -> labels: repeats merged, blanks dropped."""
-  path_T = np.asarray(path_T)
-  starts_T = np.append(True, path_T[1:] != path_T[:-1])[: len(path_T)]
-  return path_T[starts_T & (path_T != BLANK)].tolist()
+def collapse(path_T: jax.Array) -> Labels:
+  """A frame-wise path -> labels: repeats merged, blanks dropped."""
+  before_T = jnp.concatenate([jnp.full_like(path_T[:1], BLANK), path_T[:-1]])
+  kept_T = (path_T != BLANK) & (path_T != before_T)
+  place_T = jnp.where(kept_T, jnp.cumsum(kept_T) - 1, len(path_T))
+  labels_U = jnp.zeros_like(path_T).at[place_T].set(path_T, mode="drop")
+  return Labels(labels_U, kept_T.sum())

@@ -1,191 +1,208 @@
-"""Recurrent neural network transducer (Graves 2012, arXiv 1211.3711) of one utterance.
+"""A transducer: prediction net and joint (Graves 2012; Graves et al. 2013).
 
-In: encoded_TD of the encoder, predicted_PD of the prediction net (P = U + 1 states: one
-before each label and one after the last), and the joint that scores pairs of them.
-Out: a loss. The blank is id 0.
+The prediction net is an LSTM over the labels so far, or stateless: it sees the last
+few only (Ghodsi et al. 2020, arXiv 2003.12447; `context` 1 is their best).
 
-From state (t, u) a blank leads to (t + 1, u) and label u + 1 to (t, u + 1); blank ends
-(length - 1, U). All cells on an anti-diagonal t + u = n depend on the one before only,
-so that each of two scans takes Z = T + U steps of vectors [P].
+    joint(t, u) = tanh(encoded_t A + predicted_u C + b) V + c
 """
 
-from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
-from hra.decoders.ctc import BLANK, Loss
+from hra.config import BackboneConfig
+from hra.decoders import transducer
+from hra.decoders.interface import BLANK, Labels, Loss, exactly
+from hra.nn.lstm import LstmStack, LstmState
+from hra.nn.types import Types, types_of
 
-Joint = Callable[[jax.Array, jax.Array], jax.Array]
-"""encoded_TD, predicted_PD -> logits_TPV."""
-
-
-def loss(
-  joint: Joint,
-  encoded_TD: jax.Array,
-  predicted_PD: jax.Array,
-  length: jax.Array,
-  labels_U: jax.Array,
-  label_length: jax.Array,
-  *,
-  chunk: int = 16,
-) -> Loss:
-  """The transducer loss of one utterance with `length` valid frames.
-
-  Logits [T, P, V] never exist: `chunk` frames are scored at a time, and again in
-  the backward pass. An utterance without frames or labels weighs nothing.
-
-  Args:
-    joint: may close over parameters, which get their gradients.
-  """
-
-  @jax.checkpoint
-  def score(part_TD: jax.Array) -> tuple[jax.Array, jax.Array]:
-    logits_TPV = joint(part_TD, predicted_PD)
-    exact = jnp.promote_types(logits_TPV.dtype, jnp.float32)
-    logits_TPV = logits_TPV.astype(exact)
-    total_TP = jax.nn.logsumexp(logits_TPV, axis=-1)
-    named_TUV = logits_TPV[:, :-1]
-    label_TU = jnp.take_along_axis(named_TUV, labels_U[None, :, None], axis=-1)
-    label_TU = label_TU[..., 0] - total_TP[:, :-1]
-    return logits_TPV[..., BLANK] - total_TP, label_TU
-
-  frames = len(encoded_TD)
-  chunk = min(chunk, max(frames, 1))
-  padded = jnp.pad(encoded_TD, ((0, -frames % chunk), (0, 0)))
-  blank, label = jax.lax.map(
-    score, padded.reshape(-1, chunk, encoded_TD.shape[1])
-  )
-  blank_TP, label_TU = (
-    each.reshape(len(padded), -1)[:frames] for each in (blank, label)
-  )
-  total = -log_likelihood(blank_TP, label_TU, length, label_length)
-  counts = (length > 0) & (label_length > 0)
-  weight = jnp.where(counts, label_length, 0).astype(total.dtype)
-  return Loss(jnp.where(counts, total, 0), weight)
+MAX_PER_FRAME = 10
+"""Labels that greedy search hears in one frame at most."""
 
 
-@jax.custom_vjp
-def log_likelihood(
-  blank_TP: jax.Array,
-  label_TU: jax.Array,
-  length: jax.Array,
-  label_length: jax.Array,
-) -> jax.Array:
-  """Of all alignments together, in nats; -inf of an utterance without frames.
+class Prediction(Protocol):
+  """What a transducer knows of the labels before the next one."""
 
-  Its gradient is the chance that an alignment takes a transition (section 2.5).
+  def start(self) -> Any:
+    """The state before the first label."""
+    ...
 
-  Args:
-    blank_TP: log-probability of the blank in each state.
-    label_TU: of the next label.
-  """
-  return _forward(blank_TP, label_TU, length, label_length)[0]
+  def advance(self, state: Any, label: jax.Array) -> Any:
+    """The state after one more label."""
+    ...
 
+  def predicted(self, state: Any) -> jax.Array:
+    """What a state says of the next label."""
+    ...
 
-def _forward(
-  blank_TP: jax.Array,
-  label_TU: jax.Array,
-  length: jax.Array,
-  label_length: jax.Array,
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-  """The likelihood, and what the gradient needs."""
-  blank_ZP, label_ZP = _lattice(blank_TP, label_TU, length, label_length)
-  state_P = jnp.arange(blank_TP.shape[1])
-  first_P = jnp.where(state_P == 0, 0, -jnp.inf).astype(blank_TP.dtype)
-
-  def step(
-    alpha_P: jax.Array, leaving: tuple[jax.Array, jax.Array]
-  ) -> tuple[jax.Array, jax.Array]:
-    blank_P, label_P = leaving
-    after_label_P = _shifted(alpha_P + label_P, by=1)
-    return jnp.logaddexp(alpha_P + blank_P, after_label_P), alpha_P
-
-  last_P, alpha_ZP = jax.lax.scan(step, first_P, (blank_ZP, label_ZP))
-  # The end lies one blank beyond the last state: on a diagonal of its own.
-  ends_ZP = jnp.concatenate([alpha_ZP, last_P[None]])
-  total = ends_ZP[length + label_length, label_length]
-  total = jnp.where(length > 0, total, -jnp.inf)
-  return total, (alpha_ZP, blank_ZP, label_ZP, total, length, label_length)
+  def __call__(self, labels_U: jax.Array) -> jax.Array:
+    """Of every state [P], the first included."""
+    ...
 
 
-def _backward(
-  kept: tuple[jax.Array, ...], cotangent: jax.Array
-) -> tuple[jax.Array, jax.Array, None, None]:
-  alpha_ZP, blank_ZP, label_ZP, total, length, label_length = kept
-  steps, states = alpha_ZP.shape
-  state_P, end = jnp.arange(states), length + label_length
-  # Where no alignment exists there is no gradient either.
-  total = jnp.where(jnp.isfinite(total), total, jnp.inf)
+class LstmPrediction(nnx.Module):
+  """Every label so far, by LSTM layers."""
 
-  def at_end(index: jax.Array | int) -> jax.Array:
-    return (state_P == label_length) & (index == end)
-
-  def step(
-    after_P: jax.Array, scanned: tuple[jax.Array, ...]
-  ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    index, alpha_P, blank_P, label_P = scanned
-    by_blank_P = blank_P + after_P
-    by_label_P = label_P + _shifted(after_P, by=-1)
-    chances = (
-      jnp.exp(alpha_P + by_blank_P - total),
-      jnp.exp(alpha_P + by_label_P - total),
+  def __init__(self, config: BackboneConfig, *, types: Types, rngs: nnx.Rngs):
+    decoder = config.decoder
+    self.embedding = nnx.Embed(
+      config.vocabulary, decoder.embedding, rngs=rngs, **types
     )
-    beta_P = jnp.logaddexp(by_blank_P, by_label_P)
-    return jnp.where(at_end(index), 0, beta_P), chances
+    self.lstm = LstmStack(
+      decoder.embedding,
+      decoder.width,
+      layers=decoder.layers,
+      types=types,
+      rngs=rngs,
+    )
 
-  last_P = jnp.where(at_end(steps), 0, -jnp.inf).astype(alpha_ZP.dtype)
-  scanned = (jnp.arange(steps), alpha_ZP, blank_ZP, label_ZP)
-  _, (of_blank_ZP, of_label_ZP) = jax.lax.scan(
-    step, last_P, scanned, reverse=True
-  )
-  of_blank_TP, of_label_TP = map(_by_frame, (of_blank_ZP, of_label_ZP))
-  return (
-    cotangent * of_blank_TP,
-    cotangent * of_label_TP[:, :-1],
-    None,
-    None,
-  )
+  def start(self) -> tuple[LstmState, ...]:
+    """As after a blank."""
+    return self.advance(self.lstm.start(), jnp.asarray(BLANK))
 
+  def advance(
+    self, state: tuple[LstmState, ...], label: jax.Array
+  ) -> tuple[LstmState, ...]:
+    return self.lstm.step(state, self.embedding(label))
 
-log_likelihood.defvjp(_forward, _backward)
+  def predicted(self, state: tuple[LstmState, ...]) -> jax.Array:
+    return state[-1].hidden_H
 
-
-def _lattice(
-  blank_TP: jax.Array,
-  label_TU: jax.Array,
-  length: jax.Array,
-  label_length: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-  """Both by anti-diagonal [Z, P]; -inf where a transition doesn't exist."""
-  frames, states = blank_TP.shape
-  frame_T1, state_P = jnp.arange(frames)[:, None], jnp.arange(states)
-  there_TP = (frame_T1 < length) & (state_P <= label_length)
-  blank_TP = jnp.where(there_TP, blank_TP, -jnp.inf)
-  label_TP = jnp.pad(label_TU, ((0, 0), (0, 1)))
-  label_TP = jnp.where(there_TP & (state_P < label_length), label_TP, -jnp.inf)
-  return _by_diagonal(blank_TP), _by_diagonal(label_TP)
+  def __call__(self, labels_U: jax.Array) -> jax.Array:
+    begun_P = jnp.pad(labels_U, (1, 0), constant_values=BLANK)
+    return self.lstm(self.embedding(begun_P))
 
 
-def _by_diagonal(x_TP: jax.Array) -> jax.Array:
-  """[T, P] by frame -> [Z, P] by t + u; -inf beyond the lattice."""
-  frames, states = x_TP.shape
-  padding = ((0, 0), (0, states))
-  wide = jnp.pad(x_TP.T, padding, constant_values=-jnp.inf).ravel()
-  return wide[: states * (frames + states - 1)].reshape(states, -1).T
+class StatelessPrediction(nnx.Module):
+  """The last `context` labels, each place with an embedding of its own, summed."""
+
+  def __init__(self, config: BackboneConfig, *, types: Types, rngs: nnx.Rngs):
+    decoder = config.decoder
+    self.embeddings = nnx.List(
+      nnx.Embed(config.vocabulary, decoder.width, rngs=rngs, **types)
+      for _ in range(decoder.context)
+    )
+
+  def start(self) -> jax.Array:
+    """Blanks stand for the labels before the first."""
+    return jnp.full(len(self.embeddings), BLANK)
+
+  def advance(self, state: jax.Array, label: jax.Array) -> jax.Array:
+    return jnp.concatenate([label[None].astype(state.dtype), state[:-1]])
+
+  def predicted(self, state: jax.Array) -> jax.Array:
+    each = [
+      embedding(label)
+      for embedding, label in zip(self.embeddings, state, strict=True)
+    ]
+    return jax.nn.relu(sum(each[1:], each[0]))
+
+  def __call__(self, labels_U: jax.Array) -> jax.Array:
+    context = len(self.embeddings)
+    begun = jnp.pad(labels_U, (context, 0), constant_values=BLANK)
+    windows = [
+      begun[context - 1 - back : len(begun) - back] for back in range(context)
+    ]
+    return jax.vmap(self.predicted)(jnp.stack(windows, axis=1))
 
 
-def _by_frame(x_ZP: jax.Array) -> jax.Array:
-  """The inverse of `_by_diagonal`."""
-  steps, states = x_ZP.shape
-  frames = steps - states + 1
-  wide = jnp.pad(x_ZP.T.ravel(), (0, states))
-  return wide.reshape(states, frames + states)[:, :frames].T
+class _MakePrediction(Protocol):
+  def __call__(
+    self, config: BackboneConfig, *, types: Types, rngs: nnx.Rngs
+  ) -> Prediction: ...
 
 
-def _shifted(x_P: jax.Array, *, by: int) -> jax.Array:
-  """Each state's value at the next one (1) or the one before (-1); -inf moves in."""
-  edge = jnp.full_like(x_P[:1], -jnp.inf)
-  if by > 0:
-    return jnp.concatenate([edge, x_P[:-1]])
-  return jnp.concatenate([x_P[1:], edge])
+_PREDICTIONS: dict[str, _MakePrediction] = {
+  "lstm": LstmPrediction,
+  "stateless": StatelessPrediction,
+}
+
+
+class _Search(NamedTuple):
+  """Where greedy search is."""
+
+  frame: jax.Array
+  in_frame: jax.Array
+  """Labels of this frame."""
+  state: Any
+  heard: Labels
+
+
+class Rnnt(nnx.Module):
+  """`hra.decoders.interface.Decoder`, frame by frame and label by label."""
+
+  def __init__(self, config: BackboneConfig, *, rngs: nnx.Rngs):
+    types, decoder = types_of(config), config.decoder
+    self.chunk = decoder.chunk
+    self.prediction = _PREDICTIONS[decoder.prediction](
+      config, types=types, rngs=rngs
+    )
+    self.encoded = nnx.Linear(config.width, decoder.joint, rngs=rngs, **types)
+    self.predicted = nnx.Linear(
+      decoder.width, decoder.joint, use_bias=False, rngs=rngs, **types
+    )
+    self.output = nnx.Linear(
+      decoder.joint, config.vocabulary, rngs=rngs, **types
+    )
+
+  def joint(self, encoded_TJ: jax.Array, predicted_PJ: jax.Array) -> jax.Array:
+    """Logits [T, P, V] of projected frames and states."""
+    return self.output(jnp.tanh(encoded_TJ[:, None] + predicted_PJ))
+
+  def loss(
+    self,
+    hidden_TD: jax.Array,
+    length: jax.Array,
+    labels_U: jax.Array,
+    label_length: jax.Array,
+  ) -> Loss:
+    return transducer.joint_loss(
+      self.joint,
+      self.encoded(hidden_TD),
+      self.predicted(self.prediction(labels_U)),
+      length,
+      labels_U,
+      label_length,
+      chunk=self.chunk,
+    )
+
+  def logits(
+    self, hidden_TD: jax.Array, length: jax.Array, labels_U: jax.Array
+  ) -> jax.Array:
+    del length
+    predicted_PJ = self.predicted(self.prediction(labels_U))
+    return exactly(self.joint(self.encoded(hidden_TD), predicted_PJ))
+
+  def greedy(self, hidden_TD: jax.Array, length: jax.Array) -> Labels:
+    """At most `MAX_PER_FRAME` labels of a frame, `length` in all."""
+    encoded_TJ = self.encoded(hidden_TD)
+    most = len(hidden_TD)
+
+    def going(search: _Search) -> jax.Array:
+      return search.frame < length
+
+    def step(search: _Search) -> _Search:
+      frame, in_frame, state, heard = search
+      predicted_J = self.predicted(self.prediction.predicted(state))
+      logits_V = self.joint(encoded_TJ[frame][None], predicted_J[None])[0, 0]
+      label = jnp.argmax(logits_V)
+      full = (in_frame >= MAX_PER_FRAME) | (heard.length >= length)
+      stays = (label == BLANK) | full
+      after = self.prediction.advance(state, label)
+      state = jax.tree.map(
+        lambda new, old: jnp.where(stays, old, new), after, state
+      )
+      place = jnp.where(stays, most, heard.length)
+      heard = Labels(
+        heard.labels_U.at[place].set(label, mode="drop"),
+        heard.length + ~stays,
+      )
+      in_frame = jnp.where(stays, 0, in_frame + 1)
+      return _Search(frame + stays, in_frame, state, heard)
+
+    none = jnp.zeros((), jnp.int32)
+    nothing = Labels(jnp.zeros(most, jnp.int32), none)
+    begun = _Search(none, none, self.prediction.start(), nothing)
+    return jax.lax.while_loop(going, step, begun).heard

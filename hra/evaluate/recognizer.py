@@ -19,14 +19,13 @@ from hra.adapters import families
 from hra.adapters.composite import Composite
 from hra.adapters.interface import Adapter, Frozen, Tree, check_trees
 from hra.backbone import store
-from hra.backbone.conformer import Conformer
+from hra.backbone.network import Backbone
 from hra.config import AdapterConfig, BackboneConfig
-from hra.decoders import ctc
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
-from hra.evaluate.transcribe import best_paths
+from hra.evaluate.transcribe import greedy, spelled
 from hra.features.frontend import Mel
-from hra.model import Model
+from hra.model import Model, Output
 from hra.submodels import Submodel
 
 _ROUND = SAMPLE_RATE // 2
@@ -71,27 +70,32 @@ class Recognizer:
     lengths: jax.Array,
     submodels: Sequence[Submodel | None] | None = None,
     *,
+    labels: np.ndarray | jax.Array | None = None,
     guard: bool = True,
   ) -> tuple[jax.Array, jax.Array]:
-    """mel_BTF, valid frames -> CTC logits [B, T, V], valid frames [B].
+    """mel_BTF, valid frames -> logits, valid frames [B].
+
+    CTC: [B, T, V]. Transducer: [B, T, U + 1, V]. Attention: [B, U + 1, V].
 
     Args:
       submodels: one for each row, None being the bare backbone.
+      labels: labels_BU that the logits are of; CTC has no use for them.
       guard: as for `transcribe`.
 
     Raises:
       InputError: when a Submodel was made for another backbone or holds other
-        parameters than its adapter.
+        parameters than its adapter; without labels where there have to be some.
     """
+    labels_BU = self._labels(labels, count=len(features))
     outputs: list[tuple[jax.Array, jax.Array]] = [
       (jnp.zeros(()), jnp.zeros(()))
     ] * len(features)
     if not outputs:
-      return self._no_logits(features, lengths)
+      return self._no_logits(features, lengths, labels_BU)
     chosen = [None] * len(features) if submodels is None else submodels
     for group in self._groups(chosen, len(features), guard=guard):
       index = np.asarray(_filled(group.members))
-      logits_BTV, lengths_B = _logits(
+      logits_B, lengths_B = _logits(
         group.model,
         group.backbone,
         group.shared,
@@ -99,9 +103,10 @@ class Recognizer:
         group.active,
         features[index],
         lengths[index],
+        labels_BU[index],
       )
       for place, member in enumerate(group.members):  # the others fill up
-        outputs[member] = logits_BTV[place], lengths_B[place]
+        outputs[member] = logits_B[place], lengths_B[place]
     logits, valid = zip(*outputs, strict=True)
     return jnp.stack(logits), jnp.stack(valid)
 
@@ -128,7 +133,7 @@ class Recognizer:
     texts = [""] * len(waves)
     for group in self._groups(chosen, len(waves), guard=guard):
       wave_BS, lengths_B = _stacked([waves[i] for i in _filled(group.members)])
-      paths_BT = best_paths(
+      heard = greedy(
         group.model,
         group.backbone,
         group.shared,
@@ -137,10 +142,9 @@ class Recognizer:
         wave_BS,
         lengths_B,
       )
-      for member, path_T in zip(
-        group.members, jax.device_get(paths_BT), strict=False
-      ):
-        texts[member] = self.stored.tokenizer.decode(ctc.collapse(path_T))
+      found = spelled(heard, self.stored.tokenizer)
+      for member, text in zip(group.members, found, strict=False):
+        texts[member] = text
     return texts
 
   def _groups(
@@ -230,20 +234,41 @@ class Recognizer:
     )
     return self._bare_group(backbone, members)
 
-  def _bare_group(self, backbone: Conformer, members: list[int]) -> "_Group":
+  def _bare_group(self, backbone: Backbone, members: list[int]) -> "_Group":
     inactive = np.zeros(_places(len(members)), bool)
     return _Group(self._bare, backbone, members, {}, {}, inactive)
 
   def _no_logits(
-    self, features: jax.Array, lengths: jax.Array
+    self, features: jax.Array, lengths: jax.Array, labels_BU: np.ndarray
   ) -> tuple[jax.Array, jax.Array]:
     """What an empty batch is answered with: shapes without numbers."""
     shapes = jax.eval_shape(
       functools.partial(_logits, self._bare),
-      *(self.stored.module, {}, {}, np.zeros(0, bool), features, lengths),
+      *(self.stored.module, {}, {}, np.zeros(0, bool)),
+      *(features, lengths, labels_BU),
     )
     logits, valid = (jnp.zeros(each.shape, each.dtype) for each in shapes)
     return logits, valid
+
+  def _labels(
+    self, labels: np.ndarray | jax.Array | None, *, count: int
+  ) -> np.ndarray:
+    """labels_BU; without any where the decoder predicts none from another."""
+    kind = self.stored.config.decoder.kind
+    if labels is None and kind == "ctc":
+      return np.zeros((count, 0), np.int32)
+    got = np.asarray([] if labels is None else labels)
+    if (
+      got.ndim != 2
+      or len(got) != count
+      or not np.issubdtype(got.dtype, np.integer)
+    ):
+      raise InputError(
+        "labels",
+        expected=f"integers [{count}, U]: the decoder is {kind!r}",
+        got="none" if labels is None else f"{got.dtype} {got.shape}",
+      )
+    return got
 
   def _adapter(self, config: AdapterConfig) -> Adapter:
     mels = self.stored.frontend.num_mels * self.stored.frontend.stack
@@ -270,7 +295,7 @@ class _Group(NamedTuple):
   """
 
   model: Model
-  backbone: Conformer
+  backbone: Backbone
   members: list[int]
   shared: Tree
   rows: Tree
@@ -350,14 +375,21 @@ def _features(model: Model, wave_BS: jax.Array, lengths_B: jax.Array) -> Mel:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _merged(adapter: Adapter, row: Tree, backbone: Conformer) -> Conformer:
+def _merged(adapter: Adapter, row: Tree, backbone: Backbone) -> Backbone:
   return adapter.merge(row, backbone)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _logits(model, backbone, shared, rows, active_B, mel_BTF, lengths_B):
-  def one(row, active, mel_TF, length):
-    return model.encode(backbone, shared, row, mel_TF, length, active=active)
-
-  output = jax.vmap(one)(rows, active_B, mel_BTF, lengths_B)
-  return output.logits_TV, output.length
+def _logits(
+  model: Model,
+  backbone: Backbone,
+  shared: Tree,
+  rows: Tree,
+  active_B: jax.Array,
+  mel_BTF: jax.Array,
+  lengths_B: jax.Array,
+  labels_BU: jax.Array,
+) -> Output:
+  return jax.vmap(model.logits, in_axes=(None, None, 0, 0, 0, 0, 0))(
+    backbone, shared, rows, active_B, mel_BTF, lengths_B, labels_BU
+  )

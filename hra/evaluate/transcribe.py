@@ -11,30 +11,30 @@ import jax
 import numpy as np
 
 from hra.adapters.interface import Tree
-from hra.backbone.conformer import Conformer
+from hra.backbone.network import Backbone
 from hra.data.loader import EvaluationBatch
 from hra.data.tokenizer import Tokenizer
-from hra.decoders import ctc
+from hra.decoders.interface import Labels
 from hra.model import Model
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def best_paths(
+def greedy(
   model: Model,
-  backbone: Conformer,
+  backbone: Backbone,
   shared: Tree,
   rows_K: Tree,
   active_K: jax.Array,
   wave_KS: jax.Array,
   lengths_K: jax.Array,
-) -> jax.Array:
-  """The likeliest label of each frame [K, T] of K utterances.
+) -> Labels:
+  """What is heard in each of K utterances, greedily: labels [K, U].
 
   Args:
     rows_K: of each utterance [K, ...].
     active_K: False runs the bare backbone on that utterance.
   """
-  return jax.vmap(model.best_path, in_axes=(None, None, 0, 0, 0, 0))(
+  return jax.vmap(model.greedy, in_axes=(None, None, 0, 0, 0, 0))(
     backbone,
     shared,
     rows_K,
@@ -46,7 +46,7 @@ def best_paths(
 
 def hypotheses(
   model: Model,
-  backbone: Conformer,
+  backbone: Backbone,
   shared: Tree,
   rows_of: Callable[[np.ndarray], Tree],
   batches: Iterable[EvaluationBatch],
@@ -60,9 +60,9 @@ def hypotheses(
     rows_of: tasks' places in the table [K] -> their rows [K, ...].
   """
   texts: dict[int, str] = {}
-  pending: list[tuple[np.ndarray, jax.Array]] = []
+  pending: list[tuple[np.ndarray, Labels]] = []
   for batch, indices_K in batches:
-    paths_KT = best_paths(
+    heard = greedy(
       model,
       backbone,
       shared,
@@ -71,22 +71,33 @@ def hypotheses(
       batch.wave_KBS[:, 0],
       batch.lengths_KB[:, 0],
     )
-    pending.append((indices_K, paths_KT))
+    pending.append((indices_K, heard))
     if len(pending) > 1:  # decode one batch while the device runs the next
       _decode(*pending.pop(0), tokenizer=tokenizer, texts=texts)
-  for indices_K, paths_KT in pending:
-    _decode(indices_K, paths_KT, tokenizer=tokenizer, texts=texts)
+  for indices_K, heard in pending:
+    _decode(indices_K, heard, tokenizer=tokenizer, texts=texts)
   return texts
+
+
+def spelled(heard: Labels, tokenizer: Tokenizer) -> list[str]:
+  """The texts of labels [K, U]; waits for the device."""
+  labels_KU, lengths_K = jax.device_get(heard)
+  return [
+    tokenizer.decode(labels_U[:length].tolist())
+    for labels_U, length in zip(labels_KU, lengths_K.tolist(), strict=True)
+  ]
 
 
 def _decode(
   indices_K: np.ndarray,
-  paths_KT: jax.Array,
+  heard: Labels,
   *,
   tokenizer: Tokenizer,
   texts: dict[int, str],
 ) -> None:
-  paths = jax.device_get(paths_KT)
-  for index, path_T in zip(indices_K.tolist(), paths, strict=True):
-    if index >= 0:
-      texts[index] = tokenizer.decode(ctc.collapse(path_T))
+  found = spelled(heard, tokenizer)
+  texts |= {
+    index: text
+    for index, text in zip(indices_K.tolist(), found, strict=True)
+    if index >= 0
+  }

@@ -21,7 +21,7 @@ from hra.adapters.spaces import (
   TaskTable,
   freeze,
 )
-from hra.backbone.conformer import Conformer
+from hra.backbone.network import Backbone
 from hra.data.batching import Batch
 from hra.data.loader import Loader
 from hra.errors import InputError
@@ -233,7 +233,7 @@ def _chunks(found: _Candidates) -> Iterator[tuple[Tree, int]]:
 def _losses(
   model: Model,
   space: TaskSpace,
-  backbone: Conformer,
+  backbone: Backbone,
   shared: Tree,
   owned_C: Tree,
   batch: Batch,

@@ -2,7 +2,10 @@
 
 from typing import TypedDict
 
+import jax.numpy as jnp
 from jax.typing import DTypeLike
+
+from hra.config import BackboneConfig
 
 
 class Types(TypedDict):
@@ -10,3 +13,10 @@ class Types(TypedDict):
 
   dtype: DTypeLike
   param_dtype: DTypeLike
+
+
+def types_of(config: BackboneConfig) -> Types:
+  """Those of a backbone, its decoder included."""
+  return Types(
+    dtype=jnp.dtype(config.dtype), param_dtype=jnp.dtype(config.param_dtype)
+  )

@@ -13,7 +13,7 @@ import jax
 
 from hra.adapters.interface import Tree
 from hra.adapters.spaces import TaskSpace
-from hra.backbone.conformer import Conformer
+from hra.backbone.network import Backbone
 from hra.data.batching import Batch
 from hra.features import specaugment
 from hra.features.frontend import Mel
@@ -41,7 +41,7 @@ class TaskGradients(Protocol):
     self,
     shared: Tree,
     rows: Tree,
-    frozen: Conformer | None,
+    frozen: Backbone | None,
     batch: Batch,
     *,
     key: jax.Array,
@@ -67,7 +67,7 @@ def make_gradients(
   def task_loss(
     trained: tuple[Tree, ...],
     shared: Tree,
-    frozen: Conformer | None,
+    frozen: Backbone | None,
     task: Batch,
     mel_BTF: jax.Array,
     lengths_B: jax.Array,
@@ -91,7 +91,7 @@ def make_gradients(
   def gradients(
     shared: Tree,
     rows: Tree,
-    frozen: Conformer | None,
+    frozen: Backbone | None,
     batch: Batch,
     *,
     key: jax.Array,

@@ -20,13 +20,15 @@ from hra.data.settings import SCHEDULES, Settings
 def learning_rate(settings: Settings, count: jax.Array) -> jax.Array:
   """The learning rate of update `count` = 0, 1, ... of `settings.steps`.
 
-  With peak p, warm-up w = min(warmup_steps, steps) and d = max(steps - w, 1),
+  With peak p, warm-up w = min(warmup_steps, steps), h the first update after
+  hold_steps at the peak, h = min(w + hold_steps, steps), and d = max(steps - h, 1),
 
       p / w + (p - p / w) min(count / max(w - 1, 1), 1)     where count < w
-      p decay(min(count - w, d) / d)                        from there on
+      p decay(clip(count - h, 0, d) / d)                    from there on
 
-  where decay(x) is (1 + cos(pi x)) / 2, 1 - x or 1. All of it may be traced, so
-  that under `vmap` each row has a schedule that ends with its own steps.
+  where decay(x) is (1 + cos(pi x)) / 2, 1 - x, 1 or 100^-x: with that one, ramp,
+  hold and decay of SpecAugment (Park et al. 2019, section 4.2). All of it may be
+  traced, so that under `vmap` each row has a schedule that ends with its own steps.
   """
   number = jnp.result_type(float)
   peak = jnp.asarray(settings.learning_rate, number)
@@ -34,9 +36,11 @@ def learning_rate(settings: Settings, count: jax.Array) -> jax.Array:
   # A warm-up from zero would not move at step 0: it starts at peak / warmup.
   first = peak / jnp.maximum(warmup, 1)
   rise = jnp.maximum(warmup - 1, 1)
-  rest = jnp.maximum(settings.steps - warmup, 1)
+  # Not added up first: both may be as large as an int32.
+  held = warmup + jnp.minimum(settings.hold_steps, settings.steps - warmup)
+  rest = jnp.maximum(settings.steps - held, 1)
   risen = jnp.clip(count, 0, rise).astype(number)
-  done = jnp.clip(count - warmup, 0, rest).astype(number)
+  done = jnp.clip(count - held, 0, rest).astype(number)
   # Times a reciprocal is what XLA makes of a division by a constant: traced
   # steps then give the same bits as steps that are known when compiling.
   rising = (first - peak) * (1 - risen * (1 / rise.astype(number))) + peak
@@ -49,6 +53,7 @@ _DECAYS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "constant": jnp.ones_like,
   "cosine": lambda part: 0.5 * (1 + jnp.cos(jnp.pi * part)),
   "linear": lambda part: 1 - part,
+  "exponential": lambda part: 100.0**-part,
 }
 
 

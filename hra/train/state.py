@@ -15,7 +15,7 @@ import optax
 from hra.adapters import table
 from hra.adapters.interface import Tree
 from hra.adapters.spaces import TaskSpace
-from hra.backbone.conformer import Conformer
+from hra.backbone.network import Backbone
 from hra.train import optimizer
 
 
@@ -70,7 +70,7 @@ def init(
   names: Sequence[str],
   *,
   key: jax.Array,
-  pretrained: Conformer | None = None,
+  pretrained: Backbone | None = None,
   keep_best: bool = False,
 ) -> TrainState:
   """A fresh state for the tasks `names`.

@@ -21,7 +21,7 @@ import optax
 from hra.adapters import table
 from hra.adapters.interface import Tree
 from hra.adapters.spaces import TaskSpace
-from hra.backbone.conformer import Conformer
+from hra.backbone.network import Backbone
 from hra.data.batching import Batch
 from hra.data.settings import Settings
 from hra.features import specaugment
@@ -61,7 +61,7 @@ class Terms(NamedTuple):
 
 
 Step = Callable[
-  [TrainState, Conformer | None, Batch, Terms], tuple[TrainState, Metrics]
+  [TrainState, Backbone | None, Batch, Terms], tuple[TrainState, Metrics]
 ]
 
 
@@ -84,7 +84,7 @@ def make_step(
   gradients = make_gradients(model, space, policy=policy, placement=placement)
 
   def step(
-    state: TrainState, frozen: Conformer | None, batch: Batch, terms: Terms
+    state: TrainState, frozen: Backbone | None, batch: Batch, terms: Terms
   ) -> tuple[TrainState, Metrics]:
     rows = table.gather(state.rows, batch.task_K)
     found = gradients(

@@ -46,7 +46,9 @@ def mixed(model, shared, parts):
   @jax.jit
   def encode(backbone, shared, rows):
     def one(row):
-      return model.encode(backbone, shared, row, *END).logits_TV
+      return model.logits(
+        backbone, shared, row, None, *END, tiny.NO_LABELS
+      ).logits
 
     return jax.vmap(one)(rows)
 

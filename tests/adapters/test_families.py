@@ -135,12 +135,12 @@ def test_a_bfloat16_stream_keeps_its_type(model, backbone):
   types = {leaf.dtype for leaf in jax.tree.leaves((shared, row))}
   assert types == {np.dtype(np.float32)}
   shapes = jax.eval_shape(
-    lambda *trees: model.encode(*trees, adapted.mel(), 9, active=True),
+    lambda *trees: model.logits(*trees, True, adapted.mel(), 9, tiny.NO_LABELS),
     _half(backbone),
     shared,
     row,
   )
-  assert shapes.logits_TV.dtype == jnp.float32
+  assert shapes.logits.dtype == jnp.float32
   hidden_TD = jax.ShapeDtypeStruct((6, D), jnp.bfloat16)
   for leaf in jax.tree.leaves(
     jax.eval_shape(model.adapter.init_carry, hidden_TD)

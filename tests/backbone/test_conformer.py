@@ -89,7 +89,7 @@ def test_many_fresh_layers_still_hand_on_what_enters():
 
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(model, backbone, mel_TF, length):
-  return model.encode(backbone, {}, {}, mel_TF, length)
+  return model.logits(backbone, {}, {}, None, mel_TF, length, tiny.NO_LABELS)
 
 
 def _mel(seed=0):
@@ -110,7 +110,7 @@ def test_causal_encoder_never_takes_back_a_frame(causal):
     final = -(-heard // 4)
     for mel_TF, length in ((other_TF, FRAMES), (whole_TF, heard)):
       part = _encode(model, backbone, mel_TF, length)
-      same = np.all(part.logits_TV == whole.logits_TV, axis=1)
+      same = np.all(part.logits == whole.logits, axis=1)
       assert same[:final].all() == causal
       assert not same[final:].any()
 
@@ -146,8 +146,8 @@ def test_bfloat16_logits_are_float32_and_close():
     jax.tree.leaves(backbone),
   )
   model = tiny.model(NONE)
-  exact = _encode(model, backbone, _mel(), FRAMES).logits_TV
-  rounded = _encode(model, half, _mel(), FRAMES).logits_TV
+  exact = _encode(model, backbone, _mel(), FRAMES).logits
+  rounded = _encode(model, half, _mel(), FRAMES).logits
   assert rounded.dtype == jnp.float32
   worst = np.abs(rounded - exact).max()
   assert 0 < worst < 0.05 * np.abs(exact).max()

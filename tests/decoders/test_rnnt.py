@@ -1,194 +1,109 @@
-"""The transducer loss against the enumeration of every alignment, in float64."""
-
-import functools
-import itertools
+"""The transducer's parts against one another, and greedy search against a loop."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from decoding import FRAMES, LABELS_U, greedy, hidden, inclined, losses, make
 
-from hra.decoders import rnnt
+from hra.decoders import rnnt, transducer
 
-FRAMES, LABELS, VOCABULARY, WIDTH = 4, 3, 5, 3
-
-
-def _alignments(frames, labels):
-  """Each as the states that blanks and labels leave from: (t, u) and whether blank."""
-  for places in itertools.combinations(range(frames + labels - 1), labels):
-    t = u = 0
-    steps = []
-    for place in range(frames + labels):
-      blank = place not in places
-      steps.append((t, u, blank))
-      t, u = (t + 1, u) if blank else (t, u + 1)
-    assert (t, u) == (frames, labels)
-    yield steps
+KINDS = ("rnnt", "stateless")
 
 
-def _enumerated(blank_TP, label_TU, frames, labels):
-  """(log-likelihood, chance of each blank, chance of each label)."""
-  of_blank, of_label = np.zeros_like(blank_TP), np.zeros_like(label_TU)
-  total = 0.0
-  for steps in _alignments(frames, labels):
-    logs = [(blank_TP if blank else label_TU)[t, u] for t, u, blank in steps]
-    mass = np.exp(sum(logs))
-    total += mass
-    for t, u, blank in steps:
-      (of_blank if blank else of_label)[t, u] += mass
-  return np.log(total), of_blank / total, of_label / total
-
-
-@functools.cache
-def _gradient():
-  function = jax.value_and_grad(rnnt.log_likelihood, argnums=(0, 1))
-  return jax.jit(jax.vmap(function, (None, None, 0, 0)))
-
-
-def _lattice(seed=0, frames=FRAMES, labels=LABELS):
-  rng = np.random.default_rng(seed)
-  blank = np.log(rng.uniform(0.01, 1, (frames, labels + 1)))
-  label = np.log(rng.uniform(0.01, 1, (frames, labels)))
-  return blank, label
-
-
-def test_every_length_is_as_enumerated(float64):
-  blank, label = _lattice()
-  sizes = [*itertools.product(range(1, FRAMES + 1), range(LABELS + 1))]
-  totals, (of_blank, of_label) = _gradient()(blank, label, *np.array(sizes).T)
-  assert totals.dtype == np.float64
-  for place, (frames, labels) in enumerate(sizes):
-    expected = _enumerated(blank, label, frames, labels)
-    found = totals[place], of_blank[place], of_label[place]
-    for ours, theirs in zip(found, expected, strict=True):
-      np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
-
-
-def test_what_lies_beyond_the_lengths_changes_nothing():
-  """Nothing there is heard, be it NaN, and nothing there gets a gradient."""
-  blank, label = _lattice(frames=6, labels=5)
-  sizes = np.array([3]), np.array([2])
-  clean = _gradient()(blank, label, *sizes)
-  blank[3:], label[3:], blank[:, 3:], label[:, 2:] = (np.nan,) * 4
-  soiled = _gradient()(blank, label, *sizes)
-  jax.tree.map(np.testing.assert_array_equal, clean, soiled)
-  total, (of_blank, of_label) = soiled
-  assert np.isfinite(total)
-  assert (np.asarray(of_blank)[0, 3:] == 0).all()
-  assert (np.asarray(of_label)[0, :, 2:] == 0).all()
-  # Of each frame that is there, one blank is taken; of each label, one.
-  np.testing.assert_allclose(of_blank[0, :3].sum(axis=1), 1, rtol=1e-5)
-  np.testing.assert_allclose(of_label[0].sum(axis=0)[:2], 1, rtol=1e-5)
-
-
-def _joint(weights, encoded_TD, predicted_PD):
-  hidden = jnp.tanh(encoded_TD[:, None] + predicted_PD[None])
-  return hidden @ weights
-
-
-@functools.cache
-def _losses(chunk):
-  """Loss and gradients of utterances, and those with all logits at once."""
-
-  def chunked(weights, encoded, predicted, length, labels, label_length):
-    joint = functools.partial(_joint, weights)
-    return rnnt.loss(
-      joint, encoded, predicted, length, labels, label_length, chunk=chunk
-    ).total
-
-  def whole(weights, encoded, predicted, length, labels, label_length):
-    logs = jax.nn.log_softmax(_joint(weights, encoded, predicted))
-    label = jnp.take_along_axis(logs[:, :-1], labels[None, :, None], axis=-1)
-    found = rnnt.log_likelihood(
-      logs[..., 0], label[..., 0], length, label_length
-    )
-    return -found
-
-  axes = (None, 0, 0, 0, 0, 0)
-  return tuple(
-    jax.jit(jax.vmap(jax.value_and_grad(each, argnums=(0, 1, 2)), axes))
-    for each in (chunked, whole)
+@pytest.mark.parametrize("name", KINDS)
+def test_the_chunked_loss_is_that_of_all_logits(name):
+  decoder = make(name)
+  lengths_B, label_lengths_B = np.array([FRAMES, 5]), np.array([4, 2])
+  hidden_BTD = np.stack([hidden(0), hidden(1)])
+  labels_BU = np.stack([LABELS_U, LABELS_U[::-1]])
+  found, *_ = losses(decoder, hidden_BTD, lengths_B, labels_BU, label_lengths_B)
+  logits_BTPV = jax.vmap(decoder.logits)(hidden_BTD, lengths_B, labels_BU)
+  expected_B = transducer.loss(
+    logits_BTPV, labels_BU, lengths_B, label_lengths_B
   )
+  np.testing.assert_allclose(found.total, expected_B, rtol=1e-5)
+  np.testing.assert_array_equal(found.weight, label_lengths_B)
 
 
-def _utterances(frames=11, count=3):
-  rng = np.random.default_rng(1)
-  return (
-    rng.standard_normal((WIDTH, VOCABULARY)),
-    rng.standard_normal((count, frames, WIDTH)),
-    rng.standard_normal((count, LABELS + 1, WIDTH)),
-    np.array([frames, 5, 1]),
-    rng.integers(1, VOCABULARY, (count, LABELS)),
-    np.array([LABELS, 1, 2]),
-  )
-
-
-@pytest.mark.parametrize("chunk", [1, 4, 16])
-def test_scoring_in_chunks_changes_nothing(float64, chunk):
-  chunked, whole = _losses(chunk)
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
-    chunked(*_utterances()),
-    whole(*_utterances()),
-  )
-
-
-def test_all_logits_never_exist():
-  """Not even in the backward pass; a few frames' do."""
-  frames, labels, vocabulary, chunk = 96, 24, 512, 8
-  parts = (
-    np.zeros((WIDTH, vocabulary), np.float32),
-    np.zeros((1, frames, WIDTH), np.float32),
-    np.zeros((1, labels + 1, WIDTH), np.float32),
-    np.array([frames]),
-    np.ones((1, labels), np.int32),
-    np.array([labels]),
-  )
-  some = 4 * chunk * (labels + 1) * vocabulary
-  every = 4 * frames * (labels + 1) * vocabulary
-  used = [
-    function.lower(*parts).compile().memory_analysis().temp_size_in_bytes
-    for function in _losses(chunk)
-  ]
-  assert used[0] < 6 * some < every < used[1]
-
-
-def test_a_long_utterance_stays_finite():
-  frames, labels = 700, 150
-  blank = np.full((frames, labels + 1), -40.0, np.float32)
-  label = np.full((frames, labels), -60.0, np.float32)
-  total, gradients = _gradient()(
-    blank, label, np.array([frames]), np.array([labels])
-  )
-  ways = sum(np.log(np.arange(frames, frames + labels))) - sum(
-    np.log(np.arange(1, labels + 1))
-  )
+@pytest.mark.parametrize("name", KINDS)
+def test_prediction_nets_go_label_by_label(name):
+  prediction = make(name).prediction
+  whole_PD = prediction(LABELS_U)
+  state = prediction.start()
   np.testing.assert_allclose(
-    total[0], ways - 40 * frames - 60 * labels, rtol=1e-5
+    prediction.predicted(state), whole_PD[0], atol=1e-6
   )
-  assert all(np.isfinite(each).all() for each in gradients)
-
-
-@pytest.mark.parametrize(("length", "label_length"), [(0, 2), (3, 0), (0, 0)])
-def test_without_frames_or_labels_an_utterance_weighs_nothing(
-  length, label_length
-):
-  weights, encoded, predicted, _, labels, _ = _utterances(count=1)
-
-  def one(weights, encoded, predicted):
-    found = rnnt.loss(
-      functools.partial(_joint, weights),
-      encoded,
-      predicted,
-      length,
-      labels[0],
-      label_length,
+  for label, expected_D in zip(LABELS_U, whole_PD[1:], strict=True):
+    state = prediction.advance(state, jnp.asarray(label))
+    np.testing.assert_allclose(
+      prediction.predicted(state), expected_D, rtol=1e-4, atol=1e-5
     )
-    return found.total, found
 
-  gradients, found = jax.jit(jax.grad(one, argnums=(0, 1, 2), has_aux=True))(
-    weights, encoded[0], predicted[0]
-  )
-  assert (found.total, found.weight) == (0, 0)
-  for each in gradients:
-    np.testing.assert_array_equal(each, 0)
+
+@pytest.mark.parametrize(("name", "remembers"), [("rnnt", 5), ("stateless", 2)])
+def test_how_far_back_a_prediction_net_sees(name, remembers):
+  prediction = make(name).prediction
+  labels_U = np.array([3, 1, 4, 2, 5])
+  last_D = prediction(labels_U)[-1]
+  for back in range(1, 6):
+    other_U = labels_U.copy()
+    other_U[-back] = 7
+    same = np.allclose(prediction(other_U)[-1], last_D, atol=1e-7)
+    assert same == (back > remembers)
+
+
+def _loop(decoder, hidden_TD, length):
+  """Greedy search as one would write it on the host."""
+  labels, frame, in_frame = [], 0, 0
+  while frame < length:
+    logits_TPV = _logits(decoder, hidden_TD, _padded(labels, length))
+    label = int(np.argmax(logits_TPV[frame, len(labels)]))
+    full = in_frame >= rnnt.MAX_PER_FRAME or len(labels) >= length
+    if label == 0 or full:
+      frame, in_frame = frame + 1, 0
+    else:
+      labels, in_frame = [*labels, label], in_frame + 1
+  return labels
+
+
+def _padded(labels, size):
+  return np.pad(np.asarray(labels, np.int32), (0, size - len(labels)))
+
+
+@jax.jit
+def _logits(decoder, hidden_TD, labels_U):
+  return decoder.logits(hidden_TD, FRAMES, labels_U)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("blank", [-100.0, 0.0, 4.0])
+def test_greedy_search_is_the_loop(name, blank):
+  decoder = inclined(make(name), blank)
+  lengths_B = np.array([FRAMES, 4, 6])
+  hidden_BTD = np.stack([hidden(seed) for seed in range(3)])
+  heard = greedy(decoder, hidden_BTD, lengths_B)
+  sizes = set()
+  for labels_U, size, hidden_TD, length in zip(
+    *heard, hidden_BTD, lengths_B, strict=True
+  ):
+    expected = _loop(decoder, hidden_TD, length)
+    assert labels_U[:size].tolist() == expected
+    sizes.add(len(expected))
+  if blank == -100.0:  # as much as there is room for
+    assert sizes == {FRAMES, 4, 6}
+  else:
+    assert sizes != {0}
+
+
+def test_a_frame_says_so_much_and_no_more():
+  decoder = inclined(make("stateless"), -100.0)
+  frames = 2 * rnnt.MAX_PER_FRAME
+  other_TD = hidden(frames=frames)
+  heard = [greedy(decoder, other_TD[None], np.array([frames])).labels_U[0]]
+  assert heard[0].tolist() == _loop(decoder, other_TD, frames)
+  other_TD[1] *= -1  # the second frame says the second half
+  heard.append(greedy(decoder, other_TD[None], np.array([frames])).labels_U[0])
+  same = np.equal(*heard)
+  assert same[: rnnt.MAX_PER_FRAME].all()
+  assert not same[rnnt.MAX_PER_FRAME :].all()

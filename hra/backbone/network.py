@@ -1,0 +1,46 @@
+"""A backbone: subsampling, L stacked layers, a decoder.
+
+In: mel_TF of one utterance. Out: hidden_TD before the layers (`embed`); `head` takes
+it from there after them. `hra.model` scans over the layers.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from hra.backbone.encoders import ENCODERS
+from hra.config import BackboneConfig
+from hra.decoders.families import DECODERS
+from hra.nn.convolution import Subsampling
+from hra.nn.types import types_of
+
+
+class Backbone(nnx.Module):
+  """Parameters of one model; `vocabulary` counts the blank."""
+
+  def __init__(self, config: BackboneConfig, *, mels: int, key: jax.Array):
+    key_subsampling, key_layers, key_head = jax.random.split(key, 3)
+    self.config = nnx.static(config)
+    self.subsampling = Subsampling(
+      mels,
+      channels=config.subsampling_channels,
+      width=config.width,
+      causal=config.causal,
+      types=types_of(config),
+      rngs=nnx.Rngs(key_subsampling),
+    )
+    self.layers = ENCODERS[config.encoder].init_layers(config, key=key_layers)
+    self.head = DECODERS[config.decoder.kind](config, rngs=nnx.Rngs(key_head))
+
+  def embed(
+    self, mel_TF: jax.Array, length: jax.Array
+  ) -> tuple[jax.Array, jax.Array, Any]:
+    """mel_TF, valid frames -> hidden_TD, valid frames, the layers' context."""
+    config = self.config
+    hidden_TD, length = self.subsampling(
+      mel_TF.astype(jnp.dtype(config.dtype)), length
+    )
+    context_of = ENCODERS[config.encoder].context_of
+    return hidden_TD, length, context_of(config, len(hidden_TD), length)

@@ -1,0 +1,18 @@
+"""The registry: a decoder's name in a config -> its parameters and what they do."""
+
+from typing import Protocol
+
+from flax import nnx
+
+from hra.config import BackboneConfig
+from hra.decoders.ctc import Ctc
+from hra.decoders.interface import Decoder
+from hra.decoders.las import Las
+from hra.decoders.rnnt import Rnnt
+
+
+class _Make(Protocol):
+  def __call__(self, config: BackboneConfig, *, rngs: nnx.Rngs) -> Decoder: ...
+
+
+DECODERS: dict[str, _Make] = {"ctc": Ctc, "rnnt": Rnnt, "las": Las}

@@ -1,0 +1,68 @@
+"""What every decoder offers: a loss, logits of given labels, a greedy answer.
+
+All of one utterance: hidden_TD of an encoder, of which `length` frames are valid.
+Label 0 is nobody's: the blank of CTC and of the transducer, the beginning and the
+end of a sentence where labels are predicted from one another.
+"""
+
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+BLANK = 0
+
+
+class Loss(NamedTuple):
+  """Divided once, by whoever sums: a task's by its own weight."""
+
+  total: jax.Array
+  """Negative log-likelihood in nats."""
+  weight: jax.Array
+  """Labels; 0 where nothing can be learned, and then `total` is 0."""
+
+
+class Labels(NamedTuple):
+  """What was heard: [U] of which `length` are labels, and 0 from there on."""
+
+  labels_U: jax.Array
+  length: jax.Array
+
+
+class Decoder(Protocol):
+  """A decoder's parameters; registered in `hra.decoders.families`."""
+
+  def loss(
+    self,
+    hidden_TD: jax.Array,
+    length: jax.Array,
+    labels_U: jax.Array,
+    label_length: jax.Array,
+  ) -> Loss:
+    """Of a transcript; an empty one, or no frames, weighs nothing."""
+    ...
+
+  def logits(
+    self, hidden_TD: jax.Array, length: jax.Array, labels_U: jax.Array
+  ) -> jax.Array:
+    """What training compares with the labels, in at least float32.
+
+    CTC: [T, V], whatever the labels. Transducer: [T, U + 1, V]. Attention: [U + 1,
+    V], of each label and of the end, the labels before it being given.
+    """
+    ...
+
+  def greedy(self, hidden_TD: jax.Array, length: jax.Array) -> Labels:
+    """The labels that the likeliest next step leads to, `length` at most."""
+    ...
+
+
+def masked(total: jax.Array, weight: jax.Array, counts: jax.Array) -> Loss:
+  """A loss, or nothing where an utterance doesn't count."""
+  weight = jnp.where(counts, weight, 0).astype(total.dtype)
+  return Loss(jnp.where(counts, total, 0), weight)
+
+
+def exactly(logits: jax.Array) -> jax.Array:
+  """In at least float32, whatever they were computed in."""
+  return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
