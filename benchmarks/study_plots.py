@@ -3,20 +3,21 @@
 Rates are parts of 1 with the ends of their intervals, `{"wer", "low", "high"}`,
 and are drawn in per cent. The colours are Okabe and Ito's, which people who see
 fewer colours can tell apart; methods differ in their markers as well, and lines
-are named where they end. Plots are 900 pixels wide, on white.
+are named below all panels. Plots are 900 pixels wide, on white.
 """
 
 import contextlib
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 from etils import epath
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 from matplotlib.transforms import BboxBase
@@ -63,7 +64,7 @@ def wer_by_parameters(
   """
   names = [name for panel in panels.values() for name in panel["families"]]
   looks = _looks(names)
-  with _page(path, columns=len(panels), height=4.6) as axes:
+  with _page(path, columns=len(panels), height=5.2) as axes:
     for axis, (title, panel) in zip(axes, panels.items(), strict=True):
       axis.set_title(title)
       axis.set_xscale("log")
@@ -74,7 +75,8 @@ def wer_by_parameters(
         name: [(point["parameters"], point) for point in points]
         for name, points in panel["families"].items()
       }
-      _draw(axis, lines, looks=looks, levels=panel["levels"], names="below")
+      _draw(axis, lines, looks=looks, levels=panel["levels"])
+    _legend(axes, looks)
 
 
 def wer_by_recordings(
@@ -91,7 +93,7 @@ def wer_by_recordings(
   ticks = sorted(
     {point["recordings"] for points in methods.values() for point in points}
   )
-  with _page(path, columns=1, height=4.6) as (axis,):
+  with _page(path, columns=1, height=5.2) as (axis,):
     # Even steps: budgets double, and zero has no logarithm.
     axis.set_xticks(range(len(ticks)), [str(tick) for tick in ticks])
     shifts = [0.03 * (i - (len(methods) - 1) / 2) for i in range(len(methods))]
@@ -109,8 +111,8 @@ def wer_by_recordings(
       lines,
       looks=_looks(methods),
       levels=figures["levels"],
-      names="beside",
     )
+    _legend([axis], _looks(methods))
 
 
 def joint_and_alone(
@@ -228,13 +230,8 @@ def _draw(
   *,
   looks: Mapping[str, tuple[str, str]],
   levels: Mapping[str, Mapping[str, float]],
-  names: Literal["below", "beside"],
 ) -> None:
-  """Lines of (x, rate) with intervals, and rates that hold at every x.
-
-  Names stand below the lines' last points where lines end here and there, and
-  beside them where all end at one x.
-  """
+  """Lines of (x, rate) with intervals, and rates that hold at every x."""
   for name, points in lines.items():
     colour, marker = looks[name]
     ordered = sorted(points, key=lambda point: point[0])
@@ -250,23 +247,6 @@ def _draw(
       elinewidth=1,
       capsize=2.5,
     )
-    if names == "beside":
-      end, offset, across, along = "wer", (9, 0), "left", "center"
-    elif len(rates) > 1:
-      end, offset, across, along = "low", (0, -5), "center", "top"
-    else:  # other families' lines fall past a single point below it
-      end, offset, across, along = "high", (0, 5), "center", "bottom"
-    axis.annotate(
-      name,
-      (ordered[-1][0], rates[-1][end]),
-      xytext=offset,
-      textcoords="offset points",
-      ha=across,
-      va=along,
-      color=colour,
-      weight="bold",
-      path_effects=_HALO,
-    )
   for name, rate in levels.items():
     axis.axhspan(rate["low"], rate["high"], color=_GREY, alpha=0.1, linewidth=0)
     axis.axhline(rate["wer"], color=_GREY, linewidth=1.3, linestyle="--")
@@ -280,10 +260,26 @@ def _draw(
       color=_GREY,
       path_effects=_HALO,
     )
-  axis.margins(y=0.12)  # room for the names
+  axis.margins(y=0.12)
   axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=""))
   axis.set_ylabel("WER, %")
   axis.label_outer()
+
+
+def _legend(axes: Sequence[Axes], looks: Mapping[str, tuple[str, str]]) -> None:
+  """Names below all panels: lines end here and there, and cross."""
+  handles = [
+    Line2D([], [], color=colour, marker=marker, markeredgecolor="white")
+    for colour, marker in looks.values()
+  ]
+  axes[0].figure.legend(
+    handles,
+    list(looks),
+    loc="outside lower left",
+    ncols=3,
+    frameon=False,
+    columnspacing=1.5,
+  )
 
 
 def _separate(texts: Sequence[Annotation]) -> None:
@@ -293,7 +289,7 @@ def _separate(texts: Sequence[Annotation]) -> None:
     box = text.get_window_extent()
     for other in placed:  # from the lowest up, so that one pass is enough
       if box.overlaps(other):
-        rise = other.y1 - box.y0
+        rise = other.y1 - box.y0 + 1
         across, above = text.xyann
         text.xyann = (across, above + 72 / _DPI * rise)
         box = box.translated(0, rise)

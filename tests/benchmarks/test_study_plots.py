@@ -40,26 +40,31 @@ def drawn(monkeypatch):
   return kept
 
 
-def test_parameters_are_drawn_with_every_family_named_in_each_panel(
-  tmp_path, drawn
-):
+def test_parameters_are_drawn_with_every_family_named_below(tmp_path, drawn):
   families = {
     "HRA": sizes(0.5, 0.45, 0.4),
     "residual": sizes(0.51, 0.46, 0.405),
     "BitFit": sizes(0.44),
   }
-  panel = {"families": families, "levels": {"frozen": rate(0.6)}}
+  levels = {"frozen": rate(0.6), "shared": rate(0.605)}
+  panel = {"families": families, "levels": levels}
   path = tmp_path / "parameters.png"
   plots.wer_by_parameters({"joint": panel, "single": panel}, path=path)
   assert width_of(path) == 900
   assert [axis.get_title(loc="left") for axis in drawn] == ["joint", "single"]
   for axis in drawn:
-    assert {text.get_text() for text in axis.texts} == {*families, "frozen"}
+    assert {text.get_text() for text in axis.texts} == {"frozen", "shared"}
     boxes = [text.get_window_extent() for text in axis.texts]
     for first, second in itertools.combinations(boxes, 2):
       assert not first.overlaps(second)
     colours = [line.get_color() for line in axis.lines]
     assert len(set(colours)) >= 4
+  (legend,) = drawn[0].figure.legends
+  assert [text.get_text() for text in legend.get_texts()] == [*families]
+  page, box = drawn[0].figure.bbox, legend.get_window_extent()
+  assert page.x0 <= box.x0 <= box.x1 <= page.x1
+  for axis in drawn:
+    assert not box.overlaps(axis.get_window_extent())
 
 
 def test_recordings_stand_at_even_steps_in_their_order(tmp_path, drawn):
