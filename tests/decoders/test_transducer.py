@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -192,3 +194,29 @@ def test_without_frames_or_labels_an_utterance_weighs_nothing(
   assert (found.total, found.weight) == (0, 0)
   for each in gradients:
     np.testing.assert_array_equal(each, 0)
+
+
+GOLDENS = Path(__file__).parents[1] / "goldens" / "transducer.json"
+
+
+@pytest.mark.parametrize("name", ["B1_T2_U3_D5", "B2_T4_U3_D3"])
+def test_published_figures(float64, name):
+  """Of warp-transducer's and torchaudio's tests, which have single precision."""
+  golden = json.loads(GOLDENS.read_text())[name]
+  logits_BTPV = np.reshape(golden["logits"], golden["shape"])
+  size, frames, states, _ = logits_BTPV.shape
+
+  def total(logits_BTPV):
+    losses_B = transducer.loss(
+      logits_BTPV,
+      np.array(golden["labels"]),
+      np.full(size, frames),
+      np.full(size, states - 1),
+      blank=golden["blank"],
+    )
+    return losses_B.sum(), losses_B
+
+  gradients, losses_B = jax.jit(jax.grad(total, has_aux=True))(logits_BTPV)
+  np.testing.assert_allclose(losses_B, golden["losses"], rtol=0, atol=3e-7)
+  expected = np.reshape(golden["gradients"], golden["shape"])
+  np.testing.assert_allclose(gradients, expected, rtol=0, atol=3e-7)
