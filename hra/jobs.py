@@ -27,6 +27,7 @@ from hra.run import Parts, backbone_of, initial_state, trained_state
 from hra.sharding import BATCH
 from hra.train import loop
 from hra.train.judge import Plan
+from hra.train.noise import WeightNoise
 from hra.train.placement import batch_placement, jit_step, place_batch
 from hra.train.state import Optimizers, TrainState
 from hra.train.step import Step, Terms, make_step
@@ -156,6 +157,11 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
     if length
     else None,
     max_bad_steps=config.train.max_bad_steps,
+    weight_noise=WeightNoise(
+      config.train.weight_noise, config.train.weight_noise_start
+    )
+    if config.train.weight_noise
+    else None,
   )
   return loop.Job(
     step=jit_step(step, terms, initial, parts.mesh),

@@ -27,6 +27,7 @@ from hra.data.settings import Settings
 from hra.features import specaugment
 from hra.model import Model
 from hra.train.gradients import make_gradients
+from hra.train.noise import WeightNoise, noisy
 from hra.train.optimizer import update_rows
 from hra.train.state import Optimizers, TrainState
 
@@ -58,6 +59,8 @@ class Terms(NamedTuple):
   never trains them, and computes nothing for them."""
   max_bad_steps: int | jax.Array = 1
   """Own steps lost to what is not finite that end a task's part."""
+  weight_noise: WeightNoise | None = None
+  """On a backbone that trains."""
 
 
 Step = Callable[
@@ -88,7 +91,7 @@ def make_step(
   ) -> tuple[TrainState, Metrics]:
     rows = table.gather(state.rows, batch.task_K)
     found = gradients(
-      state.shared,
+      _heard_at(state, terms),
       rows,
       frozen,
       batch,
@@ -135,6 +138,19 @@ def make_step(
     )
 
   return step
+
+
+def _heard_at(state: TrainState, terms: Terms) -> Tree:
+  """The shared parameters that gradients are computed at."""
+  if terms.weight_noise is None:
+    return state.shared
+  backbone = noisy(
+    state.shared["backbone"],
+    terms.weight_noise,
+    key=terms.key,
+    step=state.step,
+  )
+  return {**state.shared, "backbone": backbone}
 
 
 def _say(state: TrainState, batch: Batch, terms: Terms) -> jax.Array:

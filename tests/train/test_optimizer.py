@@ -10,29 +10,36 @@ from hra.config import OptimizerConfig
 from hra.data.settings import of_tasks, settings
 from hra.train import optimizer
 
-KINDS = ("constant", "cosine", "linear")
+KINDS = ("constant", "cosine", "linear", "exponential")
 
 
 def optax_schedule(config, steps):
   """The same in optax's words, where the number of steps is a constant."""
   peak, warmup = config.learning_rate, min(config.warmup_steps, steps)
-  rest = max(steps - warmup, 1)
+  hold = min(config.hold_steps, steps - warmup)
+  rest = max(steps - warmup - hold, 1)
   decay = {
     "cosine": optax.cosine_decay_schedule(peak, rest),
     "linear": optax.linear_schedule(peak, 0.0, rest),
     "constant": optax.constant_schedule(peak),
+    "exponential": optax.exponential_decay(
+      peak, rest, 0.01, end_value=peak / 100
+    ),
   }[config.schedule]
+  if hold:
+    decay = optax.join_schedules([optax.constant_schedule(peak), decay], [hold])
   if not warmup:
     return decay
   rise = optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1))
   return optax.join_schedules([rise, decay], [warmup])
 
 
+@pytest.mark.parametrize("hold", [0, 12, 2**31 - 1])
 @pytest.mark.parametrize("warmup", [0, 1, 2, 10, 33])
 @pytest.mark.parametrize("kind", KINDS)
-def test_learning_rate_is_optax_s(kind, warmup):
+def test_learning_rate_is_optax_s(kind, warmup, hold):
   config = OptimizerConfig(
-    learning_rate=5e-3, schedule=kind, warmup_steps=warmup
+    learning_rate=5e-3, schedule=kind, warmup_steps=warmup, hold_steps=hold
   )
   traced = jax.jit(
     jax.vmap(
@@ -63,6 +70,21 @@ def test_every_schedule_moves_at_its_first_step_and_ends_with_its_last(kind):
       assert rate[steps] == pytest.approx(0, abs=1e-6)
     else:
       assert rate[steps - 1] == pytest.approx(1)
+
+
+def test_ramp_hold_and_decay_of_the_las_schedule():
+  """(s_r, s_i, s_f) = (1, 140, 320), in thousands of steps (Park et al. 2019)."""
+  config = OptimizerConfig(
+    learning_rate=1e-3,
+    schedule="exponential",
+    warmup_steps=1_000,
+    hold_steps=139_000,
+  )
+  told = settings(config, steps=320_000)
+  count = np.array([0, 499, 1_000, 139_999, 140_000, 230_000, 320_000, 400_000])
+  rate = jax.vmap(lambda count: optimizer.learning_rate(told, count))(count)
+  parts = np.array([1e-3, 0.5, 1, 1, 1, 0.1, 0.01, 0.01])
+  np.testing.assert_allclose(rate, 1e-3 * parts, rtol=1e-3)
 
 
 OWN = (
