@@ -93,11 +93,19 @@ class Listening(Frozen):
     return outputs
 
 
-@pytest.mark.parametrize("position", ["rotary", "relative"])
-def test_sites_are_the_paths_of_all_projections_and_norms(position):
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"position": "rotary"},
+    {"position": "relative"},
+    {**tiny.LSTM},
+    {**tiny.LSTM, "causal": True},
+  ],
+)
+def test_sites_are_the_paths_of_all_projections_and_norms(changes):
   """LoRA and BitFit find by them what they adapt."""
   model = Model(adapter=Listening(), frontend=tiny.FRONTEND)
-  config = dataclasses.replace(tiny.BACKBONE, position=position)
+  config = dataclasses.replace(tiny.BACKBONE, **changes)
   backbone = store.abstract(config, tiny.FRONTEND)
   jax.eval_shape(
     lambda backbone: model.encode(backbone, {}, {}, mel(), LENGTH).hidden_TD,
@@ -113,13 +121,16 @@ def test_sites_are_the_paths_of_all_projections_and_norms(position):
   heard = {site: (i, o) for site, i, o in model.adapter.sites}
   assert heard == expected
   assert len(model.adapter.sites) == len(expected)
-  # All that has a bias, but for the positions' and the filters' none.
+  # All that has a bias, which positions, filters and recurrences have not.
   biased = {
     path.removeprefix("layers/").removesuffix("/bias").replace("/", ".")
     for path, _ in named_leaves(backbone)
     if path.startswith("layers/") and path.endswith("/bias")
   }
-  assert heard.keys() == biased
+  assert set(encoder.biases(config)) == biased
+  assert heard.keys() - biased == {
+    site for site in expected if site.endswith(".recurrent")
+  }
 
 
 @pytest.fixture(scope="module")

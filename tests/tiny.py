@@ -23,6 +23,10 @@ from hra.model import Model
 from hra.train import optimizer, state
 from hra.train.step import Terms
 
+LSTM = MappingProxyType(
+  {"encoder": "lstm", "heads": 4, "feed_forward": 256, "kernel": 15}
+)
+"""Changes of `BACKBONE` that make it one of LSTMs."""
 FRONTEND = FrontendConfig(num_mels=16, fft_length=512, normalize="per_mel")
 BACKBONE = BackboneConfig(
   width=16,
