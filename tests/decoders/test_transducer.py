@@ -220,3 +220,30 @@ def test_published_figures(float64, name):
   np.testing.assert_allclose(losses_B, golden["losses"], rtol=0, atol=3e-7)
   expected = np.reshape(golden["gradients"], golden["shape"])
   np.testing.assert_allclose(gradients, expected, rtol=0, atol=3e-7)
+
+
+def test_a_long_utterance_keeps_its_gradient_in_float32():
+  """Within 1e-5, though its likelihood is some thousand nats."""
+  frames, labels = 192, 48
+  rng = np.random.default_rng(0)
+  lattice = (
+    rng.uniform(-12, -2, (1, frames, labels + 1)),
+    rng.uniform(-12, -2, (1, frames, labels)),
+    np.array([frames]),
+    np.array([labels]),
+  )
+  function = jax.vmap(
+    jax.value_and_grad(transducer.log_likelihood, argnums=(0, 1))
+  )
+  with jax.enable_x64(True):
+    exact, expected = jax.jit(function)(*lattice)
+  total, found = jax.jit(function)(*map(_single, lattice))
+  assert exact[0] < -1000
+  np.testing.assert_allclose(total, exact, rtol=1e-6)
+  for ours, theirs in zip(found, expected, strict=True):
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+def _single(array):
+  return array.astype({"f": np.float32, "i": np.int32}[array.dtype.kind])

@@ -1,0 +1,34 @@
+"""A small transducer: the encoder of experiments/tiny_backbone.py, on its corpus.
+
+    hra train --config=experiments/tiny_rnnt.py --workdir=runs/tiny_rnnt
+    hra evaluate --workdir=runs/tiny_rnnt
+
+An LSTM predicts from the labels so far; the joint hears it and the encoder
+(Graves 2012). The folder `backbone` of the run is adapted as any other:
+
+    hra train --config=experiments/quickstart.py --workdir=runs/rnnt_speakers \\
+      --config.backbone_path=runs/tiny_rnnt/backbone
+"""
+
+import pathlib
+
+from hra.commands import configs
+from hra.config import Config, DecoderConfig
+
+_TINY = configs.load_module(
+  str(pathlib.Path(__file__).parent / "tiny_backbone.py")
+)
+
+
+def get_config() -> Config:
+  config: Config = _TINY.get_config()
+  config.name = "tiny_rnnt"
+  config.backbone.decoder = DecoderConfig(
+    kind="rnnt", width=96, embedding=32, joint=96
+  )
+  # Masked frames that are all alike make gradients of norms explode (Park et al.
+  # 2019, "SpecAugment on large scale datasets", section 3.2).
+  config.augment.fill = "noise"
+  config.train.steps = 2000
+  config.train.eval_every = 500
+  return config
