@@ -236,7 +236,7 @@ def test_a_long_utterance_keeps_its_gradient_in_float32():
     jax.value_and_grad(transducer.log_likelihood, argnums=(0, 1))
   )
   with jax.enable_x64(True):
-    exact, expected = jax.jit(function)(*lattice)
+    exact, expected = jax.device_get(jax.jit(function)(*lattice))
   total, found = jax.jit(function)(*map(_single, lattice))
   assert exact[0] < -1000
   np.testing.assert_allclose(total, exact, rtol=1e-6)
