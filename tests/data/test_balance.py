@@ -110,6 +110,17 @@ def test_own_steps_follow_the_data_by_the_temperature():
   assert pooled.tolist() == [200]
 
 
+def _repeats(selection, ids, config, *, names=("anna", "bert"), shares=None):
+  return balance.repeats(
+    selection,
+    ids=ids,
+    names=names,
+    shares=shares or {},
+    config=config,
+    seed=0,
+  )
+
+
 @pytest.mark.parametrize("temperature", [1.0, 1.5, 3.0, 1e9])
 def test_shares_of_a_pool_follow_the_temperature(temperature):
   counts = {"anna": 4000, "bert": 900, "cleo": 250, "dora": 60}
@@ -117,7 +128,7 @@ def test_shares_of_a_pool_follow_the_temperature(temperature):
   names = sorted(counts)
   selection = balance.select(ids, tasks, names=names)
   config = DataConfig(grouping="pooled", temperature=temperature)
-  times = balance.repeats(selection, ids=ids, config=config, seed=0)
+  times = _repeats(selection, ids, config, names=names)
   assert times.min() == 1  # nothing is left out
   own_n = selection.counts(names)
   exact = (own_n / own_n.max()) ** (1 / temperature - 1)
@@ -140,7 +151,7 @@ def test_a_pool_is_left_alone_without_a_temperature():
     DataConfig(grouping="pooled", temperature=1.0),
     DataConfig(temperature=3.0),
   ):
-    times = balance.repeats(selection, ids=ids, config=config, seed=0)
+    times = _repeats(selection, ids, config)
     assert times.tolist() == [1] * 11
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hra.config import DataConfig
+from hra.config import DataConfig, MultistyleConfig
 from hra.data.batching import Batch
 from hra.data.loader import EvaluationLoader, Loader
 from hra.data.roster import POOLED
@@ -23,7 +23,7 @@ CONFIG = DataConfig(
   eval_batch=6,
   speed_low=0.9,
   speed_high=1.1,
-  noise_probability=0.5,
+  multistyle=MultistyleConfig(noise="coloured", part=0.5),
 )
 
 
@@ -278,7 +278,7 @@ def test_batches_have_the_types_and_shapes_of_the_contract():
   assert own.places == 2  # no more places than tasks
   dtypes = [leaf.dtype.name for leaf in jax.tree.leaves(batch)]
   assert dtypes == [
-    *("float32", "int32", "int32", "int32", "int32", "uint32", "int32"),
+    *("float32", "int32", "int32", "int32", "bool", "int32", "uint32", "int32"),
     *("int32", "float64", "int32", "int32", "float64", "float64"),
     "float32",
   ]
