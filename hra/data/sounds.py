@@ -153,10 +153,18 @@ def _records(path: epath.Path, *, problems: Problems) -> list[Record]:
       return manifest.read_sounds(path, problems=problems)
     found = sorted(
       os.fspath(file)
-      for file in path.rglob("*")
+      for file in _below(path)
       if file.suffix.lower() in fields.AUDIO and not file.name.startswith(".")
     )
   return [Record(id=file, path=file, text="", task="") for file in found]
+
+
+def _below(folder: epath.Path) -> Iterator[epath.Path]:
+  for path in folder.iterdir():
+    if path.is_dir():
+      yield from _below(path)
+    else:
+      yield path
 
 
 def _stamp(record: Record) -> tuple[int, float]:
