@@ -23,6 +23,8 @@ NOISE_EXPONENTS = (0.0, 2.0)
 
 _FFT_MULTIPLE = 4096
 """Lengths that the FFT is fast at."""
+_BLOCK = 1 << 14
+"""Samples of a block of a convolution, or more, for long responses."""
 
 
 class Noise(NamedTuple):
@@ -127,9 +129,7 @@ def reverberate(wave_S: np.ndarray, response_R: np.ndarray) -> np.ndarray:
   with d the response's direct path; what sounds on after the end is cut off.
   """
   direct = direct_path(response_R)
-  size = _fft_length(len(wave_S) + len(response_R) - 1)
-  spectrum = np.fft.rfft(wave_S, size) * np.fft.rfft(response_R, size)
-  heard_S = np.fft.irfft(spectrum, size)[direct : direct + len(wave_S)]
+  heard_S = _convolved(wave_S, response_R)[direct : direct + len(wave_S)]
   return heard_S * np.float32(_rms(wave_S) / (_rms(heard_S) or 1))
 
 
@@ -217,6 +217,21 @@ def _mixed(
 
 def _unit_power(wave_S: np.ndarray) -> np.ndarray:
   return wave_S / np.float32(_rms(wave_S) or 1)
+
+
+def _convolved(wave_S: np.ndarray, response_R: np.ndarray) -> np.ndarray:
+  """All of the convolution, and zeros, by overlapping blocks: transforms that stay
+  in the processor's cache take half the time of one long one."""
+  size = max(_BLOCK, 2 << (len(response_R) - 1).bit_length())
+  step = size - len(response_R) + 1
+  count = -(-len(wave_S) // step)
+  blocks = np.zeros((count, step), np.float32)
+  blocks.reshape(-1)[: len(wave_S)] = wave_S
+  spectra = np.fft.rfft(blocks, size) * np.fft.rfft(response_R, size)
+  whole_S = np.zeros((count - 1) * step + size, np.float32)
+  for number, part in enumerate(np.fft.irfft(spectra, size)):
+    whole_S[number * step : number * step + size] += part
+  return whole_S
 
 
 def _fft_length(samples: int) -> int:

@@ -244,7 +244,7 @@ def test_stretches_are_consecutive_and_short_recordings_begin_anew():
 
 
 @pytest.mark.parametrize("response", [0, 1])
-@pytest.mark.parametrize("samples", [50, 900, 5000])
+@pytest.mark.parametrize("samples", [1, 50, 5000, 15_485, 15_486, 50_000])
 def test_a_room_is_a_convolution(response, samples):
   wave_S, response_R = random(samples), SOUNDS.responses[response]
   direct = (40, 0)[response]
@@ -256,6 +256,16 @@ def test_a_room_is_a_convolution(response, samples):
   expected_S *= np.linalg.norm(wave_S) / np.linalg.norm(expected_S)
   result_S = reverberate(wave_S, response_R)
   assert result_S.dtype == np.float32
+  np.testing.assert_allclose(result_S, expected_S, atol=3e-6)
+
+
+def test_a_response_may_be_longer_than_a_block_and_than_the_speech():
+  wave_S, response_R = random(2000), room(20_000)
+  response_R[12_000] = 0.4
+  whole_S = np.convolve(wave_S.astype(float), response_R.astype(float))
+  expected_S = whole_S[40:2040]
+  expected_S *= np.linalg.norm(wave_S) / np.linalg.norm(expected_S)
+  result_S = reverberate(wave_S, response_R)
   np.testing.assert_allclose(result_S, expected_S, atol=3e-6)
 
 
