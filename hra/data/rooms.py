@@ -53,6 +53,8 @@ def _response(config: RoomsConfig, rng: np.random.Generator) -> np.ndarray:
   """Walls take in the part of a sound by which Sabine's formula gives the RT60."""
   import pyroomacoustics  # optional: the rooms extra; slow to import
 
+  # More threads add up in another order: the last bits would depend on them.
+  pyroomacoustics.constants.set("num_threads", 1)
   size = rng.uniform(config.size_low, config.size_high)
   rt60 = rng.uniform(config.rt60_low, config.rt60_high)
   talker, microphone = _places(config, size, rng)

@@ -170,8 +170,9 @@ def _below(folder: epath.Path) -> Iterator[epath.Path]:
 def _stamp(record: Record) -> tuple[int, float]:
   """Size and time of a file: another one of its name is another sound."""
   try:
-    told = epath.Path(record.path).stat()
-  except OSError:
+    with storage(record.path, expected="an audio file"):
+      told = epath.Path(record.path).stat()
+  except InputError:
     return 0, 0.0  # decoding it says what is wrong
   return told.length, told.mtime
 
