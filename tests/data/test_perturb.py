@@ -277,6 +277,10 @@ def test_a_room_does_not_delay_and_keeps_level_and_length():
     assert len(result_S) == 8000
     assert np.abs(result_S).argmax() == 3000
     assert np.linalg.norm(result_S) == pytest.approx(0.7, rel=1e-5)
+  louder_later_R = np.zeros(500, np.float32)
+  louder_later_R[[100, 300]] = 0.7, 1.0
+  result_S = reverberate(wave_S, louder_later_R)
+  assert np.flatnonzero(np.abs(result_S) > 0.1).tolist() == [3000, 3200]
   dirac_R = np.zeros(500, np.float32)
   dirac_R[123] = -2.0
   np.testing.assert_allclose(
