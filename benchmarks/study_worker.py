@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from absl import app, flags, logging
 from etils import epath
 
-from hra import claim, config_tree
+from hra import claim
 from hra.commands import process
 from hra.config import Config
 from hra.errors import InputError, Interrupted
@@ -166,7 +166,7 @@ _DOERS = {
 def _asked(folder: epath.Path) -> Config:
   path = folder / ASKED
   asked = json.loads(path.read_text())["config"]
-  return config_tree.from_dict(Config, asked, path=str(path))
+  return claim.stored_config(asked, path=str(path))
 
 
 def _copied(folder: epath.Path) -> epath.Path:

@@ -165,6 +165,7 @@ def _batch(
     lengths_KB=np.full(size, samples, np.int32),
     labels_KBU=rng.integers(1, labels, (*size, spoken), np.int32),
     label_lengths_KB=np.full(size, spoken, np.int32),
+    augment_KB=np.ones(size, bool),
     task_K=np.arange(len(names), dtype=np.int32),
     name_hash_K2=np.stack([hash_words(name) for name in names]),
     own_step_K=np.zeros(len(names), np.int32),

@@ -8,6 +8,7 @@ that says in what the folder's run is another.
 import contextlib
 import dataclasses
 import importlib.metadata
+import operator
 import shlex
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,6 +49,19 @@ RESCORED = (
 )
 """Fields that change a trained run's results. Like those above, they may change
 between two calls of one run; the normaliser may not: it chose the best rows."""
+
+FILES = (
+  "data.task_weights",
+  "data.task_shares",
+  "data.multistyle.parts",
+  "data.multistyle.noise_files",
+  "data.multistyle.responses",
+  "train.task_settings",
+)
+"""Fields that name files which a run is given."""
+
+_FORMER = ("noise_probability", "snr_low", "snr_high")
+"""Fields that `data` had before there was `data.multistyle`."""
 
 TASKS = "tasks.json"
 """The names of a run's tasks, in the order of the table's rows."""
@@ -297,9 +311,28 @@ def _same_again(workdir: epath.Path, field: str) -> str:
 
 
 def config_of(described: Mapping[str, Any], path: epath.Path) -> Config:
-  """What a run's config.json says; a field newer than the run has its default."""
-  fields = described["config"]
-  return with_files(config_tree.from_dict(Config, fields, path=str(path)))
+  """What a run's config.json says, with absolute paths to files about tasks."""
+  return with_files(stored_config(described["config"], path=str(path)))
+
+
+def stored_config(fields: Mapping[str, Any], *, path: str) -> Config:
+  """A configuration as any version wrote it.
+
+  A field newer than the run has its default. Noise was said by `noise_probability`,
+  `snr_low` and `snr_high` in `data`, and SpecAugment came on top of it.
+
+  Raises:
+    hra.config_tree.ConfigError: as `hra.config_tree.from_dict`.
+  """
+  data = fields.get("data") if isinstance(fields, Mapping) else None
+  if isinstance(data, Mapping) and not data.keys().isdisjoint(_FORMER):
+    former = {name: data[name] for name in _FORMER if name in data}
+    left = {name: data[name] for name in data.keys() - set(_FORMER)}
+    part = former.pop("noise_probability", 0)
+    if part:
+      former |= {"part": part, "noise": "coloured", "mix": "both"}
+    fields = {**fields, "data": {**left, "multistyle": former}}
+  return config_tree.from_dict(Config, fields, path=path)
 
 
 def _fields(config: Config) -> dict[str, Any]:
@@ -327,18 +360,13 @@ def _git_hash() -> str | None:
 
 
 def with_files(config: Config) -> Config:
-  """The configuration with absolute paths to the files about tasks."""
-
-  def path(given: str) -> str:
-    return given and str(absolute(given))
-
-  weights = path(config.data.task_weights)
-  settings = path(config.train.task_settings)
-  return dataclasses.replace(
-    config,
-    data=dataclasses.replace(config.data, task_weights=weights),
-    train=dataclasses.replace(config.train, task_settings=settings),
-  )
+  """The configuration with absolute paths to the files that it names."""
+  for field in FILES:
+    given = operator.attrgetter(field)(config)
+    if given:
+      path = str(absolute(given))
+      config = config_tree.replaced(config, field, path)
+  return config
 
 
 def task_hash(task: str) -> str:

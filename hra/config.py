@@ -9,6 +9,8 @@ hash by value). A function gets the sub-config that it needs, never the whole tr
 import dataclasses
 from typing import Literal
 
+from hra.config_sound import MultistyleConfig
+
 
 @dataclasses.dataclass(unsafe_hash=True)
 class FrontendConfig:
@@ -295,6 +297,9 @@ class DataConfig:
   reference_utterances: int = 100
   """Utterances of a task that takes train.steps own steps. A constant and not a
   mean over tasks: what a task does may not depend on the others."""
+  task_shares: str = ""
+  """A JSON file {task: share > 0} of the utterances of a pool, all its tasks named:
+  those of tasks that have less than their share are repeated. None is left out."""
   task_weights: str = ""
   """A JSON file {task: weight >= 0} of weights in the shared gradients; 1 for who
   is not named. A task of weight 0 trains its row and is not heard. Other weights
@@ -307,11 +312,10 @@ class DataConfig:
   speed_low: float = 1.0
   """Speed perturbation ~ U(low, high), by resampling; 1 and 1 is none."""
   speed_high: float = 1.0
-  noise_probability: float = 0.0
-  """Part of the utterances that get coloured noise."""
-  snr_low: float = 10.0
-  """Decibels, uniform."""
-  snr_high: float = 30.0
+  multistyle: MultistyleConfig = dataclasses.field(
+    default_factory=MultistyleConfig
+  )
+  """Noise and rooms for part of the utterances."""
   prefetch: int = 4
   """Batches that are loaded and mixed ahead of the device."""
   threads: int = 2

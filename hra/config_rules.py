@@ -24,6 +24,12 @@ from hra.config import (
   SyntheticConfig,
   TrainConfig,
 )
+from hra.config_sound import (
+  WALL,
+  MultistyleConfig,
+  RoomsConfig,
+  most_distant,
+)
 from hra.dims import SAMPLE_RATE
 
 FAMILY_FIELDS: dict[str, frozenset[str]] = {
@@ -98,6 +104,8 @@ _AT_LEAST: dict[type, dict[str, float]] = {
     "prefetch": 0,
     "threads": 1,
   },
+  MultistyleConfig: {"noises": 1, "snr_deviation": 0.1},
+  RoomsConfig: {"count": 1, "rt60_low": 0.05, "distance_low": 0.1, "seed": 0},
   TrainConfig: {
     "steps": 0,
     "log_every": 1,
@@ -255,23 +263,98 @@ def _data(config: DataConfig) -> Iterator[_Told]:
     "0 (none), or 1 and more",
   )
   yield "balance", 0 <= config.balance <= 1, "a number between 0 and 1"
-  yield (
-    "noise_probability",
-    0 <= config.noise_probability <= 1,
-    "a number between 0 and 1",
-  )
-  yield _snr(config)
   pooled = config.grouping == "pooled"
   instead = "with data.grouping 'pooled' (data.temperature balances a pool)"
   yield "task_weights", not (pooled and config.task_weights), f"none {instead}"
   yield "balance", not (pooled and config.balance), f"0 {instead}"
+  shares = config.task_shares
+  yield (
+    "task_shares",
+    pooled or not shares,
+    "none with data.grouping 'task' (data.temperature and train.task_settings set "
+    "own steps)",
+  )
+  yield (
+    "temperature",
+    config.temperature == 0 or not shares,
+    "0 with task_shares, which say the shares themselves",
+  )
+
+
+def _multistyle(config: MultistyleConfig) -> Iterator[_Told]:
+  for field in ("part", "reverb_probability"):
+    yield field, 0 <= getattr(config, field) <= 1, "a part between 0 and 1"
+  yield _snr(config)
+  yield (
+    "snr_mean",
+    config.snr != "gaussian"
+    or config.snr_low <= config.snr_mean <= config.snr_high,
+    f"between snr_low ({config.snr_low:g}) and snr_high ({config.snr_high:g})",
+  )
+  for field, user, needed in (
+    ("noise_files", "noise", config.noise in ("files", "either")),
+    ("responses", "reverb", config.reverb == "files"),
+  ):
+    yield (
+      field,
+      bool(getattr(config, field)) == needed,
+      f"{'a folder or a manifest' if needed else 'nothing'} with {user} "
+      f"{getattr(config, user)!r}",
+    )
+  yield (
+    "reverb_probability",
+    config.reverb_probability == 1 or config.noise != "none",
+    "1 with noise 'none' (part says how many utterances are in a room)",
+  )
+  yield (
+    "parts",
+    config.active or not config.parts,
+    "nothing without noise and reverb",
+  )
+
+
+_SABINE = 0.1611
+"""24 ln 10 / (343 m/s)."""
+
+
+def _rooms(config: RoomsConfig) -> Iterator[_Told]:
+  low, high = config.size_low, config.size_high
+  for field in ("size_low", "size_high"):
+    size = getattr(config, field)
+    yield (
+      field,
+      len(size) == 3 and min(size) >= 3 * WALL,
+      f"three lengths of at least {3 * WALL:g} m",
+    )
+  yield (
+    "size_low",
+    all(a <= b for a, b in zip(low, high, strict=True)),
+    f"at most size_high ({', '.join(f'{edge:g}' for edge in high)})",
+  )
+  for name in ("rt60", "distance"):
+    first, last = (getattr(config, f"{name}_{end}") for end in ("low", "high"))
+    yield f"{name}_low", first <= last, f"at most {name}_high ({last:g})"
+  # Walls that take in all sound: no room of that size is quieter.
+  volume, (x, y, z) = math.prod(high), high
+  shortest = _SABINE * volume / (2 * (x * y + y * z + x * z))
+  yield (
+    "rt60_low",
+    config.rt60_low > shortest,
+    f"more than the {shortest:.2f} s that the largest room has at least",
+  )
+  farthest = most_distant(low)
+  yield (
+    "distance_low",
+    config.distance_low <= farthest,
+    f"at most the {farthest:.2f} m that fit in the smallest room",
+  )
 
 
 _SEVERITIES = {"training": (0.0, 1.0), "held_out": (0.35, 1.0)}
 """Of pools of combinations of habits."""
 
 
-def _snr(config: DataConfig | SyntheticConfig) -> _Told:
+def _snr(config: MultistyleConfig | SyntheticConfig) -> _Told:
   return (
     "snr_low",
     config.snr_low <= config.snr_high,
@@ -393,7 +476,9 @@ _RULES: dict[type, Callable[[Any], Iterable[_Told]]] = {
   DecoderConfig: _decoder,
   EvalConfig: _evaluate,
   FrontendConfig: _frontend,
+  MultistyleConfig: _multistyle,
   OptimizerConfig: _optimizer,
+  RoomsConfig: _rooms,
   SpecAugmentConfig: _specaugment,
   SyntheticConfig: _synthetic,
   TrainConfig: _train,

@@ -105,6 +105,14 @@ def override(config: Any, assignment: str, *, path: str = "config") -> None:
   setattr(config, leaf, _checked(_parsed(text, hint), hint, where))
 
 
+def replaced(config: Tree, path: str, value: Any) -> Tree:
+  """The tree with another value of one field, such as `adapter.width`."""
+  name, _, rest = path.partition(".")
+  if rest:
+    value = replaced(getattr(config, name), rest, value)
+  return dataclasses.replace(config, **{name: value})  # type: ignore[type-var]
+
+
 def written(value: Any) -> str:
   """A field's value as the text that `override` reads it from."""
   if isinstance(value, bool):

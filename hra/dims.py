@@ -5,7 +5,7 @@ suffix is a scalar or a tree.
 
   K  distinct tasks in a batch
   B  utterances (of one task where K stands before it, else of the batch)
-  S  audio samples at 16 kHz
+  S  audio samples at 16 kHz;  R  those of an impulse response
   T  frames, before or after subsampling
   F  mel bins
   D  width of the backbone's residual stream

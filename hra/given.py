@@ -1,10 +1,11 @@
 """Files about its tasks that a run is given, and their copies beside it.
 
-Enters: what `config.data.task_weights` and `config.train.task_settings` say. Leaves:
-copies in the run's folder, which later calls are held to: a run is trained under
-what it began with, wherever the files are by then.
+Enters: what the files say that `KEPT` lists, and fingerprints of recorded noise and
+rooms. Leaves: copies in the run's folder, which later calls are held to: a run is
+trained under what it began with, wherever the files are by then.
 """
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,8 +17,16 @@ from hra.data import by_task
 from hra.errors import InputError
 from hra.files import read_json, write_json
 
-KEPT = ("task_weights.json", "task_settings.json")
-"""The copies: {NAME: ...}."""
+KEPT = {
+  "task_weights.json": "data.task_weights",
+  "task_shares.json": "data.task_shares",
+  "task_parts.json": "data.multistyle.parts",
+  "task_settings.json": "train.task_settings",
+}
+"""The copies, {NAME: ...}, and the fields that name what they are copies of."""
+
+SOUNDS = "sounds.json"
+"""Fingerprints of the recorded sounds that perturb a run's utterances."""
 
 
 def keep(
@@ -42,6 +51,31 @@ def keep(
       raise _others(source, copy)
 
 
+def keep_sounds(workdir: epath.Path, fingerprints: Mapping[str, str]) -> None:
+  """Notes which recordings perturb a run's utterances, or sees that they do.
+
+  Args:
+    fingerprints: of recordings, by the field that names them.
+
+  Raises:
+    InputError: they are others than the run began with.
+  """
+  path = workdir / SOUNDS
+  if not path.exists() or not has_begun(workdir):
+    if fingerprints:
+      write_json(path, fingerprints)
+    return
+  before = read_json(path)
+  for field, fingerprint in fingerprints.items():
+    if before.get(field) != fingerprint:
+      raise InputError(
+        f"config.data.multistyle.{field}",
+        expected="the recordings that the run began with",
+        got="others",
+        fix="bring those back, or give a fresh --workdir",
+      )
+
+
 def check(workdir: epath.Path, config: Config, tasks: Sequence[str]) -> None:
   """Sees that files about a finished run's tasks say what they said.
 
@@ -60,8 +94,8 @@ def check(workdir: epath.Path, config: Config, tasks: Sequence[str]) -> None:
       raise _others(source, copy)
 
 
-def _sources(config: Config) -> tuple[str, str]:
-  return config.data.task_weights, config.train.task_settings
+def _sources(config: Config) -> list[str]:
+  return [operator.attrgetter(field)(config) for field in KEPT.values()]
 
 
 def _copies(workdir: epath.Path) -> list[epath.Path]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,8 +11,8 @@ from etils import epath
 from hra import claim, export, given, scoring, submodels
 from hra.adapters.spaces import TaskSpace
 from hra.config import SpecAugmentConfig
-from hra.data import settings
-from hra.data.balance import read_weights
+from hra.data import settings, sounds
+from hra.data.balance import read_shares, read_weights
 from hra.data.batching import Batch
 from hra.data.examples import LABEL_MULTIPLE
 from hra.data.loader import Loader
@@ -185,7 +185,7 @@ def make_plan(parts: Parts, loader: Loader) -> Plan:
     InputError: a patience that nothing could end.
   """
   train = parts.config.train
-  given = _given(parts)
+  given = _files(parts).settings
   patience_N = settings.counts(
     parts.tasks, "patience", [train.patience] * len(parts.tasks), given=given
   )
@@ -280,7 +280,7 @@ def finish(parts: Parts, trained: TrainState) -> epath.Path:
 
 def make_loader(parts: Parts) -> Loader:
   """The training batches of a run, in the order of its plan."""
-  frontend = parts.backbone.frontend
+  frontend, files = parts.backbone.frontend, _files(parts)
   kind = parts.backbone.config.decoder.kind
 
   def frames(samples: int) -> int:
@@ -295,9 +295,11 @@ def make_loader(parts: Parts) -> Loader:
     steps_per_task=parts.config.train.steps,
     seed=parts.config.seed,
     frames=frames if kind == "ctc" else None,
-    weights=read_weights(parts.config.data.task_weights, tasks=parts.tasks),
+    weights=files.weights,
+    shares=files.shares,
+    parts=files.parts,
     optimizer=parts.config.train.rows,
-    given=_given(parts),
+    given=files.settings,
     label_multiple=_ENROLMENT_LABELS
     if claim.parent_of(parts.workdir)
     else LABEL_MULTIPLE,
@@ -305,17 +307,35 @@ def make_loader(parts: Parts) -> Loader:
   )
 
 
-def _given(parts: Parts) -> settings.Given:
+class _Files(NamedTuple):
+  """What files say of tasks, in the order of `given.KEPT`."""
+
+  weights: dict[str, float]
+  shares: dict[str, float]
+  parts: dict[str, float]
+  settings: settings.Given
+
+
+def _files(parts: Parts) -> _Files:
+  data = parts.config.data
+  pooled = data.grouping == "pooled"
+  heard = sorted(set(parts.train_split.tasks)) if pooled else parts.tasks
   path = parts.config.train.task_settings
-  return settings.read_settings(path, tasks=parts.tasks)
+  return _Files(
+    weights=read_weights(data.task_weights, tasks=parts.tasks),
+    shares=read_shares(data.task_shares, tasks=heard),
+    parts=sounds.read_parts(data.multistyle.parts, tasks=heard),
+    settings=settings.read_settings(path, tasks=parts.tasks),
+  )
 
 
 def _begin(parts: Parts, loader: Loader) -> None:
   """Notes beside the run what its tasks get, when nothing is left to refuse."""
   with storage(parts.workdir, expected="a folder that can be written to"):
     (parts.workdir / FINISHED).unlink(missing_ok=True)
-  told = (loader.roster.given, _given(parts))
-  given.keep(parts.workdir, parts.config, told)
+  given.keep(parts.workdir, parts.config, _files(parts))
+  style = parts.config.data.multistyle
+  given.keep_sounds(parts.workdir, sounds.fingerprints(style, loader.sounds))
   write_json(parts.workdir / scoring.BALANCE, loader.roster.balance.by_task())
 
 

@@ -8,7 +8,13 @@ import soundfile
 import tiny
 
 from hra.backbone import store
-from hra.config import AdapterConfig, Config, DataConfig, TrainConfig
+from hra.config import (
+  AdapterConfig,
+  Config,
+  DataConfig,
+  MultistyleConfig,
+  TrainConfig,
+)
 from hra.data.prepare import prepare
 from hra.data.tokenizer import Tokenizer
 
@@ -78,7 +84,7 @@ def config(data: Path, backbone: Path, **changes) -> Config:
       bucket_seconds=(0.72,),
       speed_low=0.9,
       speed_high=1.1,
-      noise_probability=0.5,
+      multistyle=MultistyleConfig(noise="coloured", part=0.5),
     ),
     train=TrainConfig(
       steps=6,

@@ -19,11 +19,13 @@ from hra.config import (
   DecoderConfig,
   EvalConfig,
   FrontendConfig,
+  MultistyleConfig,
   OptimizerConfig,
   SpecAugmentConfig,
   SyntheticConfig,
   TrainConfig,
 )
+from hra.config_sound import RoomsConfig
 from hra.config_tree import ConfigError
 
 GROUPS = [
@@ -156,8 +158,35 @@ def test_a_tuple_of_floats_is_finite():
     (OptimizerConfig(weight_decay=-1.0), "weight_decay"),
     (OptimizerConfig(b1=1.0), "b1"),
     (OptimizerConfig(b2=-0.1), "b2"),
-    (DataConfig(noise_probability=3.0), "noise_probability"),
-    (DataConfig(snr_low=31.0), "snr_low"),
+    (DataConfig(task_shares="s.json"), "task_shares"),
+    (
+      DataConfig(grouping="pooled", task_shares="s.json", temperature=1.0),
+      "temperature",
+    ),
+    (DataConfig(multistyle=MultistyleConfig(part=3.0)), "multistyle.part"),
+    (MultistyleConfig(reverb_probability=-0.1), "reverb_probability"),
+    (MultistyleConfig(snr_low=31.0), "snr_low"),
+    (MultistyleConfig(snr="gaussian", snr_mean=31.0), "snr_mean"),
+    (MultistyleConfig(snr_deviation=0.0), "snr_deviation"),
+    (MultistyleConfig(noise="files"), "noise_files"),
+    (MultistyleConfig(noise="coloured", noise_files="n"), "noise_files"),
+    (MultistyleConfig(reverb="files"), "responses"),
+    (MultistyleConfig(reverb="rooms", responses="r"), "responses"),
+    (
+      MultistyleConfig(reverb="rooms", reverb_probability=0.5),
+      "reverb_probability",
+    ),
+    (MultistyleConfig(parts="p.json"), "parts"),
+    (MultistyleConfig(noise="coloured", noises=0), "noises"),
+    (MultistyleConfig(rooms=RoomsConfig(count=0)), "rooms.count"),
+    (RoomsConfig(size_low=(3.0, 3.0)), "size_low"),
+    (RoomsConfig(size_low=()), "size_low"),
+    (RoomsConfig(size_high=(9.0, 9.0, 1.0)), "size_high"),
+    (RoomsConfig(size_low=(3.0, 8.5, 2.5)), "size_low"),
+    (RoomsConfig(rt60_high=0.1), "rt60_low"),
+    (RoomsConfig(rt60_low=0.15), "rt60_low"),
+    (RoomsConfig(distance_low=3.5), "distance_low"),
+    (RoomsConfig(distance_low=1.7), "distance_low"),
     (Config(seed=-1), "seed"),
     (Config(train=TrainConfig(mode="pretrain")), "adapter.family"),
     (
@@ -211,6 +240,15 @@ def test_validate_looks_into_groups_and_refuses_other_groups():
   for wrong in (None, DataConfig(), {"width": 3}):
     with pytest.raises(ConfigError, match=r"adapter: expected AdapterConfig"):
       config_tree.validate(Config(adapter=wrong))  # type: ignore[arg-type]
+
+
+def test_one_field_is_replaced_in_a_copy():
+  config = Config()
+  changed = config_tree.replaced(config, "train.rows.warmup_steps", 7)
+  assert changed.train.rows.warmup_steps == 7
+  assert config == Config()
+  changed.train.rows.warmup_steps = 0
+  assert changed == config
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,7 @@ def batch(
     lengths_KB=lengths,
     labels_KBU=labels,
     label_lengths_KB=label_lengths,
+    augment_KB=lengths > 0,
     task_K=task,
     name_hash_K2=words,
     own_step_K=np.full(places, own_step, np.int32),

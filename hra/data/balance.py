@@ -2,13 +2,12 @@
 
 Enters: a split's ids, tasks and lengths, a `DataConfig`, weights by name. Leaves:
 the utterances used (caps), each task's own steps or each utterance's repeats in a
-pool (temperature), each task's weight in the shared gradients.
+pool (temperature, shares), each task's weight in the shared gradients.
 
 What a task gets is a function of its own utterances, the seed and constants, so
 that it is the same in every job. Only shares of a pool compare its tasks.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,8 +20,8 @@ from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
 from hra.keys import stable_hash
 
-_SHOWN = 30
-"""Characters of a bad weight that a message shows."""
+_MOST_GROWN = 100
+"""Times that a pool may grow by its tasks' shares."""
 
 
 class Selection(NamedTuple):
@@ -171,26 +170,54 @@ def own_steps(
 
 
 def repeats(
-  selection: Selection, *, ids: Sequence[str], config: DataConfig, seed: int
+  selection: Selection,
+  *,
+  ids: Sequence[str],
+  names: Sequence[str],
+  shares: Mapping[str, float],
+  config: DataConfig,
+  seed: int,
 ) -> np.ndarray:
   """How often each utterance stands in an epoch, int64.
 
-  In a pool of tasks with n_i utterances, at temperature T,
+  In a pool of tasks with n_i utterances, at temperature T or with shares s_i,
 
-      r_i = (n_i / n_max) ** (1 / T - 1)
+      r_i = (n_i / n_max) ** (1 / T - 1)        r_i = (s_i / n_i) / min_j (s_j / n_j)
 
   times: its whole part, and once more for the part of the utterances, chosen by
   a hash of (seed, id), that the fraction says. A task's expected share of the
-  pool is n_i r_i, proportional to n_i ** (1 / T); no utterance is left out, and
-  the pool grows, at most to (number of tasks) n_max.
+  pool is n_i r_i, proportional to n_i ** (1 / T) or s_i; no utterance is left out,
+  and the pool grows: at most to (number of tasks) n_max, or `_MOST_GROWN` times.
+
+  Args:
+    names: of the tasks that own the selected utterances.
+    shares: of all of them, or none.
+
+  Raises:
+    InputError: shares for which the pool would have to grow more.
   """
   count = len(selection.indices)
-  if config.temperature == 0 or config.grouping != "pooled":
+  tempered = config.temperature > 0 and config.grouping == "pooled"
+  if not (tempered or shares):
     return np.ones(count, np.int64)
-  utterances = np.bincount(selection.owners)
   # Tasks that own nothing here have no say: nobody indexes their rate.
-  data = np.maximum(utterances, 1) / utterances.max(initial=1)
-  rate = (data ** (1 / config.temperature - 1))[selection.owners]
+  utterances = selection.counts(names)
+  data = np.maximum(utterances, 1)
+  if shares:
+    rates = np.asarray([shares[name] for name in names]) / data
+    with np.errstate(divide="ignore", invalid="ignore"):
+      rates /= rates[utterances > 0].min(initial=np.inf)
+    if not rates @ utterances <= _MOST_GROWN * count:
+      raise InputError(
+        "config.data.task_shares",
+        expected=f"shares for which the pool grows {_MOST_GROWN} times at most",
+        got=f"{rates @ utterances / count:,.0f} times: the share of "
+        f"{names[int(rates.argmin())]!r} is small for its data",
+        fix="cap its data by data.max_task_utterances",
+      )
+  else:
+    rates = (data / data.max(initial=1)) ** (1 / config.temperature - 1)
+  rate = rates[selection.owners]
   part = _hashes(selection, "repeat", ids, seed) / 2.0**64
   whole = np.floor(rate)
   return whole.astype(np.int64) + (part < rate - whole)
@@ -243,21 +270,40 @@ def read_weights(
   Raises:
     InputError: no such file, no such JSON, or a task that is none of `tasks`.
   """
-  weights = by_task.read(
-    path, tasks=tasks, expected="a JSON object of task names and weights"
+  return by_task.numbers(
+    path,
+    tasks=tasks,
+    what="weights",
+    expected="a finite weight of at least 0",
+    holds=lambda weight: weight >= 0,
+    fix="1 is the weight of a task that is not named",
   )
-  for name, weight in weights.items():
-    # `type`, because a bool is an int.
-    if type(weight) not in (int, float) or not (
-      0 <= weight <= sys.float_info.max
-    ):
-      raise InputError(
-        f"{path}: {name!r}",
-        expected="a finite weight of at least 0",
-        got=repr(weight)[:_SHOWN],
-        fix="1 is the weight of a task that is not named",
-      )
-  return {name: float(weight) for name, weight in weights.items()}
+
+
+def read_shares(
+  path: epath.PathLike, *, tasks: Sequence[str]
+) -> dict[str, float]:
+  """The shares of a JSON file {task: share > 0} of a pool; none for no path.
+
+  Raises:
+    InputError: no such file, no such JSON, or other tasks than all of `tasks`.
+  """
+  shares = by_task.numbers(
+    path,
+    tasks=tasks,
+    what="shares",
+    expected="a finite share above 0",
+    holds=lambda share: share > 0,
+    fix="data.without leaves tasks out",
+  )
+  absent = sorted(set(tasks) - shares.keys()) if path else []
+  if absent:
+    raise InputError(
+      path,
+      expected=f"the shares of all {len(tasks):,} tasks in the pool",
+      got=f"none of {absent[0]!r} ({len(absent):,} are absent)",
+    )
+  return shares
 
 
 def _hashes(

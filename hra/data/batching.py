@@ -41,6 +41,9 @@ class Batch(NamedTuple):
   """int32, 0 after the end of a transcript."""
   label_lengths_KB: Any
   """int32."""
+  augment_KB: Any
+  """bool: whether SpecAugment may change the utterance; not so where it is
+  noise-perturbed instead, and in empty places."""
   task_K: Any
   """int32 rows of the task table; an empty place carries the out-of-range id
   `tasks in the table + place`."""

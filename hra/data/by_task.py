@@ -5,7 +5,8 @@ Users write these files by hand: what names no task, or one twice, is refused.
 
 import functools
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from etils import epath
@@ -13,6 +14,9 @@ from etils import epath
 from hra.config_tree import nearest
 from hra.errors import InputError
 from hra.files import storage
+
+_SHOWN = 30
+"""Characters of a bad value that a message shows."""
 
 
 def read(
@@ -41,6 +45,43 @@ def read(
         fix=f"did you mean {nearest(name, tasks)!r}?",
       )
   return values
+
+
+def numbers(
+  path: epath.PathLike,
+  *,
+  tasks: Sequence[str],
+  what: str,
+  expected: str,
+  holds: Callable[[float], bool],
+  fix: str = "",
+) -> dict[str, float]:
+  """`read` where each value is a number.
+
+  Args:
+    what: the plural of what a value is, for messages.
+    expected: of a value.
+    holds: whether a finite one can stand.
+    fix: for a value that can't.
+
+  Raises:
+    InputError: as `read` does, or a value that is no such number.
+  """
+  values = read(
+    path, tasks=tasks, expected=f"a JSON object of task names and {what}"
+  )
+  for name, value in values.items():
+    # `type`, because a bool is an int.
+    if type(value) not in (int, float) or not (
+      abs(value) <= sys.float_info.max and holds(value)
+    ):
+      raise InputError(
+        f"{path}: {name!r}",
+        expected=expected,
+        got=repr(value)[:_SHOWN],
+        fix=fix,
+      )
+  return {name: float(value) for name, value in values.items()}
 
 
 def parse(path: epath.PathLike, *, expected: str) -> dict[str, Any]:

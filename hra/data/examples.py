@@ -144,6 +144,7 @@ class Examples:
       lengths_KB=np.zeros(cells, np.int32),
       labels_KBU=np.zeros((*cells, self._label_width), np.int32),
       label_lengths_KB=np.zeros(cells, np.int32),
+      augment_KB=np.zeros(cells, bool),
       task_K=np.arange(first_id, first_id + places, dtype=np.int32),
       name_hash_K2=np.zeros((places, 2), np.uint32),
       own_step_K=np.zeros(places, np.int32),
@@ -174,13 +175,19 @@ class Examples:
     place: tuple[int, int],
     index: int,
     wave_S: np.ndarray,
+    augment: bool = True,
   ) -> None:
-    """Writes audio and labels of an utterance to a place (k, b) of a batch."""
+    """Writes audio and labels of an utterance to a place (k, b) of a batch.
+
+    Args:
+      augment: whether SpecAugment may change it.
+    """
     labels_U = self._labels_of(index)
     batch.wave_KBS[place][: len(wave_S)] = wave_S
     batch.lengths_KB[place] = len(wave_S)
     batch.labels_KBU[place][: len(labels_U)] = labels_U
     batch.label_lengths_KB[place] = len(labels_U)
+    batch.augment_KB[place] = augment
 
   def _labels_of(self, index: int) -> np.ndarray:
     start, end = self._span[index]

@@ -18,6 +18,7 @@ import grain
 import numpy as np
 
 from hra.config import DataConfig, OptimizerConfig
+from hra.data import sounds
 from hra.data.batching import Batch, JointPlan, TaskStream, evaluation_plan
 from hra.data.examples import (
   LABEL_MULTIPLE,
@@ -66,6 +67,8 @@ class Loader:
     seed: int,
     frames: Callable[[int], int] | None = None,
     weights: Mapping[str, float] | None = None,
+    shares: Mapping[str, float] | None = None,
+    parts: Mapping[str, float] | None = None,
     optimizer: OptimizerConfig | None = None,
     given: Given | None = None,
     label_multiple: int = LABEL_MULTIPLE,
@@ -73,7 +76,7 @@ class Loader:
     process_count: int = 1,
     devices: int = 1,
   ):
-    """Plans the job; reads no audio.
+    """Plans the job; reads no audio but that of noise and rooms.
 
     Args:
       split: the utterances; those of tasks outside the table are left alone.
@@ -88,6 +91,9 @@ class Loader:
         own frame (CTC): utterances that can't be aligned are not served, and
         `roster.unalignable` names them.
       weights: of tasks in the shared gradients; 1 for who is not named.
+      shares: of a pool, by task.
+      parts: that are noise-perturbed of the utterances of some tasks, also of those
+        in a pool; `config.multistyle.part` of all others.
       optimizer: how rows are updated.
       given: what is otherwise for some tasks, their steps included.
       label_multiple: see `hra.data.examples.Examples`.
@@ -98,10 +104,14 @@ class Loader:
 
     Raises:
       InputError: a recording is longer than `config.max_seconds` or the last
-        bound, a task has nothing to train on, or neither K nor B divides among
-        the processes.
+        bound, a task has nothing to train on, neither K nor B divides among the
+        processes, or recordings of noise or rooms can't be used.
     """
     self._config = config
+    self._tasks = split.tasks
+    self._parts = dict(parts or {})
+    self.sounds = sounds.opened(config.multistyle)
+    """Noise and rooms."""
     self._seed = seed
     self._table = tuple(table)
     self._bounds = tuple(bounds)
@@ -114,6 +124,7 @@ class Loader:
       seed=seed,
       frames=frames,
       weights=weights or {},
+      shares=shares or {},
       given=given or {},
       label_multiple=label_multiple,
     )
@@ -179,6 +190,7 @@ class Loader:
 
   def _lay(self, batch: Batch, *, place: int, task: int, own_step: int) -> None:
     name = self._table[task]
+    style = self._config.multistyle
     minibatch = self._streams[task].minibatch(own_step)
     batch.task_K[place] = task
     batch.name_hash_K2[place] = hash_words(name)
@@ -191,14 +203,20 @@ class Loader:
       if own_index < 0:
         continue
       index = int(self.roster.members[task][own_index])
-      wave_S = perturb(
+      heard = perturb(
         self._examples.read(index),
         rng=host_rng(self._seed, "perturb", name, own_step, position),
         config=self._config,
+        part=self._parts.get(self._tasks[index], style.part),
+        sounds=self.sounds,
         max_samples=self._bounds[minibatch.bucket],
       )
       self._examples.lay(
-        batch, place=(place, column), index=index, wave_S=wave_S
+        batch,
+        place=(place, column),
+        index=index,
+        wave_S=heard.wave_S,
+        augment=style.mix == "both" or not heard.perturbed,
       )
 
 

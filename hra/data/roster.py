@@ -42,6 +42,7 @@ class Roster:
     seed: int,
     frames: Callable[[int], int] | None,
     weights: Mapping[str, float],
+    shares: Mapping[str, float],
     given: Given,
     label_multiple: int,
   ):
@@ -53,8 +54,6 @@ class Roster:
     """
     self._pooled = config.grouping == "pooled"
     self._table = tuple(table)
-    self.given = dict(weights)
-    """Weights as they were given, by name."""
     names = tuple(sorted(set(split.tasks))) if self._pooled else self._table
     everything = balance.select(split.ids, split.tasks, names=names)
     capped = everything.where(
@@ -81,7 +80,14 @@ class Roster:
     used = capped.where(~np.isin(capped.indices, bad))
     self._check_left(before=capped, after=used)
     epoch = used.where(
-      balance.repeats(used, ids=split.ids, config=config, seed=seed)
+      balance.repeats(
+        used,
+        ids=split.ids,
+        names=names,
+        shares=shares,
+        config=config,
+        seed=seed,
+      )
     )
     self.members = self._by_row(epoch)
     """Of each row: indices into the split, ordered by id, repeats included."""

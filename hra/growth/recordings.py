@@ -129,7 +129,8 @@ def configuration(
   data, train = config.data, config.train
   data.path, data.tasks, data.without = "", (), ()
   data.train_split, data.dev_split = "train", "dev"
-  data.task_weights, data.temperature = "", 0.0
+  data.task_weights, data.task_shares, data.temperature = "", "", 0.0
+  data.multistyle.parts = ""
   data.eval_batch = min(data.eval_batch, _EVAL_BATCH)
   train.steps = options.steps or min(train.steps, _STEPS)
   train.eval_every, train.shared_part, train.task_settings = 0, 0.0, ""

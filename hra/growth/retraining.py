@@ -4,11 +4,11 @@ Enters: the other run's folder. Leaves: a folder that remembers by hash whom it 
 without, and the configuration to train there.
 """
 
-import dataclasses
+import operator
 
 from etils import epath
 
-from hra import claim, given
+from hra import claim, config_tree, given
 from hra.config import Config
 from hra.errors import InputError
 
@@ -41,18 +41,7 @@ def configuration(workdir: epath.PathLike, out: epath.Path) -> Config:
   if not claim.has_begun(out):
     claim.leave_out(out, claim.absent(workdir))
 
-  def kept(path: str, name: str) -> str:
-    file = workdir / name
-    return str(file) if path and file.exists() else path
-
-  weights, settings = given.KEPT
-  data, train = config.data, config.train
-  return dataclasses.replace(
-    config,
-    data=dataclasses.replace(
-      data, task_weights=kept(data.task_weights, weights)
-    ),
-    train=dataclasses.replace(
-      train, task_settings=kept(train.task_settings, settings)
-    ),
-  )
+  for name, field in given.KEPT.items():
+    if operator.attrgetter(field)(config) and (workdir / name).exists():
+      config = config_tree.replaced(config, field, str(workdir / name))
+  return config

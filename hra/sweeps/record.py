@@ -13,7 +13,6 @@ from typing import Any, Literal
 from etils import epath
 
 from hra import claim, config_tree
-from hra.config import Config
 from hra.errors import InputError
 from hra.files import storage, write_json
 from hra.sweeps import plan
@@ -226,7 +225,7 @@ def _write_asked(run: plan.Run, *, trained: bool) -> None:
 
 def _flat_of(config: Mapping[str, Any], *, path: str) -> dict[str, Any]:
   """Fields of a stored configuration; one newer than that has its default."""
-  return plan.flat(config_tree.from_dict(Config, config, path=path))
+  return plan.flat(claim.stored_config(config, path=path))
 
 
 def _read(path: epath.Path) -> Any:

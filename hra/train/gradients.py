@@ -5,6 +5,7 @@ owns and to what tasks share; `vmap` makes it K. So each task's share of the sha
 gradient is whole, and can be left out, before anything is summed.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -136,9 +137,14 @@ def _augmented(
   mel_BTF: jax.Array,
   lengths_B: jax.Array,
 ) -> jax.Array:
-  """mel_BTF of one task, augmented by the task's own keys and steps."""
+  """mel_BTF of one task, augmented by the task's own keys and steps.
+
+  Utterances that are noise-perturbed instead stay as they are, in the same pass.
+  """
   task_key = fold_words(key, task.name_hash_K2)
   step_key = jax.random.fold_in(task_key, task.own_step_K)
   keys_B = jax.random.split(step_key, len(mel_BTF))
   now = specaugment.at_step(policy, task.own_step_K)
+  probability_B = now.probability * task.augment_KB
+  now = dataclasses.replace(now, probability=probability_B)
   return specaugment.augment(keys_B, mel_BTF, lengths_B, now)

@@ -110,6 +110,17 @@ def test_own_steps_follow_the_data_by_the_temperature():
   assert pooled.tolist() == [200]
 
 
+def _repeats(selection, ids, config, *, names=("anna", "bert"), shares=None):
+  return balance.repeats(
+    selection,
+    ids=ids,
+    names=names,
+    shares=shares or {},
+    config=config,
+    seed=0,
+  )
+
+
 @pytest.mark.parametrize("temperature", [1.0, 1.5, 3.0, 1e9])
 def test_shares_of_a_pool_follow_the_temperature(temperature):
   counts = {"anna": 4000, "bert": 900, "cleo": 250, "dora": 60}
@@ -117,7 +128,7 @@ def test_shares_of_a_pool_follow_the_temperature(temperature):
   names = sorted(counts)
   selection = balance.select(ids, tasks, names=names)
   config = DataConfig(grouping="pooled", temperature=temperature)
-  times = balance.repeats(selection, ids=ids, config=config, seed=0)
+  times = _repeats(selection, ids, config, names=names)
   assert times.min() == 1  # nothing is left out
   own_n = selection.counts(names)
   exact = (own_n / own_n.max()) ** (1 / temperature - 1)
@@ -140,8 +151,81 @@ def test_a_pool_is_left_alone_without_a_temperature():
     DataConfig(grouping="pooled", temperature=1.0),
     DataConfig(temperature=3.0),
   ):
-    times = balance.repeats(selection, ids=ids, config=config, seed=0)
+    times = _repeats(selection, ids, config)
     assert times.tolist() == [1] * 11
+
+
+@pytest.mark.parametrize(
+  "shares",
+  [
+    {"anna": 1.0, "bert": 1.0, "cleo": 1.0},
+    {"anna": 0.9, "bert": 0.09, "cleo": 0.01},
+    {"anna": 1e-300, "bert": 3e-300, "cleo": 2e-300},
+  ],
+)
+def test_shares_of_a_pool_are_as_given(shares):
+  counts = {"anna": 4000, "bert": 900, "cleo": 250}
+  ids, tasks, _ = utterances(counts)
+  names = sorted(counts)
+  selection = balance.select(ids, tasks, names=names)
+  config = DataConfig(grouping="pooled", task_shares="s.json")
+  times = _repeats(selection, ids, config, names=names, shares=shares)
+  assert times.min() == 1  # nothing is left out
+  found = selection.where(times).counts(names)
+  expected = np.asarray([shares[name] for name in names])
+  np.testing.assert_allclose(
+    found / found.sum(), expected / expected.sum(), atol=0.01
+  )
+
+
+def test_a_pool_grows_within_bounds():
+  ids, tasks, _ = utterances({"anna": 400, "bert": 2})
+  names = ["anna", "bert"]
+  selection = balance.select(ids, tasks, names=names)
+  config = DataConfig(grouping="pooled", task_shares="s.json")
+
+  def repeats(**shares):
+    return _repeats(selection, ids, config, shares=shares)
+
+  assert repeats(anna=1.0, bert=90.0).sum() == pytest.approx(91 * 400, rel=0.01)
+  for share in (101.0, 1e300):
+    with pytest.raises(InputError, match=r"100 times at most.*of 'anna'"):
+      repeats(anna=1.0, bert=share)
+  with pytest.raises(InputError, match="100 times at most"):
+    repeats(anna=5e-324, bert=1.0)
+
+
+def test_tasks_without_data_do_not_count_for_shares():
+  ids, tasks, _ = utterances({"anna": 40, "bert": 20})
+  names = ["anna", "bert", "cleo"]
+  selection = balance.select(ids, tasks, names=names)
+  config = DataConfig(grouping="pooled", task_shares="s.json")
+  shares = {"anna": 1.0, "bert": 1.0, "cleo": 1e-9}
+  times = _repeats(selection, ids, config, names=names, shares=shares)
+  assert selection.where(times).counts(names).tolist() == [40, 40, 0]
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ('{"anna": 1}', r"shares of all 2 tasks.*none of 'bert' \(1 are absent"),
+    (
+      '{"anna": 1, "bert": 0}',
+      "'bert': expected a finite share above 0, got 0",
+    ),
+    ('{"anna": 1, "bert": 1e999}', "expected a finite share above 0, got inf"),
+    ('{"anna": 1, "cleo": 1}', "expected names of the 2 tasks, got 'cleo'"),
+  ],
+)
+def test_shares_are_of_all_tasks_of_a_pool(tmp_path, text, message):
+  path = tmp_path / "shares.json"
+  path.write_text(text)
+  with pytest.raises(InputError, match=message):
+    balance.read_shares(path, tasks=["anna", "bert"])
+  path.write_text('{"anna": 1, "bert": 0.5}')
+  told = balance.read_shares(path, tasks=["anna", "bert"])
+  assert told == {"anna": 1.0, "bert": 0.5}
+  assert balance.read_shares("", tasks=["anna"]) == {}
 
 
 def test_weights_are_the_given_ones_times_the_balance():

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hra.config import DataConfig
+from hra.config import DataConfig, MultistyleConfig
 from hra.data.batching import Batch
 from hra.data.loader import EvaluationLoader, Loader
 from hra.data.roster import POOLED
@@ -23,7 +24,7 @@ CONFIG = DataConfig(
   eval_batch=6,
   speed_low=0.9,
   speed_high=1.1,
-  noise_probability=0.5,
+  multistyle=MultistyleConfig(noise="coloured", part=0.5),
 )
 
 
@@ -123,6 +124,7 @@ def history(own_loader, task, *, row):
           (
             batch.wave_KBS[k, b, : batch.lengths_KB[k, b]].tobytes(),
             batch.labels_KBU[k, b, : batch.label_lengths_KB[k, b]].tolist(),
+            bool(batch.augment_KB[k, b]),
           )
           for b in range(batch.lengths_KB.shape[1])
         ],
@@ -220,7 +222,7 @@ def test_pooled_utterances_are_divided_among_processes():
   ]
   for i in range(len(whole)):
     shards = [part[i] for part in parts]
-    for name in ("wave_KBS", "lengths_KB", "labels_KBU", "label_lengths_KB"):
+    for name in Batch._fields[:5]:
       joined = np.concatenate([getattr(s, name) for s in shards], axis=1)
       np.testing.assert_array_equal(joined, getattr(whole[i], name))
     np.testing.assert_array_equal(shards[3].task_K, whole[i].task_K)
@@ -267,6 +269,7 @@ def test_places_hold_distinct_tasks_and_out_of_range_ids():
       assert batch.shared_weight_K[k] == 0
       assert not batch.wave_KBS[k].any()
       assert not batch.labels_KBU[k].any()
+      assert not batch.augment_KB[k].any()
     past_KBS = np.arange(batch.wave_KBS.shape[2]) >= batch.lengths_KB[..., None]
     assert not batch.wave_KBS[past_KBS].any()
   assert empty_places > 0
@@ -278,7 +281,7 @@ def test_batches_have_the_types_and_shapes_of_the_contract():
   assert own.places == 2  # no more places than tasks
   dtypes = [leaf.dtype.name for leaf in jax.tree.leaves(batch)]
   assert dtypes == [
-    *("float32", "int32", "int32", "int32", "int32", "uint32", "int32"),
+    *("float32", "int32", "int32", "int32", "bool", "int32", "uint32", "int32"),
     *("int32", "float64", "int32", "int32", "float64", "float64"),
     "float32",
   ]
@@ -438,6 +441,112 @@ def test_a_tempered_pool_repeats_small_tasks_and_keeps_its_steps():
   for _, task, text, _ in rows:
     if task == "b":
       assert texts.count(tuple(Characters().encode(text))) >= 4
+
+
+def test_shares_of_a_pool_are_as_given():
+  config = dataclasses.replace(
+    CONFIG, grouping="pooled", utterances_per_task=8, task_shares="shares.json"
+  )
+  rows = [row for t, n in (("a", 40), ("b", 3)) for row in rows_of(t, count=n)]
+  own = loader(rows, [POOLED], config=config, shares={"a": 1.0, "b": 0.3})
+  assert own.roster.balance.epoch == 40 + 12
+  with pytest.raises(InputError, match=r"task_shares.*share of 'a' is small"):
+    loader(rows, [POOLED], config=config, shares={"a": 0.001, "b": 1.0})
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+  """A style of everything, with two noises and a room."""
+  folder = tmp_path_factory.mktemp("sounds")
+  rng = np.random.default_rng(0)
+  for name, samples in (("n/1", 400), ("n/2", 5000), ("r/1", 300)):
+    path = folder / f"{name}.wav"
+    path.parent.mkdir(exist_ok=True)
+    soundfile.write(path, 0.1 * rng.standard_normal(samples), 16_000)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("HRA_CACHE", str(folder / "cache"))
+    yield MultistyleConfig(
+      part=0.5,
+      noise="either",
+      noise_files=str(folder / "n"),
+      noises=2,
+      reverb="files",
+      responses=str(folder / "r"),
+      reverb_probability=0.5,
+    )
+
+
+def test_a_task_sounds_the_same_alone_and_with_others(sounds):
+  names = ["anna", "bert", "cleo"]
+  rows = {n: rows_of(n, count=7) for n in names}
+  together = [row for n in reversed(names) for row in rows[n]]
+  config = dataclasses.replace(CONFIG, multistyle=sounds, tasks_per_batch=2)
+  parts = {"anna": 0.7, "bert": 0.0}
+  joint = loader(together, names[::-1], config=config, parts=parts)
+  for place, name in enumerate(reversed(names)):
+    own = {name: parts[name]} if name in parts else {}
+    alone = loader(rows[name], [name], config=config, parts=own)
+    seen = history(joint, name, row=place)
+    assert seen == history(alone, name, row=0)
+    flags = {
+      flag for _, each in seen.values() for wave, _, flag in each if wave
+    }
+    assert flags == ({True} if name == "bert" else {True, False})
+
+
+def test_what_is_perturbed_is_not_augmented_and_all_else_is(sounds):
+  """Batches tell raw utterances, which are theirs bit for bit, from the others."""
+  rows = rows_of("a", count=9)
+  style = dataclasses.replace(sounds, part=0.3)
+  plain = DataConfig(tasks_per_batch=1, utterances_per_task=3)
+  config = dataclasses.replace(plain, multistyle=style)
+  raw, own = (
+    loader(rows, ["a"], config=each, steps=60) for each in (plain, config)
+  )
+  perturbed = 0
+  for clean, batch in zip(raw.batches(), own.batches(), strict=True):
+    assert clean.augment_KB.all()
+    same_B = (clean.wave_KBS == batch.wave_KBS)[0].all(-1)
+    np.testing.assert_array_equal(batch.augment_KB[0], same_B)
+    perturbed += int((~same_B).sum())
+  assert 0.2 < perturbed / 180 < 0.4
+  both = dataclasses.replace(
+    config, multistyle=dataclasses.replace(style, mix="both")
+  )
+  on_top = loader(rows, ["a"], config=both, steps=60)
+  for once, twice in zip(own.batches(), on_top.batches(), strict=True):
+    assert twice.augment_KB.all()
+    assert_same(once, twice._replace(augment_KB=once.augment_KB))
+
+
+def test_domains_in_a_pool_have_parts_of_their_own(sounds):
+  rows = [row for t in "abc" for row in rows_of(t, count=8)]
+  plain = dataclasses.replace(
+    CONFIG, grouping="pooled", utterances_per_task=6, speed_low=1.0
+  )
+  plain = dataclasses.replace(
+    plain, speed_high=1.0, multistyle=MultistyleConfig()
+  )
+  domain = {FakeSplit([row])[0].wave_S.tobytes(): row[1] for row in rows}
+  config = dataclasses.replace(plain, multistyle=sounds)
+  raw = loader(rows, [POOLED], config=plain, steps=12)
+  own = loader(
+    rows, [POOLED], config=config, steps=12, parts={"a": 0.0, "b": 1.0}
+  )
+  seen = {"a": set(), "b": set(), "c": set()}
+  for clean, batch in zip(raw.batches(), own.batches(), strict=True):
+    for b, length in enumerate(clean.lengths_KB[0]):
+      name = domain[clean.wave_KBS[0, b, :length].tobytes()]
+      seen[name].add(bool(batch.augment_KB[0, b]))
+  assert seen == {"a": {True}, "b": {False}, "c": {True, False}}
+
+
+def test_sounds_that_cannot_be_used_are_told_before_anything_is_read(sounds):
+  style = dataclasses.replace(sounds, responses=sounds.responses + "/gone")
+  split = FakeSplit(rows_of("a", count=3))
+  with pytest.raises(InputError, match=r"r/gone: .*no such file"):
+    loader(split, ["a"], config=DataConfig(multistyle=style))
+  assert split.reads == []
 
 
 def test_a_pool_may_lose_all_of_one_speaker():

@@ -429,8 +429,12 @@ def test_that_retraining_has_all_but_who_was_forgotten(copied, tmp_path):
   weights.write_text(json.dumps({GONE: 2.0, "cleo": 3.0}))
   told = json.loads((workdir / "config.json").read_text())
   told["config"]["data"]["task_weights"] = str(weights)
+  parts = tmp_path / "parts.json"
+  parts.write_text(json.dumps({GONE: 0.1, "cleo": 0.9}))
+  told["config"]["data"]["multistyle"]["parts"] = str(parts)
   (workdir / "config.json").write_text(json.dumps(told))
   shutil.copy(weights, workdir / "task_weights.json")
+  shutil.copy(parts, workdir / "task_parts.json")
   forget(workdir, GONE)
   out = tmp_path / "anew"
   config = retraining.configuration(workdir, out)
@@ -439,6 +443,7 @@ def test_that_retraining_has_all_but_who_was_forgotten(copied, tmp_path):
   jobs.finish(parts, jobs.train(parts, quiet=True))
   assert claim.tasks_of(out) == list(LEFT)
   assert json.loads((out / "task_weights.json").read_text()) == {"cleo": 3.0}
+  assert json.loads((out / "task_parts.json").read_text()) == {"cleo": 0.9}
   assert jobs.is_finished(out)
   assert not any(b"bert" in data for data in newcomers.files(out).values())
   retraining.check_vacant(out, workdir, GONE)  # it goes on

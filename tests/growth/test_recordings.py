@@ -99,6 +99,7 @@ def test_that_settings_are_those_of_the_run_unless_they_are_given(
   assert config.train.rows.learning_rate == 0.5
   assert config.train.rows.schedule == parent.train.rows.schedule
   assert config.data.speed_high == parent.data.speed_high
+  assert config.data.multistyle == parent.data.multistyle
   assert config.data.bucket_seconds == parent.data.bucket_seconds
   assert parent.train.rows.learning_rate != 0.5
 

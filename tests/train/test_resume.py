@@ -1,6 +1,7 @@
 """Interrupted and run again, training ends with the same bits."""
 
 import copy
+import dataclasses
 import json
 import os
 import shutil
@@ -15,7 +16,8 @@ import jax
 import numpy as np
 import pytest
 
-from hra import jobs, run, scoring
+from hra import claim, jobs, run, scoring
+from hra.config import MultistyleConfig
 from hra.config_tree import to_dict
 from hra.errors import InputError, Interrupted
 from hra.train import loop
@@ -206,6 +208,26 @@ def test_a_run_that_is_older_than_a_field_goes_on(material, tmp_path):
   del described["config"]["augment"]["fill"]
   path.write_text(json.dumps(described))
   assert run.assemble(config, tmp_path).config.augment.fill == "zero"
+
+
+@pytest.mark.parametrize("part", [0.0, 0.4])
+def test_a_run_whose_noise_was_said_otherwise_goes_on(material, tmp_path, part):
+  """SpecAugment came on top of noise then, and does so when it goes on."""
+  config, _, _ = material
+  run.assemble(config, tmp_path)
+  path = tmp_path / "config.json"
+  described = json.loads(path.read_text())
+  data = described["config"]["data"]
+  del data["multistyle"]
+  data |= {"noise_probability": part, "snr_low": 1.0, "snr_high": 2.0}
+  path.write_text(json.dumps(described))
+  style = MultistyleConfig(snr_low=1.0, snr_high=2.0)
+  if part:
+    style = dataclasses.replace(style, part=part, noise="coloured", mix="both")
+  assert run.reopen(tmp_path).config.data.multistyle == style
+  data["noise_probability"] = "often"
+  with pytest.raises(InputError, match=r"multistyle\.part: expected float"):
+    claim.stored_config(described["config"], path="config")
 
 
 def test_what_only_reports_may_change(material):

@@ -12,7 +12,7 @@ import tiny
 
 from hra.config import AdapterConfig
 from hra.features import specaugment
-from hra.train import state
+from hra.train import gradients, state
 from hra.train import step as train_step
 from hra.train.optimizer import updates_done
 from hra.train.step import make_step
@@ -580,3 +580,66 @@ def test_augmentation_starts_at_a_tasks_own_step():
     losses[name] = np.asarray(metrics.loss_K)
   assert losses["late"][0] == pytest.approx(losses["raw"][0], rel=1e-6)
   assert abs(losses["late"][1] - losses["raw"][1]) > 1e-3
+
+
+def _flagged(batch, *flags):
+  return batch._replace(augment_KB=np.broadcast_to(flags, (2, 2)))
+
+
+def test_an_utterance_is_augmented_or_noise_perturbed_and_never_both():
+  """One program for whatever flags; losses add up over a task's utterances."""
+  policy = specaugment.chosen(
+    dataclasses.replace(specaugment.CONFIGS["LD"], warp=4)
+  )
+  space, optimizers = tiny.space(), tiny.optimizers()
+  fresh = state.init(space, optimizers, tiny.NAMES, key=jax.random.key(2))
+  batch = tiny.batch(tiny.NAMES[:2])
+  traces = []
+
+  def counted(*args):
+    traces.append(args)
+    return make_step(tiny.model(), space, optimizers, policy=policy)(*args)
+
+  step = jax.jit(counted)
+
+  def total_K(*flags):
+    _, metrics = step(
+      fresh, tiny.backbone(), _flagged(batch, *flags), tiny.terms()
+    )
+    return np.asarray(metrics.loss_K * metrics.weight_K)
+
+  neither, first, second, both = (
+    total_K(a, b) for a in (False, True) for b in (False, True)
+  )
+  raw = jax.jit(make_step(tiny.model(), space, optimizers, policy=None))
+  _, metrics = raw(fresh, tiny.backbone(), batch, tiny.terms())
+  raw_K = np.asarray(metrics.loss_K * metrics.weight_K)
+  np.testing.assert_allclose(neither, raw_K, rtol=1e-5)
+  np.testing.assert_allclose(first + second, neither + both, rtol=1e-5)
+  for augmented in (first, second):
+    assert (np.abs(augmented - neither) > 1e-3).all()
+  assert len(traces) == 1
+
+
+def test_features_of_what_is_noise_perturbed_stay_as_they_are():
+  """Each by its own flag, and what it draws by its place, not by others' flags."""
+  policy = specaugment.make_policy(specaugment.CONFIGS["LD"])
+  batch = tiny.batch(tiny.NAMES[:1], utterances=6)
+  task = jax.tree.map(lambda leaf: leaf[0], batch)
+  mel_BTF = jax.random.normal(jax.random.key(1), (6, 200, 20)) + 5
+  lengths_B = np.asarray([200, 180, 200, 0, 170, 200], np.int32)
+
+  def of(*flags_B):
+    flagged = task._replace(augment_KB=np.asarray(flags_B))
+    key = jax.random.key(3)
+    return np.asarray(
+      gradients._augmented(policy, key, flagged, mel_BTF, lengths_B)
+    )
+
+  every_BTF = of(*[True] * 6)
+  some_BTF = of(True, False, True, False, False, True)
+  for b, flag in enumerate((True, False, True, False, False, True)):
+    expected_TF = every_BTF[b] if flag else np.asarray(mel_BTF[b])
+    np.testing.assert_array_equal(some_BTF[b], expected_TF)
+    changed = (some_BTF[b] != np.asarray(mel_BTF[b])).any()
+    assert changed == flag

@@ -3,14 +3,17 @@
 import copy
 import json
 import os
+import shutil
 import signal
 
 import corpus
 import jax
 import numpy as np
 import pytest
+import soundfile
 
 from hra import jobs, run, scoring
+from hra.config import MultistyleConfig
 from hra.data.prepare import prepare
 from hra.errors import InputError, Interrupted
 from hra.submodels import Store
@@ -138,6 +141,64 @@ def test_results_tell_what_training_used(material, whole):
   (parts.workdir / "balance.json").unlink()
   results = scoring.evaluate(parts, trained, split="test")
   assert results["tasks"]["anna"]["train_utterances"] == 6
+
+
+@pytest.fixture
+def noisy(material, tmp_path, monkeypatch):
+  """A job with recorded noise, of which each speaker has another part."""
+  monkeypatch.setenv("HRA_CACHE", str(tmp_path / "cache"))
+  (tmp_path / "noise").mkdir()
+  wave = 0.1 * np.random.default_rng(0).standard_normal(3000)
+  soundfile.write(tmp_path / "noise" / "hum.wav", wave, 16_000)
+  parts = tmp_path / "parts.json"
+  parts.write_text(json.dumps({"anna": 1.0, "cleo": 0.0}))
+  config = copy.deepcopy(material[0])
+  config.train.steps = 1
+  config.data.multistyle = MultistyleConfig(
+    noise="files",
+    noise_files=os.path.relpath(tmp_path / "noise"),
+    parts=os.path.relpath(parts),
+  )
+  return config, tmp_path
+
+
+def test_a_run_goes_on_with_its_first_noise_only(noisy):
+  config, folder = noisy
+  parts = run.assemble(config, folder / "run")
+  style = parts.config.data.multistyle
+  assert style.noise_files == str(folder / "noise")
+  assert style.parts == str(folder / "parts.json")
+  jobs.train(parts, quiet=True)
+  kept = json.loads((folder / "run" / "task_parts.json").read_text())
+  assert kept == {"anna": 1.0, "cleo": 0.0}
+  hum = folder / "noise" / "hum.wav"
+  before = hum.read_bytes()
+  soundfile.write(hum, np.full(2000, 0.1), 16_000)
+  with pytest.raises(InputError, match=r"noise_files: .*that the run began"):
+    jobs.train(run.assemble(config, folder / "run"), quiet=True)
+  hum.write_bytes(before)
+  (folder / "parts.json").write_text("{}")
+  with pytest.raises(InputError, match="parts that the run began with"):
+    jobs.train(run.assemble(config, folder / "run"), quiet=True)
+
+
+def test_a_finished_run_needs_its_noise_no_more(noisy):
+  config, folder = noisy
+  parts = run.assemble(config, folder / "run")
+  jobs.finish(parts, jobs.train(parts, quiet=True))
+  shutil.rmtree(folder / "noise")
+  (folder / "parts.json").unlink()
+  parts = run.reopen(folder / "run")
+  scoring.evaluate(parts, jobs.train(parts, quiet=True), split="test")
+
+
+def test_noise_that_is_gone_is_told_before_training(noisy):
+  config, folder = noisy
+  shutil.rmtree(folder / "noise")
+  parts = run.assemble(config, folder / "run")
+  with pytest.raises(InputError, match=r"noise: expected a folder or a man"):
+    jobs.train(parts, quiet=True)
+  assert not (folder / "run" / "metrics.jsonl").exists()
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from hra.errors import InputError
 from hra.files import is_remote
 
 _LINE = 'one JSON object a line, as {"audio_filepath": ..., "text": ...}'
+_SOUNDS = "a folder or a manifest of recordings"
 
 
 def read(
@@ -77,6 +78,35 @@ def read(
   return records
 
 
+def read_sounds(
+  path: str | os.PathLike[str], *, problems: Problems
+) -> list[Record]:
+  """The recordings of a manifest, whatever else it says of them: nobody speaks.
+
+  Raises:
+    InputError: as `read`.
+  """
+  file = epath.Path(path)
+  records = []
+  found = lines.read(file, expected=_SOUNDS, problems=problems)
+  if found:
+    _refuse_document(found[0])
+  for where, line in found:
+    try:
+      entry = _object(line, where=where)
+      records.append(
+        _sound(
+          entry,
+          where=where,
+          folder=os.fspath(file.parent),
+          fields=values.DEFAULT,
+        )
+      )
+    except InputError as error:
+      problems.add(error)
+  return records
+
+
 def _refuse_document(first: lines.Line) -> None:
   """Raises, where a file is one JSON value on many lines."""
   if first.text.startswith("[") or first.text == "{":
@@ -114,6 +144,26 @@ def _with_new_id(record: Record, ids: Mapping[str, str]) -> Record:
 def _record(
   entry: Mapping[str, Any], *, where: str, folder: str, fields: Fields
 ) -> Record:
+  record = _sound(entry, where=where, folder=folder, fields=fields)
+  text = entry.get(fields.text)
+  session, split = entry.get(fields.session), entry.get(fields.split)
+  return dataclasses.replace(
+    record,
+    text=values.transcript(text, field=fields.text, where=where),
+    task=_task(entry, fields, where=where),
+    session=None
+    if session is None
+    else values.name(session, field=fields.session, where=where),
+    split=None
+    if split is None
+    else values.split_name(split, field=fields.split, where=where),
+  )
+
+
+def _sound(
+  entry: Mapping[str, Any], *, where: str, folder: str, fields: Fields
+) -> Record:
+  """What is heard, without what is said and by whom."""
   audio = _normal(
     values.audio_path(entry.get(fields.audio), field=fields.audio, where=where)
   )
@@ -128,22 +178,13 @@ def _record(
     identity = _relative(audio, folder)
     if offset is not None:
       identity = f"{identity}@{offset:.12g}"
-  session, split = entry.get(fields.session), entry.get(fields.split)
   return Record(
     id=values.name(identity, field="id", where=where),
     path=audio if is_remote(audio) else os.path.join(folder, audio),
-    text=values.transcript(
-      entry.get(fields.text), field=fields.text, where=where
-    ),
-    task=_task(entry, fields, where=where),
+    text="",
+    task="",
     duration=duration,
     offset=offset,
-    session=None
-    if session is None
-    else values.name(session, field=fields.session, where=where),
-    split=None
-    if split is None
-    else values.split_name(split, field=fields.split, where=where),
     where=where,
   )
 
