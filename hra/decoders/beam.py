@@ -359,12 +359,16 @@ def _most(
 
   A sentence's probability is a part of those of its beginnings.
   """
+  prefix = active.prefix
   language_W = _weighed(weights.language_model, active.language_W)
-  fused = jax.nn.logsumexp(active.prefix.mass.total + language_W)
+  fused_W = prefix.mass.total + language_W
   ends = jnp.array([0, labels])
-  most = (fused / _normalizer(weights, ends)).max()
-  most += jnp.maximum(_weighed(weights.length, labels), 0)
-  return most + jnp.maximum(_weighed(weights.coverage, coverage), 0)
+  fused = jax.nn.logsumexp(fused_W) / _normalizer(weights, ends)
+  longest_W = jnp.where(weights.length > 0, labels, prefix.length)
+  bonus_W = _weighed(weights.length, longest_W)
+  bonus = jnp.where(fused_W > -jnp.inf, bonus_W, -jnp.inf).max()
+  covered = jnp.maximum(_weighed(weights.coverage, coverage), 0)
+  return fused.max() + bonus + covered
 
 
 def _normalizer(weights: Weights, length: jax.Array) -> jax.Array:
