@@ -12,7 +12,7 @@ PACKAGE = Path(hra.__file__).parent
 ORDER = (
   {"errors", "dims", "keys"},
   {"files"},
-  {"config_sound"},
+  {"config_language", "config_sound"},
   {"config"},
   {"config_rules"},
   {"config_tree"},
