@@ -145,8 +145,8 @@ class TransformerState(NamedTuple):
 
   caches_L: Cache
   """[L, ...] of the layers."""
-  count: jax.Array
-  """Labels heard, label 0 at the beginning included."""
+  heard: jax.Array
+  """Labels, label 0 at the beginning included."""
 
 
 class TransformerLanguageModel(nnx.Module):
@@ -181,13 +181,13 @@ class TransformerLanguageModel(nnx.Module):
       hidden_D: jax.Array, scanned: tuple[_TransformerLayer, Cache]
     ) -> tuple[jax.Array, Cache]:
       layer, cache = scanned
-      return layer.step(hidden_D, cache, state.count)
+      return layer.step(hidden_D, cache, state.heard)
 
     hidden_D = self.enter(self.labels.embedding(label))
     hidden_D, caches_L = jax.lax.scan(
       body, hidden_D, (self.layers, state.caches_L)
     )
-    after = TransformerState(caches_L, state.count + 1)
+    after = TransformerState(caches_L, state.heard + 1)
     return after, self.labels(self.norm(hidden_D))
 
   def log_probabilities(self, labels_U: jax.Array) -> jax.Array:
