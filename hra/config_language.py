@@ -1,4 +1,4 @@
-"""A language model as a typed tree; its defaults live here."""
+"""A language model and its text as typed trees; their defaults live here."""
 
 import dataclasses
 from typing import Literal
@@ -28,3 +28,20 @@ class LanguageModelConfig:
   dtype: Literal["float32", "bfloat16", "float64"] = "float32"
   """Of the computation; norms, softmax and losses stay at least float32."""
   param_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+
+
+@dataclasses.dataclass
+class SentencesConfig:
+  """What a language model reads (`hra.data.sentences`)."""
+
+  text: str = ""
+  """A file with a sentence a line, plain or `.gz`; empty takes the transcripts of
+  the train split of `data.path`."""
+  dev_text: str = ""
+  """Likewise, of what is judged by. Empty takes those of the dev split where `text`
+  is empty, and else judges nothing."""
+  sentences_per_batch: int = 64
+  buckets: int = 4
+  """Static shapes: length buckets, cut where the text pads least."""
+  max_labels: int = 256
+  """Longer sentences are left out."""

@@ -156,7 +156,7 @@ def test_what_says_nothing_gets_no_sentence(bad):
 
 
 def test_what_is_impossible_never_wins():
-  """A label without probability, beside one whose language model says never."""
+  """A label without probability, whatever its length is worth."""
   logits = _logits().astype(np.float32)
   logits[:, 1] = -np.inf
   (found,) = _search(logits, [FRAMES], beam=EVERY)
@@ -167,6 +167,34 @@ def test_what_is_impossible_never_wins():
   (found,) = _search(logits, [FRAMES], beam=EVERY, weights=weights)
   assert (found.total_W > -np.inf).sum() == 3
   assert found.length_W[0] == 2
+
+
+@pytest.mark.parametrize("said", [np.nan, -np.inf])
+def test_a_language_model_may_forbid_a_label(float64, said):
+  """Its place on the beam goes to others; without weight it is not asked."""
+  language = sentences.Bigrams(VOCABULARY)
+  language.log_VV[:, 1] = said
+
+  @jax.jit
+  def searched(logits_TV, weights):
+    return search(
+      CtcScorer(logits_TV=logits_TV, length=FRAMES),
+      labels=FRAMES,
+      beam=4,
+      weights=weights,
+      language_model=language,
+    )
+
+  logits = _logits()
+  logits[:, 1] = 9.0
+  found = searched(logits, Weights(language_model=1.0))
+  there = found.total_W > -np.inf
+  assert there.sum() == 3  # nothing, 2 and 2 2
+  assert not (found.labels_WU == 1).any()
+  assert not np.isnan(found.language_W).any()
+  if not np.isnan(said):
+    found = searched(logits, Weights(language_model=0.0))
+    assert (found.labels_WU[0] == 1).any()
 
 
 def test_weights_compile_nothing():

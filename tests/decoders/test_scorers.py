@@ -1,6 +1,7 @@
 """Transducers and attention decoders in the search, against every sentence."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -117,11 +118,8 @@ def test_a_pruned_transducer_finds_what_is_there():
     assert each.total_W[0] >= max(every.values()) - 0.5
 
 
-END = 3
-
-
 class Attention:
-  """Logits and attention of the last two labels; two labels are none."""
+  """Logits and attention of the last two labels."""
 
   def __init__(self, seed=0, *, first=0, end=0):
     rng = np.random.default_rng(seed)
@@ -138,9 +136,10 @@ class Attention:
   def sentences(self):
     """({sentence: log-probability}, {sentence: frames attended to})."""
     found, covered = {}, {}
-    for sentence in ALL:
-      if {self.first, self.end} & set(sentence):
-        continue
+    labels = {*range(VOCABULARY)} - {self.first, self.end}
+    for sentence in itertools.chain.from_iterable(
+      itertools.product(labels, repeat=size) for size in range(LABELS + 1)
+    ):
       log, attended = 0.0, np.zeros(FRAMES)
       state, last = 0, self.first
       for label in (*sentence, self.end):
@@ -174,7 +173,7 @@ COVERING = FUSED._replace(coverage=0.8)
 
 
 @pytest.mark.parametrize("weights", [Weights(), FUSED, COVERING])
-@pytest.mark.parametrize(("first", "end"), [(0, 0), (0, END)])
+@pytest.mark.parametrize(("first", "end"), [(0, 0), (2, 3)])
 def test_unpruned_attention_is_every_sentence(float64, weights, first, end):
   model, function = _attention(EVERY, first, end)
   found = jax.device_get(function(jax.tree.map(np.float64, weights)))
@@ -238,3 +237,54 @@ def test_it_stops_early_without_changing_the_answer(float64):
   long, last = found(20, length=9.0)
   assert last == 20
   assert long.length_W.tolist() == [20, 20]
+
+
+# The end first, or a label, which is less likely, and nine that are certain.
+CHANCES = np.full((11, VOCABULARY), 1e-6)
+CHANCES[0] = 0.3, 0.25, 0.23, 0.22
+CHANCES[1:10, 1] = CHANCES[10, 0] = 1.0
+
+
+@pytest.mark.parametrize(
+  "weights",
+  [Weights(length=0.5), Weights(coverage=0.5), Weights(normalization=1.0)],
+)
+def test_it_goes_on_where_longer_ones_can_be_better(float64, weights):
+  logits, attention = np.log(CHANCES), np.eye(11)
+
+  def decode(count, label):
+    return count + 1, jnp.asarray(logits)[count], jnp.asarray(attention)[count]
+
+  @jax.jit
+  def searched(weights):
+    scorer = AttentionScorer(
+      decode=decode, begin=jnp.array(0), length=jnp.array(11)
+    )
+    return search(scorer, labels=10, beam=1, weights=weights)
+
+  found = searched(Weights())
+  assert (found.length_W[0], found.coverage_W[0]) == (0, 1)
+  np.testing.assert_allclose(found.total_W[0], np.log(0.3))
+  found = searched(weights)
+  assert (found.length_W[0], found.coverage_W[0]) == (10, 11)
+
+
+def test_what_ends_leaves_its_place_on_the_beam(float64):
+  """In the last frame of a transducer, of which there is one here."""
+
+  @jax.jit
+  def searched(weights):
+    scorer = TransducerScorer(
+      encoded_TD=jnp.zeros((1, 1)),
+      length=jnp.array(1),
+      predict=lambda count, label: (
+        count + 1,
+        jnp.log(jnp.asarray(CHANCES))[count],
+      ),
+      joint=lambda encoded_D, predicted_D: predicted_D,
+      begin=jnp.array(0),
+    )
+    return search(scorer, labels=10, beam=1, weights=weights)
+
+  assert searched(Weights()).length_W[0] == 0
+  assert searched(Weights(length=0.1)).length_W[0] == 10
