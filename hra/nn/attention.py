@@ -140,10 +140,12 @@ class Attention(nnx.Module):
     shape = (1, heads, size)
     query_TAI = _rotate(self.query(hidden_D).reshape(shape), angles)
     key_TAI = _rotate(self.key(hidden_D).reshape(shape), angles)
-    place = count % places
+    # XLA's CPU backend is slow at writing one place into each of many rings.
+    here_T = (jnp.arange(places) == count % places)[:, None, None]
+    value_TAI = self.value(hidden_D).reshape(shape)
     cache = Cache(
-      cache.key_TAI.at[place].set(key_TAI[0]),
-      cache.value_TAI.at[place].set(self.value(hidden_D).reshape(shape[1:])),
+      jnp.where(here_T, key_TAI, cache.key_TAI),
+      jnp.where(here_T, value_TAI, cache.value_TAI),
     )
     scores_AT = jnp.einsum("ai,kai->ak", query_TAI[0], cache.key_TAI)
     scores_AT /= math.sqrt(size)

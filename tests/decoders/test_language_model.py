@@ -73,6 +73,18 @@ def test_label_by_label_is_all_at_once(config):
   )
 
 
+@pytest.mark.parametrize("kind", EACH)
+def test_in_bfloat16(kind):
+  """Losses stay in float32, and say the same label by label."""
+  config = dataclasses.replace(EACH[kind], dtype="bfloat16")
+  model = _model(config)
+  log_PV = _by_label(model, LABELS)
+  (found,) = _losses(model, LABELS[None], np.array([7])).total
+  assert log_PV.dtype == found.dtype == jnp.float32
+  expected = -np.asarray(log_PV)[np.arange(8), [*LABELS, 0]].sum()
+  np.testing.assert_allclose(found, expected, rtol=2e-2)
+
+
 def test_a_transformer_sees_its_context_and_no_further():
   """One layer: the label that left the ring is forgotten, the next is not."""
   model = _model(dataclasses.replace(TRANSFORMER, layers=1))
