@@ -151,7 +151,7 @@ def run(
   if checkpoints.latest is not None:
     state = abstract(state)  # frees the arrays before others take their place
     state = checkpoints.restore(state)
-  log = MetricsLog(workdir, int(state.step), scored_by=DEV_LOSS)
+  log = MetricsLog(workdir, int(state.step))
   training = _Training(state, job, config, checkpoints=checkpoints, log=log)
   bar = tqdm(
     total=job.steps,
@@ -202,7 +202,6 @@ class _Training:
 
   def run(self, signals: Signals, bar: tqdm) -> None:
     """Trains to the end, judges where that is due, and saves."""
-    self._judge()
     while self.position < self._job.steps:
       batch = self._job.batch(self.position)
       self.state, metrics = self._job.step(self.state, batch)
@@ -231,7 +230,6 @@ class _Training:
     """Dev figures where they are due: a checkpoint of their own."""
     every, position = self._config.eval_every, self.position
     due = position == self._job.steps or (every > 0 and position % every == 0)
-    due &= position > 0 and not self._log.scored(position)
     if self._job.dev is None or not due:
       return
     loss = self._job.dev(self.state.model)

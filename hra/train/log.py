@@ -31,16 +31,12 @@ class MetricsLog:
     hra.errors.StorageError: the run's folder can't be read or written.
   """
 
-  def __init__(
-    self, workdir: epath.Path, position: int, *, scored_by: str = DEV_WER
-  ):
-    """Opens the files; `scored_by` names what only evaluations write."""
-    self._scored_by = scored_by
+  def __init__(self, workdir: epath.Path, position: int):
     path = workdir / "metrics.jsonl"
     with storage(path, expected="a file that can be read"):
       lines = path.read_text().splitlines() if path.exists() else []
     kept = [line for line in lines if _step_of(line) <= position]
-    self._scored = {_step_of(line) for line in kept if scored_by in line}
+    self._scored = {_step_of(line) for line in kept if DEV_WER in line}
     self._lines = _Growing(path, "".join(f"{line}\n" for line in kept).encode())
     self._events = _Events(workdir / "tensorboard", purge_step=position + 1)
 
@@ -57,7 +53,7 @@ class MetricsLog:
       for name, value in line.items()
     }
     self._lines.append((json.dumps(line, allow_nan=False) + "\n").encode())
-    if self._scored_by in line:
+    if DEV_WER in line:
       self._scored.add(line["step"])
     self._events.write(
       line["step"],

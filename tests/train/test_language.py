@@ -138,11 +138,14 @@ def test_it_goes_on_bit_for_bit(folder, whole, monkeypatch, after, tmp_path):
 
 
 def test_the_best_is_what_is_written(folder, tmp_path):
-  """A rate that only makes it worse: the first figure is the lowest."""
+  """A rate that grows until it makes things worse."""
   config = _config(folder, select="best", keep=1)
-  config.train.shared = OptimizerConfig(learning_rate=3.0)
+  config.train.shared = OptimizerConfig(
+    learning_rate=3.0, schedule="linear", warmup_steps=STEPS
+  )
   parts, written = _trained(config, tmp_path / "run")
   judged = {loss: step for step, loss in _judged(parts.workdir)}
+  assert judged[min(judged)] < STEPS
   stored = language_store.load(written)
   assert stored.about["dev_loss"] == pytest.approx(min(judged), rel=1e-6)
   assert stored.about["steps"] == judged[min(judged)]
