@@ -34,6 +34,8 @@ class Sentences(NamedTuple):
 
   ids_X: np.ndarray
   """int32."""
+  starts_N: np.ndarray
+  """int64, where each begins."""
   lengths_N: np.ndarray
   """int64."""
   too_long: int
@@ -41,12 +43,11 @@ class Sentences(NamedTuple):
 
   def batch(self, indices_B: np.ndarray, *, labels: int) -> SentenceBatch:
     """Some of them, padded to a number of labels; -1 is an empty place."""
-    starts_N = np.cumsum(self.lengths_N) - self.lengths_N
     labels_BU = np.zeros((len(indices_B), labels), np.int32)
     lengths_B = np.zeros(len(indices_B), np.int32)
     for place, index in enumerate(indices_B):
       if index >= 0:
-        start, length = starts_N[index], self.lengths_N[index]
+        start, length = self.starts_N[index], self.lengths_N[index]
         labels_BU[place, :length] = self.ids_X[start : start + length]
         lengths_B[place] = length
     return SentenceBatch(labels_BU, lengths_B)
@@ -75,7 +76,8 @@ def encode(
       got=f"{too_long} longer ones and no other",
     )
   lengths_N = np.array([len(ids) for ids in kept])
-  return Sentences(np.concatenate(kept), lengths_N, too_long)
+  starts_N = np.cumsum(lengths_N) - lengths_N
+  return Sentences(np.concatenate(kept), starts_N, lengths_N, too_long)
 
 
 def read_lines(path: epath.PathLike) -> Iterator[str]:

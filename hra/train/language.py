@@ -5,6 +5,7 @@ The loss is in nats for each label and each sentence's end; its exponential is t
 perplexity. A step whose loss or gradient is not finite changes nothing.
 """
 
+import contextlib
 import math
 import sys
 import time
@@ -139,8 +140,8 @@ def run(
 
   Raises:
     Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
-    InputError: more steps than `max_bad_steps` allows were not finite; something
-      can't be read or written.
+    InputError: `max_bad_steps` steps were not finite; something can't be read or
+      written. What was done is saved first, if it can be.
   """
   checkpoints = Checkpoints(
     workdir / "checkpoints",
@@ -174,6 +175,9 @@ def run(
         f"stopped by {signals.first.name} at step {training.position} of "
         f"{job.steps}; saved in {workdir}: the same command goes on from there"
       ) from None
+    except InputError:
+      training.rescue()
+      raise
   checkpoints.close()
   return training.state
 
@@ -225,6 +229,12 @@ class _Training:
       self._checkpoints.save(self.position, self.state, figure=figure)
       self._changed = False
     self._saved = time.monotonic()
+
+  def rescue(self) -> None:
+    """Saves after an error, which a save that fails as well doesn't replace."""
+    with contextlib.suppress(InputError):
+      self.save()
+      self._checkpoints.wait()
 
   def _judge(self) -> None:
     """Dev figures where they are due: a checkpoint of their own."""
