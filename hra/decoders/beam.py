@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from hra.decoders.ctc import BLANK
+from hra.decoders.interface import BLANK
 
 Tree = Any
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from hra.config_language import LanguageModelConfig
-from hra.decoders.ctc import BLANK, Loss
+from hra.decoders.interface import BLANK, Loss, exactly, masked
 from hra.nn.attention import Attention, Cache, Context, make_context
 from hra.nn.feed_forward import FeedForward
 from hra.nn.lstm import LstmStack, LstmState
@@ -54,8 +54,7 @@ def loss(
   label_P = jnp.where(place_P < length, label_P, BLANK)
   log_P = jnp.take_along_axis(log_PV, label_P[:, None], axis=1)[:, 0]
   total = -jnp.where(place_P <= length, log_P, 0).sum()
-  weight = jnp.where(length > 0, length + 1, 0).astype(total.dtype)
-  return Loss(jnp.where(length > 0, total, 0), weight)
+  return masked(total, length + 1, length > 0)
 
 
 class _Labels(nnx.Module):
@@ -75,8 +74,7 @@ class _Labels(nnx.Module):
     logits = self.output(hidden)
     if self.tied:
       logits = self.embedding.attend(logits)
-    exact = jnp.promote_types(logits.dtype, jnp.float32)
-    return jax.nn.log_softmax(logits.astype(exact))
+    return jax.nn.log_softmax(exactly(logits))
 
   def embeddings(self, labels_U: jax.Array) -> jax.Array:
     """[P, E]: of label 0, which begins a sentence, and of each label."""

@@ -31,7 +31,7 @@ import numpy as np
 from etils import epath
 
 from hra.data import arpa
-from hra.decoders.ctc import BLANK
+from hra.decoders.interface import BLANK
 
 _UNKNOWN = -100.0
 """log10 probability of labels that a file without <unk> lacks (as KenLM has it)."""

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from hra.decoders.beam import Mass, Prefix, Scores
-from hra.decoders.ctc import BLANK
+from hra.decoders.interface import BLANK, exactly
 
 Tree = Any
 
@@ -178,6 +178,4 @@ class AttentionScorer:
 
 
 def _log_softmax(logits_V: jax.Array) -> jax.Array:
-  """In at least float32."""
-  exact = jnp.promote_types(logits_V.dtype, jnp.float32)
-  return jax.nn.log_softmax(logits_V.astype(exact))
+  return jax.nn.log_softmax(exactly(logits_V))

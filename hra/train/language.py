@@ -24,7 +24,7 @@ from hra.config import TrainConfig
 from hra.data.sentences import SentenceBatch
 from hra.data.settings import Settings
 from hra.decoders import language_model
-from hra.decoders.ctc import Loss
+from hra.decoders.interface import Loss
 from hra.decoders.language_model import LanguageModule
 from hra.errors import InputError, Interrupted
 from hra.train.interrupt import Signals, Stop

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sentences
 
-from hra.decoders import rnnt
+from hra.decoders import transducer
 from hra.decoders.beam import Weights, search
 from hra.decoders.scorers import AttentionScorer, TransducerScorer
 
@@ -57,7 +57,7 @@ class Transducer:
       log = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
       blanks.append(log[..., 0])
       labels.append(log[:, np.arange(LABELS), list(sentence)])
-    likelihoods = jax.jit(jax.vmap(rnnt.log_likelihood, (0, 0, None, 0)))
+    likelihoods = jax.jit(jax.vmap(transducer.log_likelihood, (0, 0, None, 0)))
     found = likelihoods(*map(np.array, (blanks, labels, length, sizes)))
     return dict(zip(ALL, found.tolist(), strict=True))
 
