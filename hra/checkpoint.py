@@ -1,6 +1,6 @@
 """Checkpoints of the training state by Orbax: save, restore, resume.
 
-Enters: the state, and a step's WER on the dev split where it was evaluated.
+Enters: the state, and a step's figure on the dev split where it was evaluated.
 Leaves: the newest checkpoints and the best, each a flat mapping of path to array.
 Orbax writes aside and renames, so a half-written step is never listed; one that
 was copied in part, or damaged, is an error that names it.
@@ -29,7 +29,6 @@ _ARRAYS = ocp.options.ArrayOptions(
   # (377 MiB: 1.5 s against 0.4).
   saving=ocp.options.ArrayOptions.Saving(use_compression=False)
 )
-_METRIC = "dev_wer"
 _CODE = re.compile(r"os_error_code='(\d+)'")
 """How TensorStore ends what it says about an error of the system."""
 
@@ -59,17 +58,20 @@ class Checkpoints:
     *,
     keep: int = 1,
     keep_best: int = 0,
+    metric: str = "dev_wer",
     access: Literal["write", "read"] = "write",
   ):
     """Opens a folder.
 
     Args:
       keep: newest checkpoints that stay.
-      keep_best: those of the lowest dev WER that stay as well.
+      keep_best: those of the lowest figure that stay as well.
+      metric: what that figure is called.
       access: `write` makes the folder and clears away what killed saves left;
         `read` leaves all as it is, also the save of a job that runs.
     """
     self._folder = absolute(folder)
+    self._metric = metric
     self._saving: int | None = None
     if access == "read" and not self._folder.exists():
       raise self._nothing()
@@ -78,7 +80,7 @@ class Checkpoints:
         self._checkpointer = ocp.training.Checkpointer(
           self._folder,
           context=ocp.Context(array_options=_ARRAYS),
-          preservation_policy=_Keep(newest=keep, best=keep_best),
+          preservation_policy=_Keep(newest=keep, best=keep_best, metric=metric),
           cleanup_tmp_directories=access == "write",
         )
     except json.JSONDecodeError as error:
@@ -102,11 +104,12 @@ class Checkpoints:
 
   @property
   def best(self) -> int | None:
-    """The step of the lowest dev WER, of equals the earliest, or None."""
-    return next(iter(_by_wer(self._checkpointer.checkpoints)), None)
+    """The step of the lowest figure, of equals the earliest, or None."""
+    ranked = _ranked(self._checkpointer.checkpoints, self._metric)
+    return next(iter(ranked), None)
 
   def save(
-    self, position: int, state: Tree, *, dev_wer: float | None = None
+    self, position: int, state: Tree, *, figure: float | None = None
   ) -> None:
     """Writes in the background, when the save before is done.
 
@@ -117,7 +120,7 @@ class Checkpoints:
     step = position if self.latest is None else max(position, self.latest + 1)
     # The next training step donates these buffers while Orbax still reads.
     flat = {path: leaf.copy() for path, leaf in named_leaves(state)}
-    metrics = None if dev_wer is None else {_METRIC: dev_wer}
+    metrics = None if figure is None else {self._metric: figure}
     with self._writing(step):
       self._checkpointer.save_async(step, flat, force=True, metrics=metrics)
     self._saving = step
@@ -230,20 +233,21 @@ class _Keep:
 
   newest: int
   best: int
+  metric: str
 
   def should_preserve(
     self, checkpoints: Sequence[Any], *, context: Any
   ) -> Sequence[bool]:
     del context
     kept = {each.step for each in checkpoints[-self.newest :]}
-    kept |= set(_by_wer(checkpoints)[: self.best])
+    kept |= set(_ranked(checkpoints, self.metric)[: self.best])
     return [each.step in kept for each in checkpoints]
 
 
-def _by_wer(checkpoints: Sequence[Any]) -> list[int]:
+def _ranked(checkpoints: Sequence[Any], metric: str) -> list[int]:
   """The steps that were evaluated, the best first; of equals, the earliest."""
   scored = [
-    (each.metrics[_METRIC], each.step) for each in checkpoints if each.metrics
+    (each.metrics[metric], each.step) for each in checkpoints if each.metrics
   ]
   return [step for _, step in sorted(scored)]
 

@@ -9,6 +9,7 @@ hash by value). A function gets the sub-config that it needs, never the whole tr
 import dataclasses
 from typing import Literal
 
+from hra.config_language import LanguageModelConfig, SentencesConfig
 from hra.config_sound import MultistyleConfig
 
 
@@ -334,8 +335,10 @@ class MeshConfig:
 class TrainConfig:
   """The loop (`hra.train`)."""
 
-  mode: Literal["adapt", "pretrain"] = "adapt"
-  """`adapt`: the backbone is frozen; `pretrain`: the backbone is what trains."""
+  mode: Literal["adapt", "pretrain", "language_model"] = "adapt"
+  """`adapt`: the backbone is frozen; `pretrain`: the backbone is what trains;
+  `language_model`: a language model of the backbone's labels (`hra.language_jobs`),
+  by the optimizer `shared`."""
   start: Literal["random", "backbone"] = "random"
   """What pretraining starts from: `backbone` goes on from `backbone_path` (full
   fine-tuning, when the data are pooled)."""
@@ -434,7 +437,8 @@ class Config:
   backbone_path: str = "tiny"
   """A backbone's folder; `tiny` is the bundled one; unused when pretraining."""
   tokenizer: str = ""
-  """A Sentencepiece model for pretraining; empty takes the prepared data's."""
+  """A Sentencepiece model; empty takes the prepared data's for pretraining, and the
+  backbone's for a language model."""
   features: FrontendConfig = dataclasses.field(default_factory=FrontendConfig)
   augment: SpecAugmentConfig = dataclasses.field(
     default_factory=SpecAugmentConfig
@@ -451,3 +455,10 @@ class Config:
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
   train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
   evaluate: EvalConfig = dataclasses.field(default_factory=EvalConfig)
+  language_model: LanguageModelConfig = dataclasses.field(
+    default_factory=LanguageModelConfig
+  )
+  """What trains with train.mode 'language_model'."""
+  sentences: SentencesConfig = dataclasses.field(
+    default_factory=SentencesConfig
+  )

@@ -24,6 +24,7 @@ from hra.config import (
   SyntheticConfig,
   TrainConfig,
 )
+from hra.config_language import LanguageModelConfig, SentencesConfig
 from hra.config_sound import (
   WALL,
   MultistyleConfig,
@@ -119,6 +120,16 @@ _AT_LEAST: dict[type, dict[str, float]] = {
     "weight_noise_start": 0,
   },
   Config: {"seed": 0},
+  LanguageModelConfig: {
+    "vocabulary": 0,
+    "width": 1,
+    "layers": 1,
+    "embedding": 0,
+    "heads": 1,
+    "feed_forward": 1,
+    "context": 2,
+  },
+  SentencesConfig: {"sentences_per_batch": 1, "buckets": 1, "max_labels": 1},
   EvalConfig: {"bootstrap": 100, "seed": 0, "guard_words": 1},
   SyntheticConfig: {
     "speakers": 1,
@@ -164,6 +175,9 @@ def _config(config: Config) -> Iterator[_Told]:
     config.space.kind == "table" or not (family in ("full", "none") or shared),
     f"'table' for an adapter whose tasks own {owned}",
   )
+  if config.train.mode == "language_model":
+    patience = config.train.patience
+    yield "train.patience", not patience, "0 for a language model"
   if config.train.mode == "pretrain":
     # Of what trains, the backbone alone is exported.
     why = "with train.mode 'pretrain'"
@@ -468,6 +482,14 @@ def _specaugment(config: SpecAugmentConfig) -> Iterator[_Told]:
   )
 
 
+def _language_model(config: LanguageModelConfig) -> Iterator[_Told]:
+  yield (
+    "heads",
+    config.kind == "lstm" or config.width % (2 * config.heads) == 0,
+    f"a divisor of half the width ({config.width // 2})",
+  )
+
+
 _RULES: dict[type, Callable[[Any], Iterable[_Told]]] = {
   AdapterConfig: _adapter,
   BackboneConfig: _backbone,
@@ -476,6 +498,7 @@ _RULES: dict[type, Callable[[Any], Iterable[_Told]]] = {
   DecoderConfig: _decoder,
   EvalConfig: _evaluate,
   FrontendConfig: _frontend,
+  LanguageModelConfig: _language_model,
   MultistyleConfig: _multistyle,
   OptimizerConfig: _optimizer,
   RoomsConfig: _rooms,

@@ -16,6 +16,7 @@ suffix is a scalar or a tree.
   U  labels of one utterance;  P  states of a prediction net, U + 1
   Z  anti-diagonals of a transducer's lattice, T + U
   V  vocabulary, the CTC blank included
+  W  hypotheses of a beam search
   N  rows of a task table
   E  task embedding
 

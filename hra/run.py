@@ -72,6 +72,12 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
   """
   config_tree.validate(config)
   workdir = epath.Path(workdir)
+  if config.train.mode == "language_model":
+    raise InputError(
+      workdir,
+      expected="a run that trains speech recognition",
+      got="one of a language model",
+    )
   config = with_data(config, workdir)
   everyone = open_split(config.data.path, config.data.train_split)
   train_split = _taking_part(config, workdir, everyone)

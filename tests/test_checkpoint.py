@@ -78,7 +78,7 @@ def _steps(folder):
 def _saved(folder, wers, *, keep=1, keep_best=1):
   checkpoints = Checkpoints(folder, keep=keep, keep_best=keep_best)
   for step, wer in wers.items():
-    checkpoints.save(step, _state(step), dev_wer=wer)
+    checkpoints.save(step, _state(step), figure=wer)
   checkpoints.wait()
   return checkpoints
 
@@ -111,8 +111,8 @@ def test_a_step_that_is_there_stays_and_what_came_of_it_is_the_next(tmp_path):
   again = _saved(tmp_path, {2: 0.5}, keep=2)
   again.wait()
   assert (again.latest, again.best) == (3, 3)
-  again.save(3, _state(7), dev_wer=0.6)
-  again.save(5, _state(5), dev_wer=0.5)
+  again.save(3, _state(7), figure=0.6)
+  again.save(5, _state(5), figure=0.5)
   again.close()
   reread = Checkpoints(tmp_path, access="read")
   assert _steps(tmp_path) == [3, 4, 5]

@@ -1,19 +1,22 @@
-"""Pretrains a backbone, or adapts a frozen one to every task of the data.
+"""Pretrains a backbone, adapts a frozen one to every task of the data, or trains a
+language model.
 
     hra train --config=experiments/adapt.py --workdir=runs/mine \\
       --config.data.path=data/mine
 
 The run's folder receives config.json, tasks.json, metrics.jsonl, TensorBoard
-events, checkpoints and, at the end, Submodels (or the backbone). The same command
+events, checkpoints and, at the end, Submodels (or what was trained). The same command
 goes on from the newest checkpoint; Ctrl-C and SIGTERM save first.
 """
 
+import math
 from collections.abc import Sequence
 
 from absl import flags
 from etils import epath
 
 from hra.commands import configs, process
+from hra.config import Config
 
 _CONFIG = configs.define()
 _WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder.")
@@ -27,6 +30,9 @@ def main(argv: Sequence[str]) -> None:
   workdir = configs.required(_WORKDIR, "runs/mine")
   config = configs.from_flags()
   with claim.alone(epath.Path(workdir), begins=True):
+    if config.train.mode == "language_model":
+      _train_language_model(config, workdir)
+      return
     parts = run.assemble(config, workdir)
     print(run.describe(parts))
     finished = jobs.is_finished(parts.workdir)
@@ -36,6 +42,20 @@ def main(argv: Sequence[str]) -> None:
       return
     print(f"wrote {jobs.finish(parts, trained)}")
   print(f"next: hra evaluate --workdir={workdir}")
+
+
+def _train_language_model(config: Config, workdir: str) -> None:
+  from hra import language_jobs
+
+  parts = language_jobs.assemble(config, workdir)
+  print(language_jobs.describe(parts))
+  if language_jobs.is_finished(parts):
+    print(f"{workdir} is finished: there is nothing left to train")
+    return
+  print(f"wrote {language_jobs.train(parts)}")
+  loss = language_jobs.dev_loss(workdir)
+  if loss is not None:
+    print(f"dev perplexity {math.exp(loss):.2f} for each label")
 
 
 if __name__ == "__main__":

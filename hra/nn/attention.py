@@ -60,6 +60,13 @@ def make_context(
   return Context(valid_T, visible_TT, positions)
 
 
+class Cache(NamedTuple):
+  """Keys, turned to their positions, and values of the last T frames: a ring."""
+
+  key_TAI: jax.Array
+  value_TAI: jax.Array
+
+
 class Attention(nnx.Module):
   """Self-attention with an output projection; softmax in at least float32."""
 
@@ -109,16 +116,44 @@ class Attention(nnx.Module):
     else:
       scores_ATT = self._relative_scores(query_TAI, key_TAI, context.positions)
     scores_ATT /= math.sqrt(query_TAI.shape[-1])
-    scores_ATT = scores_ATT.astype(
-      jnp.promote_types(scores_ATT.dtype, jnp.float32)
+    weights_ATT = _softmax(scores_ATT, context.visible_TT)
+    mixed_TAI = jnp.einsum(
+      "aqk,kai->qai", weights_ATT.astype(value_TAI.dtype), value_TAI
     )
-    # A large finite number, not -inf: a query without keys stays finite.
-    lowest = jnp.finfo(scores_ATT.dtype).min / 2
-    scores_ATT = jnp.where(context.visible_TT, scores_ATT, lowest)
-    weights_ATT = jax.nn.softmax(scores_ATT).astype(value_TAI.dtype)
-    mixed_TAI = jnp.einsum("aqk,kai->qai", weights_ATT, value_TAI)
     mixed_TD = mixed_TAI.reshape(hidden_TD.shape)
     return tap("attention.output", mixed_TD, self.output(mixed_TD))
+
+  def step(
+    self, hidden_D: jax.Array, cache: Cache, count: jax.Array
+  ) -> tuple[jax.Array, Cache]:
+    """One more frame, where T frames at most are seen, itself included.
+
+    What a call says of frame `count` with causal rotary attention and a left
+    context of T - 1.
+
+    Args:
+      cache: of the `count` frames before.
+    """
+    assert self.position == "rotary"
+    (places, heads, size), dtype = cache.key_TAI.shape, cache.key_TAI.dtype
+    angles = _angles(count[None], size, dtype=dtype)
+    shape = (1, heads, size)
+    query_TAI = _rotate(self.query(hidden_D).reshape(shape), angles)
+    key_TAI = _rotate(self.key(hidden_D).reshape(shape), angles)
+    # XLA's CPU backend is slow at writing one place into each of many rings.
+    here_T = (jnp.arange(places) == count % places)[:, None, None]
+    value_TAI = self.value(hidden_D).reshape(shape)
+    cache = Cache(
+      jnp.where(here_T, key_TAI, cache.key_TAI),
+      jnp.where(here_T, value_TAI, cache.value_TAI),
+    )
+    scores_AT = jnp.einsum("ai,kai->ak", query_TAI[0], cache.key_TAI)
+    scores_AT /= math.sqrt(size)
+    weights_AT = _softmax(scores_AT, jnp.arange(places) <= count)
+    mixed_AI = jnp.einsum(
+      "ak,kai->ai", weights_AT.astype(dtype), cache.value_TAI
+    )
+    return self.output(mixed_AI.reshape(hidden_D.shape)), cache
 
   def _relative_scores(
     self, query_TAI: jax.Array, key_TAI: jax.Array, sinusoids: jax.Array
@@ -130,6 +165,14 @@ class Attention(nnx.Module):
     by_content = jnp.einsum("qai,kai->aqk", content, key_TAI)
     by_offset = jnp.einsum("qai,rai->aqr", position, relative)
     return by_content + _relative_shift(by_offset, frames)
+
+
+def _softmax(scores: jax.Array, visible: jax.Array) -> jax.Array:
+  """Over the last axis, in at least float32."""
+  scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+  # A large finite number, not -inf: a query without keys stays finite.
+  lowest = jnp.finfo(scores.dtype).min / 2
+  return jax.nn.softmax(jnp.where(visible, scores, lowest))
 
 
 def _relative_shift(by_offset: jax.Array, frames: int) -> jax.Array:

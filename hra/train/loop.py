@@ -167,7 +167,7 @@ class _Training:
 
   def save(self, *, dev_wer: float | None = None) -> None:
     if self._changed or self._checkpoints.latest is None:
-      self._checkpoints.save(self.position, self.state, dev_wer=dev_wer)
+      self._checkpoints.save(self.position, self.state, figure=dev_wer)
       self._changed = False
     self._saved = time.monotonic()
 

@@ -9,6 +9,9 @@ from pathlib import Path
 import corpus
 import pytest
 
+from hra import language_store
+from hra.backbone import store
+from hra.commands import configs
 from hra.commands import main as cli
 
 EXPERIMENT = """
@@ -143,3 +146,30 @@ def test_every_verb_has_help():
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"hra {verb}: ")
     assert "  --" in done.stdout
+
+
+def test_a_language_model_trains_by_command(tmp_path):
+  """Of the bundled backbone's labels; a second call trains nothing."""
+  (tmp_path / "text.txt").write_text("a cat sat\na dog sat\n" * 8)
+  command = (
+    "train",
+    f"--config={configs.experiment('language_model')}",
+    f"--workdir={tmp_path / 'run'}",
+    f"--config.sentences.text={tmp_path / 'text.txt'}",
+    f"--config.sentences.dev_text={tmp_path / 'text.txt'}",
+    "--config.sentences.sentences_per_batch=4",
+    "--config.language_model.width=8",
+    "--config.train.steps=4",
+  )
+  done = _hra(*command)
+  assert done.returncode == 0, done.stderr
+  assert "dev perplexity" in done.stdout
+  stored = language_store.load(
+    tmp_path / "run" / "lm", tokenizer=store.load("tiny").tokenizer
+  )
+  assert stored.about["steps"] == 4
+  done = _hra(*command)
+  assert "nothing left to train" in done.stdout
+  done = _hra("evaluate", f"--workdir={tmp_path / 'run'}")
+  assert done.returncode == 2
+  assert "one of a language model" in done.stderr

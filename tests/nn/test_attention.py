@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from hra.nn.attention import Attention, make_context
+from hra.nn.attention import Attention, Cache, make_context
 from hra.nn.types import Types
 
 WIDTH, HEADS, FRAMES = 8, 2, 6
@@ -207,3 +207,35 @@ def test_positions_are_exact_where_bfloat16_has_no_such_integer():
   rates = 10_000.0 ** (-np.arange(0, SIZE, 2) / SIZE)
   expected = np.arange(302)[:, None] * rates
   np.testing.assert_allclose(context.positions, expected, rtol=1e-6)
+
+
+def test_step_by_step_is_causal_attention(float64):
+  """With as much left context as the ring has places beside the frame's own."""
+  attention, hidden_TD = _attention("rotary", "float64"), _hidden(dtype=float)
+  empty = jnp.zeros((4, HEADS, SIZE))
+
+  @jax.jit
+  def both(attention, hidden_TD):
+    context = make_context(
+      FRAMES,
+      jnp.array(FRAMES),
+      position="rotary",
+      width=WIDTH,
+      heads=HEADS,
+      causal=True,
+      left_context=3,
+      dtype=jnp.float64,
+    )
+
+    def step(cache, scanned):
+      output_D, cache = attention.step(scanned[1], cache, scanned[0])
+      return cache, output_D
+
+    frames = jnp.arange(FRAMES), hidden_TD
+    return (
+      attention(hidden_TD, context),
+      jax.lax.scan(step, Cache(empty, empty), frames)[1],
+    )
+
+  whole, stepped = both(attention, hidden_TD)
+  np.testing.assert_allclose(stepped, whole, rtol=1e-10, atol=1e-12)
