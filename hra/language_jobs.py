@@ -19,8 +19,7 @@ from hra import claim, config_tree, language_store, run
 from hra.adapters import table
 from hra.backbone import store
 from hra.checkpoint import Checkpoints, abstract
-from hra.config import Config
-from hra.config_language import LanguageModelConfig
+from hra.config import Config, LanguageModelConfig
 from hra.data import sentences
 from hra.data.dataset import open_split, split_names
 from hra.data.sentences import SentenceBatch, SentenceLoader, Sentences

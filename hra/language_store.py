@@ -14,7 +14,7 @@ from etils import epath
 
 from hra import config_tree
 from hra.backbone.store import hash_tensors, read_tensors
-from hra.config_language import LanguageModelConfig
+from hra.config import LanguageModelConfig
 from hra.data.tokenizer import Tokenizer
 from hra.decoders import language_model
 from hra.decoders.language_model import LanguageModule

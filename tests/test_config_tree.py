@@ -25,7 +25,7 @@ from hra.config import (
   SyntheticConfig,
   TrainConfig,
 )
-from hra.config_sound import RoomsConfig
+from hra.config.sound import RoomsConfig
 from hra.config_tree import ConfigError
 
 GROUPS = [

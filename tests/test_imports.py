@@ -12,7 +12,6 @@ PACKAGE = Path(hra.__file__).parent
 ORDER = (
   {"errors", "dims", "keys"},
   {"files"},
-  {"config_language", "config_sound"},
   {"config"},
   {"config_rules"},
   {"config_tree"},

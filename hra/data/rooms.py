@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
-from hra.config_sound import WALL, RoomsConfig, most_distant
+from hra.config.sound import WALL, RoomsConfig, most_distant
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
 from hra.keys import host_rng

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from hra.config_language import LanguageModelConfig
+from hra.config import LanguageModelConfig
 from hra.decoders.interface import BLANK, Loss, exactly, masked
 from hra.nn.attention import Attention, Cache, Context, make_context
 from hra.nn.feed_forward import FeedForward

@@ -12,7 +12,7 @@ import tiny
 from hra.adapters import families, table
 from hra.adapters.composite import Composite
 from hra.config import AdapterConfig
-from hra.config_rules import FAMILY_FIELDS
+from hra.config_rules.model import FAMILY_FIELDS
 from hra.errors import InputError
 from hra.model import Model
 from hra.sharding import named_leaves

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hra.config_sound import WALL, RoomsConfig, most_distant
+from hra.config.sound import WALL, RoomsConfig, most_distant
 from hra.data import rooms
 from hra.data.perturb import direct_path
 from hra.errors import InputError

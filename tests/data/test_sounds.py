@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from hra.config import MultistyleConfig
-from hra.config_sound import RoomsConfig
+from hra.config.sound import RoomsConfig
 from hra.data import audio, rooms, sounds
 from hra.errors import InputError
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from hra.config_language import LanguageModelConfig
+from hra.config import LanguageModelConfig
 from hra.decoders import beam, language_model
 from hra.decoders.scorers import CtcScorer
 

@@ -13,8 +13,13 @@ import pytest
 
 from hra import language_jobs, language_store, run
 from hra.checkpoint import Checkpoints
-from hra.config import Config, OptimizerConfig, TrainConfig
-from hra.config_language import LanguageModelConfig, SentencesConfig
+from hra.config import (
+  Config,
+  LanguageModelConfig,
+  OptimizerConfig,
+  SentencesConfig,
+  TrainConfig,
+)
 from hra.data import sentences
 from hra.data.tokenizer import Tokenizer
 from hra.decoders import language_model

@@ -1,0 +1,55 @@
+"""The experiment as one typed tree of dataclasses; every default lives here.
+
+The dataclasses are mutable so that `--config.adapter.width=64` can set a field;
+`hra.config_tree.validate` is called once after parsing and the tree is read-only
+by convention from then on (those that are static arguments of compiled functions
+hash by value). A function gets the sub-config that it needs, never the whole tree.
+"""
+
+from hra.config.language import (
+  LanguageModelConfig,
+  SentencesConfig,
+)
+from hra.config.model import (
+  AdapterConfig,
+  BackboneConfig,
+  DecoderConfig,
+  FrontendConfig,
+  SpaceConfig,
+  SpecAugmentConfig,
+)
+from hra.config.run import (
+  Config,
+  DataConfig,
+  EvalConfig,
+  MeshConfig,
+  OptimizerConfig,
+  PrepareConfig,
+  SyntheticConfig,
+  TrainConfig,
+)
+from hra.config.sound import (
+  MultistyleConfig,
+  RoomsConfig,
+)
+
+__all__ = [
+  "AdapterConfig",
+  "BackboneConfig",
+  "Config",
+  "DataConfig",
+  "DecoderConfig",
+  "EvalConfig",
+  "FrontendConfig",
+  "LanguageModelConfig",
+  "MeshConfig",
+  "MultistyleConfig",
+  "OptimizerConfig",
+  "PrepareConfig",
+  "RoomsConfig",
+  "SentencesConfig",
+  "SpaceConfig",
+  "SpecAugmentConfig",
+  "SyntheticConfig",
+  "TrainConfig",
+]

@@ -1,0 +1,192 @@
+"""What hears and what adapts it: features, backbone, decoder, adapter, task space."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class FrontendConfig:
+  """Waveform -> log-mel (`hra.features.frontend`; presets stand there)."""
+
+  window: Literal["hann", "hann_symmetric", "povey"] = "hann"
+  frame_length: int = 400
+  """Window length in samples."""
+  hop_length: int = 160
+  fft_length: int = 512
+  centered: Literal["none", "zero", "reflect"] = "none"
+  """How the signal is padded by half a window at both ends."""
+  pad_to: int = 0
+  """Samples of silence-padded audio that a model always hears (Whisper: 30 s)."""
+  pre_emphasis: float = 0.0
+  """0 is none."""
+  pre_emphasis_on: Literal["signal", "frame"] = "signal"
+  remove_dc: bool = False
+  """Subtract each frame's mean (Kaldi)."""
+  scale: float = 1.0
+  """Factor of the waveform before framing (Kaldi's 16-bit range: 32768)."""
+  num_mels: int = 80
+  low_hz: float = 0.0
+  high_hz: float = 8000.0
+  mel_scale: Literal["slaney", "htk", "kaldi"] = "htk"
+  mel_norm: Literal["none", "slaney"] = "none"
+  triangles_in: Literal["hz", "mel"] = "hz"
+  """In which space the triangular filters are straight."""
+  log: Literal["ln", "log10"] = "ln"
+  floor: float = 1e-5
+  floor_by: Literal["max", "add"] = "max"
+  normalize: Literal["none", "per_mel", "whisper"] = "none"
+  """`per_mel`: each mel bin's mean and deviation over the utterance's frames."""
+  normalize_epsilon: float = 1e-5
+  epsilon_on: Literal["deviation", "variance"] = "deviation"
+  """What `normalize_epsilon` is added to."""
+  stack: int = 1
+  """Successive frames joined into one (w2v-BERT: 2)."""
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class SpecAugmentConfig:
+  """Masks on the log-mel (`hra.features.specaugment`)."""
+
+  freq_masks: int = 0
+  freq_width: int = 27
+  """Exclusive upper bound of a frequency mask's width, in mel bins."""
+  time_masks: int = 0
+  time_width: int = 100
+  """Exclusive upper bound of a time mask's width, in frames."""
+  time_ratio: float = 1.0
+  """A time mask covers at most this part of the utterance's own length."""
+  time_multiplicity: float = 0.0
+  """Adaptive number of time masks: this times the length, `time_masks` at most."""
+  time_size: float = 0.0
+  """Adaptive bound of a time mask's width: this times the length; needs
+  `time_width` 0."""
+  time_budget: float = 1.0
+  """All time masks together: at most this part of the utterance's own length."""
+  warp: int = 0
+  """Time warp of up to this many frames either way; 0 is none."""
+  fill: Literal["zero", "mean", "noise"] = "zero"
+  """`mean`: each bin's own; `noise`: standard Gaussian, in time masks."""
+  probability: float = 1.0
+  """Part of the utterances that is augmented at all."""
+  start: int = 0
+  """Own steps before anything is augmented."""
+  warmup: int = 0
+  """Own steps, from there on, over which the probability grows to its value."""
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class DecoderConfig:
+  """From the encoder's frames to labels (`hra.decoders`).
+
+  A field that the kind doesn't use has to stay at its default.
+  """
+
+  kind: Literal["ctc", "rnnt", "las"] = "ctc"
+  """`ctc`: a projection; `rnnt`: a transducer; `las`: attention and an LSTM that
+  spells (Listen, Attend and Spell)."""
+  prediction: Literal["lstm", "stateless"] = "lstm"
+  """What a transducer knows of the labels so far (rnnt): all, or the last few."""
+  context: int = 1
+  """Labels that a stateless prediction net sees (rnnt)."""
+  layers: int = 1
+  """LSTM layers (rnnt with an LSTM, las)."""
+  width: int = 128
+  """Of these layers, or of a stateless net's embeddings (rnnt, las)."""
+  embedding: int = 64
+  """Numbers for a label that enters LSTM layers (rnnt, las)."""
+  joint: int = 128
+  """Inner width of the joint (rnnt)."""
+  chunk: int = 8
+  """Frames whose logits exist at a time (rnnt); changes memory, not results."""
+  attention: int = 128
+  """Width of the attention, all heads together (las)."""
+  heads: int = 1
+  """Of the attention (las)."""
+  location: int = 0
+  """Convolutions of the attention so far that it hears of (las); 0 is none."""
+  label_smoothing: float = 0.0
+  """Part of the target that all labels share (las)."""
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class BackboneConfig:
+  """An encoder and a decoder (`hra.backbone.network`).
+
+  `heads` to `left_context` are the Conformer's but for `causal`.
+  """
+
+  encoder: Literal["conformer", "lstm"] = "conformer"
+  """`lstm`: bidirectional layers of width / 2 cells a direction, or forward ones
+  where `causal`."""
+  width: int = 64
+  layers: int = 3
+  heads: int = 4
+  feed_forward: int = 256
+  """Width of each feed-forward module (Conformer: 4 x width)."""
+  kernel: int = 15
+  """Taps of the depthwise convolution."""
+  position: Literal["rotary", "relative"] = "rotary"
+  causal: bool = False
+  """Attention and convolution see no later frame: ready for streaming."""
+  left_context: int = 0
+  """Frames of left context in causal attention; 0 is all of them."""
+  subsampling_channels: int = 32
+  """Channels of the two stride-2 convolutions that precede the layers."""
+  vocabulary: int = 0
+  """Labels, the blank (id 0) included; 0 takes the tokenizer's."""
+  dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+  """Of the computation; norms, softmax and losses stay at least float32."""
+  param_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+  remat: Literal["none", "dots", "full"] = "none"
+  """What the backward pass recomputes of a layer."""
+  decoder: DecoderConfig = dataclasses.field(default_factory=DecoderConfig)
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class AdapterConfig:
+  """What a task owns and what tasks share (`hra.adapters`).
+
+  A field that the family doesn't use has to stay at its default.
+  """
+
+  family: Literal["hra", "residual", "lora", "bitfit", "full", "none"] = "hra"
+  """`hra`: hierarchical recurrent; `residual`: a bottleneck after each layer;
+  `lora`: low-rank updates of projections; `bitfit`: the layers' biases; `full`:
+  every weight of the backbone, each task its own (a baseline); `none`: the
+  backbone as it is."""
+  width: int = 128
+  """Of the recurrent controller (hra), the bottleneck (residual), the update's
+  rank (lora)."""
+  controller: Literal["indrnn", "gru", "none"] = "indrnn"
+  """The recurrence over depth (hra); `none` is a feed-forward controller."""
+  controllers: Literal["shared", "per_layer"] = "shared"
+  """One controller for all layers (hra, the paper), or one for each."""
+  head: Literal["linear", "feed_forward"] = "linear"
+  """(hra)"""
+  head_width: int = 64
+  """Hidden width of a feed-forward head (hra)."""
+  heads: Literal["personal", "shared", "both"] = "personal"
+  """Who owns heads (hra): each task, all tasks together (control), or both,
+  summed."""
+  norm: Literal["frozen", "per_task"] = "frozen"
+  """The layer norm before the bottleneck (residual): without parameters, or with
+  a scale and a bias of the task's own."""
+  alpha: float = 0.0
+  """Updates are multiplied by alpha / rank (lora); 0 is twice the rank."""
+  sites: tuple[str, ...] = ("attention", "first", "second")
+  """Projections that get an update (lora), by the beginning of their path in a
+  layer, such as `attention.query` or `second.down`."""
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class SpaceConfig:
+  """How a task's number becomes its row (`hra.adapters.spaces`)."""
+
+  kind: Literal["table", "offset", "embedding"] = "table"
+  """`table`: each task owns its row; `offset`: it owns the difference of its row
+  from one that all share, toward which `train.rows.weight_decay` then draws it;
+  `embedding`: it owns a short vector, and a shared generator makes the row of it."""
+  size: int = 16
+  """Numbers in an embedding."""
+  rank: int = 8
+  """Of the row that an embedding generates, over its layers."""

@@ -1,0 +1,220 @@
+"""Rules of features, backbone, decoder, adapter and language model."""
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from hra.config import (
+  AdapterConfig,
+  BackboneConfig,
+  DecoderConfig,
+  FrontendConfig,
+  LanguageModelConfig,
+  SpaceConfig,
+  SpecAugmentConfig,
+)
+from hra.config_rules.interface import Minima, Rule, Table, Told
+from hra.dims import SAMPLE_RATE
+
+FAMILY_FIELDS: dict[str, frozenset[str]] = {
+  "hra": frozenset(
+    {"width", "controller", "controllers", "head", "head_width", "heads"}
+  ),
+  "residual": frozenset({"width", "norm"}),
+  "lora": frozenset({"width", "alpha", "sites"}),
+}
+"""Fields of the adapter that a family uses; all others use none."""
+
+_SPELLING = {"layers", "width", "embedding"}
+DECODER_FIELDS: dict[str, frozenset[str]] = {
+  "rnnt": frozenset({"prediction", "context", "joint", "chunk", *_SPELLING}),
+  "las": frozenset(
+    {"attention", "heads", "location", "label_smoothing", *_SPELLING}
+  ),
+}
+"""Fields that a kind of decoder uses; CTC uses none."""
+
+
+MINIMA: Minima = {
+  AdapterConfig: {"width": 1, "head_width": 1, "alpha": 0},
+  BackboneConfig: {"width": 4, "layers": 1, "heads": 1, "kernel": 1},
+  DecoderConfig: {
+    "context": 1,
+    "layers": 1,
+    "width": 1,
+    "embedding": 1,
+    "joint": 1,
+    "chunk": 1,
+    "attention": 1,
+    "heads": 1,
+    "location": 0,
+  },
+  FrontendConfig: {
+    "frame_length": 2,
+    "hop_length": 1,
+    "num_mels": 1,
+    "pad_to": 0,
+    "floor": 0,
+    "stack": 1,
+  },
+  LanguageModelConfig: {
+    "vocabulary": 0,
+    "width": 1,
+    "layers": 1,
+    "embedding": 0,
+    "heads": 1,
+    "feed_forward": 1,
+    "context": 2,
+  },
+  SpaceConfig: {"size": 1, "rank": 1},
+  SpecAugmentConfig: {
+    "freq_masks": 0,
+    "freq_width": 0,
+    "time_masks": 0,
+    "time_width": 0,
+    "warp": 0,
+    "start": 0,
+    "warmup": 0,
+  },
+}
+
+
+def _adapter(config: AdapterConfig) -> Iterator[Rule]:
+  return _unused(config, "family", FAMILY_FIELDS)
+
+
+def _unused(
+  config: Any, chooser: str, fields: Mapping[str, Collection[str]]
+) -> Iterator[Rule]:
+  """What the kind that `chooser` names has no use for stays at its default."""
+  kind = getattr(config, chooser)
+  for field in dataclasses.fields(config):
+    users = [name for name, used in fields.items() if field.name in used]
+    if field.name != chooser and kind not in users:
+      yield Rule(
+        field.name,
+        getattr(config, field.name) == field.default,
+        f"its default, {field.default!r}, with {chooser} {kind!r}",
+        f"it belongs to {', '.join(map(repr, users))}",
+      )
+
+
+def _backbone(config: BackboneConfig) -> Iterator[Told]:
+  if config.encoder == "conformer":
+    yield (
+      "heads",
+      config.width % (2 * config.heads) == 0,
+      f"a divisor of half the width ({config.width // 2})",
+    )
+    return
+  yield (
+    "width",
+    config.causal or config.width % 2 == 0,
+    "an even number: half of it in either direction",
+  )
+  for field in dataclasses.fields(config):
+    if field.name in _OF_CONFORMERS:
+      yield (
+        field.name,
+        getattr(config, field.name) == field.default,
+        f"its default, {field.default!r}, with encoder {config.encoder!r}",
+      )
+
+
+_OF_CONFORMERS = ("heads", "feed_forward", "kernel", "position", "left_context")
+
+
+def _decoder(config: DecoderConfig) -> Iterator[Told]:
+  yield from _unused(config, "kind", DECODER_FIELDS)
+  if config.kind == "rnnt":
+    stateless = config.prediction == "stateless"
+    for field, belongs in (
+      ("context", stateless),
+      ("layers", not stateless),
+      ("embedding", not stateless),
+    ):
+      default = getattr(DecoderConfig(), field)
+      yield (
+        field,
+        belongs or getattr(config, field) == default,
+        f"its default, {default}, with prediction {config.prediction!r}",
+      )
+  yield (
+    "heads",
+    config.attention % config.heads == 0,
+    f"a divisor of the attention's width ({config.attention})",
+  )
+  yield (
+    "label_smoothing",
+    0 <= config.label_smoothing < 1,
+    "at least 0 and less than 1",
+  )
+
+
+def _frontend(config: FrontendConfig) -> Iterator[Told]:
+  yield (
+    "fft_length",
+    config.fft_length >= config.frame_length,
+    f"at least frame_length ({config.frame_length})",
+  )
+  yield (
+    "high_hz",
+    0 <= config.low_hz < config.high_hz <= SAMPLE_RATE / 2,
+    f"more than low_hz ({config.low_hz:g}), both in [0, {SAMPLE_RATE // 2}]",
+  )
+
+
+def _specaugment(config: SpecAugmentConfig) -> Iterator[Told]:
+  parts = (
+    "time_ratio",
+    "time_multiplicity",
+    "time_size",
+    "time_budget",
+    "probability",
+  )
+  for field in parts:
+    yield field, 0 <= getattr(config, field) <= 1, "a part between 0 and 1"
+  adaptive = config.time_size > 0
+  yield (
+    "freq_width",
+    config.freq_masks == 0 or config.freq_width > 0,
+    f"at least 1 with freq_masks {config.freq_masks}",
+  )
+  yield (
+    "time_width",
+    config.time_masks == 0 or config.time_width > 0 or adaptive,
+    f"at least 1 with time_masks {config.time_masks} and no time_size",
+  )
+  yield (
+    "time_width",
+    config.time_width == 0 or not adaptive,
+    f"0, because the width follows time_size ({config.time_size:g})",
+  )
+  yield (
+    "time_ratio",
+    config.time_ratio >= config.time_size,
+    f"at least time_size ({config.time_size:g})",
+  )
+  yield (
+    "time_masks",
+    config.time_masks > 0 or not (adaptive or config.time_multiplicity > 0),
+    "at least 1 with adaptive time masks (the cap of their number)",
+  )
+
+
+def _language_model(config: LanguageModelConfig) -> Iterator[Told]:
+  yield (
+    "heads",
+    config.kind == "lstm" or config.width % (2 * config.heads) == 0,
+    f"a divisor of half the width ({config.width // 2})",
+  )
+
+
+RULES: Table = {
+  AdapterConfig: _adapter,
+  BackboneConfig: _backbone,
+  DecoderConfig: _decoder,
+  FrontendConfig: _frontend,
+  LanguageModelConfig: _language_model,
+  SpecAugmentConfig: _specaugment,
+}
