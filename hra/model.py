@@ -21,6 +21,8 @@ from hra.adapters.interface import (
 )
 from hra.backbone.network import Backbone
 from hra.config import FrontendConfig
+from hra.decoders import beam as beams
+from hra.decoders.beam import Hypotheses, LanguageModel, Weights
 from hra.decoders.interface import Decoder, Labels, Loss
 from hra.features.frontend import Mel, log_mel
 
@@ -178,3 +180,29 @@ class Model:
       backbone, shared, row, mel_TF, length, active=active
     )
     return decoder.greedy(hidden_TD, length)
+
+  def search(
+    self,
+    backbone: Backbone,
+    shared: Tree,
+    row: Tree,
+    active: jax.Array | None,
+    wave_S: jax.Array,
+    samples: jax.Array,
+    *,
+    beam: int,
+    weights: Weights,
+    language_model: LanguageModel | None,
+  ) -> Hypotheses:
+    """wave_S -> the `beam` best sentences (`hra.decoders.beam.search`)."""
+    mel_TF, length = self.features(wave_S, samples)
+    hidden_TD, length, decoder = self.encode(
+      backbone, shared, row, mel_TF, length, active=active
+    )
+    return beams.search(
+      decoder.scorer(hidden_TD, length),
+      labels=len(hidden_TD),
+      beam=beam,
+      weights=weights,
+      language_model=language_model,
+    )

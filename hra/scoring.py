@@ -19,10 +19,12 @@ import numpy as np
 import soundfile
 from etils import epath
 
+from hra import config_tree
 from hra.adapters import table
 from hra.adapters.interface import Tree
 from hra.adapters.spaces import TaskSpace, freeze
 from hra.backbone.network import Backbone
+from hra.config import SearchConfig
 from hra.data.audio import encode_int16
 from hra.data.batching import BUCKET_MULTIPLE
 from hra.data.dataset import Split, split_names
@@ -32,6 +34,7 @@ from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
 from hra.evaluate import metrics
 from hra.evaluate.normalize import normalizer
+from hra.evaluate.search import Search, open_search
 from hra.evaluate.transcribe import hypotheses
 from hra.files import read_json, storage, write_aside, write_json
 from hra.run import Parts
@@ -110,13 +113,19 @@ def has_dev(parts: Parts) -> bool:
 
 
 def evaluate(
-  parts: Parts, trained: TrainState, *, split: str, judging: bool = False
+  parts: Parts,
+  trained: TrainState,
+  *,
+  split: str,
+  search: SearchConfig | None = None,
+  judging: bool = False,
 ) -> dict[str, Any]:
   """WER and CER per task, adapted and backbone, into the run's folder.
 
   Writes results.json, transcripts.jsonl and the audio of the worst utterances.
 
   Args:
+    search: in place of the run's own.
     judging: writes verdicts by these figures, in place of using those that are
       there.
 
@@ -133,10 +142,18 @@ def evaluate(
       fix="give another split",
     )
   loader = _loader(parts, opened)
-  adapted = _texts(parts, trained, loader, adapted=True)
+  searched = search or config.evaluate.search
+  texts = functools.partial(
+    _texts,
+    parts,
+    trained,
+    loader,
+    search=open_search(searched, parts.backbone.tokenizer),
+  )
+  adapted = texts(adapted=True)
   bare: Mapping[int, str] = {}
   if not parts.pretraining or config.train.start == "backbone":
-    bare = _texts(parts, trained, loader, adapted=False)
+    bare = texts(adapted=False)
   transcripts = [
     metrics.Transcript(
       id=opened.ids[index],
@@ -157,6 +174,7 @@ def evaluate(
     train_utterances=_train_utterances(parts),
     verdicts=functools.partial(judge if judging else _judged, parts),
   )
+  results["search"] = config_tree.to_dict(searched)
   transcripts = _keep_clips(parts, opened, transcripts)
   lines = "".join(
     json.dumps(dataclasses.asdict(transcript)) + "\n"
@@ -268,6 +286,7 @@ def _texts(
   loader: EvaluationLoader,
   *,
   adapted: bool,
+  search: Search | None = None,
   heed: Callable[[], None] = lambda: None,
 ) -> dict[int, str]:
   """Texts by index; not adapted, they are those of the backbone as it came."""
@@ -280,6 +299,7 @@ def _texts(
     _heeding(loader.batches(), heed),
     tokenizer=parts.backbone.tokenizer,
     adapted=adapted,
+    search=search,
   )
 
 

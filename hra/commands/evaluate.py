@@ -3,7 +3,10 @@
     hra evaluate --workdir=runs/mine
 
 Writes results.json, transcripts.jsonl and report.html into the run's folder and
-prints a table per task, with bootstrap intervals.
+prints a table per task, with bootstrap intervals. Searches greedily, or as the run's
+config.evaluate.search or these flags say:
+
+    hra evaluate --workdir=runs/mine --beam=8 --language_model=runs/words/lm
 """
 
 from collections.abc import Sequence
@@ -11,13 +14,14 @@ from collections.abc import Sequence
 from absl import flags
 from etils import epath
 
-from hra.commands import configs, process
+from hra.commands import configs, process, searching
 from hra.files import write_aside
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder.")
 _SPLIT = flags.DEFINE_string(
   "split", "", "A split of the run's data; empty is the configured test split."
 )
+flags.adopt_module_key_flags(searching)
 _JSON = flags.DEFINE_string("json", "", "Also write results.json to this file.")
 
 
@@ -32,7 +36,12 @@ def main(argv: Sequence[str]) -> None:
   with claim.alone(workdir):
     parts = run.reopen(workdir)
     split = _SPLIT.value or parts.config.data.test_split
-    results = scoring.evaluate(parts, run.trained_state(parts), split=split)
+    results = scoring.evaluate(
+      parts,
+      run.trained_state(parts),
+      split=split,
+      search=searching.given(parts.config.evaluate.search),
+    )
     print(table(results))
     if _JSON.value:
       write_aside(_JSON.value, (workdir / "results.json").read_bytes())

@@ -188,10 +188,10 @@ def _usage() -> str:
 
 
 def _help(verb: str, module: ModuleType) -> str:
-  """A verb's docstring and its own flags, without absl's hundred others."""
+  """A verb's docstring and the flags that it has or adopted, not absl's hundred others."""
   parts = [inspect.cleandoc(module.__doc__ or ""), "flags:"]
   shown = [
-    *flags.FLAGS.get_flags_for_module(module.__name__),
+    *flags.FLAGS.get_key_flags_for_module(module.__name__),
     *flags.FLAGS.get_flags_for_module(configs.__name__),
   ]
   for flag in sorted(shown, key=lambda flag: flag.name):

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from absl import flags
 from etils import epath
 
-from hra.commands import configs, process
+from hra.commands import configs, process, searching
+from hra.config import SearchConfig
 from hra.errors import InputError
 
 TAKES_FILES = True
 
+flags.adopt_module_key_flags(searching)
 _WORKDIR = flags.DEFINE_string(
   "workdir", "", "A trained run's folder: its backbone and its Submodels."
 )
@@ -48,8 +50,12 @@ def main(argv: Sequence[str]) -> None:
     )
   process.set_up()
   from hra.data.audio import decode
+  from hra.evaluate.search import open_search
 
   recognizer, submodel = _load()
+  search = open_search(
+    searching.given(SearchConfig()), recognizer.stored.tokenizer
+  )
   if _GUARD.value and submodel is not None and submodel.worse_than_backbone:
     print(
       f"hra transcribe: the Submodel of task {submodel.task!r} was no better than "
@@ -62,6 +68,7 @@ def main(argv: Sequence[str]) -> None:
     texts = recognizer.transcribe(
       [decode(path) for path in chosen],
       submodels=[submodel] * len(chosen),
+      search=search,
       guard=_GUARD.value,
     )
     for path, text in zip(chosen, texts, strict=True):

@@ -25,6 +25,7 @@ from hra.config.run import (
   MeshConfig,
   OptimizerConfig,
   PrepareConfig,
+  SearchConfig,
   SyntheticConfig,
   TrainConfig,
 )
@@ -47,6 +48,7 @@ __all__ = [
   "OptimizerConfig",
   "PrepareConfig",
   "RoomsConfig",
+  "SearchConfig",
   "SentencesConfig",
   "SpaceConfig",
   "SpecAugmentConfig",

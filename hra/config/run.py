@@ -197,6 +197,26 @@ class TrainConfig:
 
 
 @dataclasses.dataclass
+class SearchConfig:
+  """How what is said is searched for (`hra.decoders.beam`)."""
+
+  beam: int = 0
+  """Hypotheses that go on together; 0 is greedy search, which has no use for what
+  follows."""
+  language_model: str = ""
+  """The folder `lm` of a run that trained one, or an ARPA file of n-grams of the
+  recogniser's labels (`hra.decoders.ngram`)."""
+  language_model_weight: float = 0.3
+  """Of its log-probabilities, where there is one: shallow fusion."""
+  length_bonus: float = 0.0
+  """Nats for each label."""
+  length_normalization: float = 0.0
+  """Power of (5 + labels) / 6 that divides log-probabilities; 0 is none."""
+  coverage: float = 0.0
+  """Nats for each frame that was attended to (las)."""
+
+
+@dataclasses.dataclass
 class EvalConfig:
   """Scoring (`hra.evaluate`)."""
 
@@ -208,6 +228,8 @@ class EvalConfig:
   """Of every interval, in (0, 1)."""
   seed: int = 0
   """Of the resampling."""
+  search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
+  """Of `hra evaluate`; while training, dev is judged greedily."""
   guard_words: int = 8
   """Reference words that a task's dev split needs before it is judged whether
   its Submodel is better than the backbone."""

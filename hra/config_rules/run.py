@@ -8,6 +8,7 @@ from hra.config import (
   DataConfig,
   EvalConfig,
   OptimizerConfig,
+  SearchConfig,
   SentencesConfig,
   SyntheticConfig,
   TrainConfig,
@@ -49,6 +50,7 @@ MINIMA: Minima = {
   },
   Config: {"seed": 0},
   SentencesConfig: {"sentences_per_batch": 1, "buckets": 1, "max_labels": 1},
+  SearchConfig: {"beam": 0, "language_model_weight": 0},
   EvalConfig: {"bootstrap": 100, "seed": 0, "guard_words": 1},
   SyntheticConfig: {
     "speakers": 1,
@@ -175,6 +177,20 @@ def _train(config: TrainConfig) -> Iterator[Told]:
       )
 
 
+def _search(config: SearchConfig) -> Iterator[Told]:
+  for field in (
+    "language_model",
+    "length_bonus",
+    "length_normalization",
+    "coverage",
+  ):
+    yield (
+      field,
+      config.beam > 0 or not getattr(config, field),
+      "nothing with beam 0, which is greedy search",
+    )
+
+
 def _evaluate(config: EvalConfig) -> Iterator[Told]:
   yield "confidence", 0 < config.confidence < 1, "a number between 0 and 1"
 
@@ -184,6 +200,7 @@ RULES: Table = {
   DataConfig: _data,
   EvalConfig: _evaluate,
   OptimizerConfig: _optimizer,
+  SearchConfig: _search,
   SyntheticConfig: _synthetic,
   TrainConfig: _train,
 }

@@ -10,6 +10,7 @@ from flax import nnx
 
 from hra.config import BackboneConfig
 from hra.decoders.interface import BLANK, Labels, Loss, exactly, masked
+from hra.decoders.scorers import CtcScorer
 from hra.nn.types import types_of
 
 
@@ -38,6 +39,9 @@ class Ctc(nnx.Linear):
 
   def greedy(self, hidden_TD: jax.Array, length: jax.Array) -> Labels:
     return collapse(best_path(exactly(self(hidden_TD)), length))
+
+  def scorer(self, hidden_TD: jax.Array, length: jax.Array) -> CtcScorer:
+    return CtcScorer(logits_TV=exactly(self(hidden_TD)), length=length)
 
 
 def loss(

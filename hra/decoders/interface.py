@@ -1,14 +1,17 @@
-"""What every decoder offers: a loss, logits of given labels, a greedy answer.
+"""What every decoder offers: a loss, logits of given labels, ways to search.
 
 All of one utterance: hidden_TD of an encoder, of which `length` frames are valid.
 Label 0 is nobody's: the blank of CTC and of the transducer, the beginning and the
 end of a sentence where labels are predicted from one another.
 """
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+
+if TYPE_CHECKING:
+  from hra.decoders.beam import Scorer
 
 BLANK = 0
 
@@ -54,6 +57,10 @@ class Decoder(Protocol):
 
   def greedy(self, hidden_TD: jax.Array, length: jax.Array) -> Labels:
     """The labels that the likeliest next step leads to, `length` at most."""
+    ...
+
+  def scorer(self, hidden_TD: jax.Array, length: jax.Array) -> "Scorer":
+    """What a beam search asks (`hra.decoders.beam`)."""
     ...
 
 

@@ -20,6 +20,7 @@ from flax import nnx
 
 from hra.config import BackboneConfig
 from hra.decoders.interface import BLANK, Labels, Loss, exactly, masked
+from hra.decoders.scorers import AttentionScorer
 from hra.nn.lstm import Lstm, LstmStack, LstmState
 from hra.nn.types import Types, types_of
 
@@ -237,3 +238,18 @@ class Las(nnx.Module):
     # The end was written down as a label too.
     ended = (label == BLANK) & (heard.length > 0)
     return heard._replace(length=heard.length - ended)
+
+  def scorer(self, hidden_TD: jax.Array, length: jax.Array) -> AttentionScorer:
+    """Its coverage is that of the heads' mean attention."""
+    memory = self.attention.memory(hidden_TD, length)
+
+    def decode(
+      state: SpellerState, label: jax.Array
+    ) -> tuple[SpellerState, jax.Array, jax.Array]:
+      after, logits_V = self.step(memory, state, label)
+      attended_AT = after.so_far_AT - state.so_far_AT
+      return after, logits_V, attended_AT.mean(axis=0)
+
+    return AttentionScorer(
+      decode=decode, begin=self.start(memory), length=length
+    )

@@ -15,6 +15,7 @@ from flax import nnx
 from hra.config import BackboneConfig
 from hra.decoders import transducer
 from hra.decoders.interface import BLANK, Labels, Loss, exactly
+from hra.decoders.scorers import TransducerScorer
 from hra.nn.lstm import LstmStack, LstmState
 from hra.nn.types import Types, types_of
 
@@ -26,7 +27,7 @@ class Prediction(Protocol):
   """What a transducer knows of the labels before the next one."""
 
   def start(self) -> Any:
-    """The state before the first label."""
+    """The state before anything: it advances by a blank first."""
     ...
 
   def advance(self, state: Any, label: jax.Array) -> Any:
@@ -59,8 +60,7 @@ class LstmPrediction(nnx.Module):
     )
 
   def start(self) -> tuple[LstmState, ...]:
-    """As after a blank."""
-    return self.advance(self.lstm.start(), jnp.asarray(BLANK))
+    return self.lstm.start()
 
   def advance(
     self, state: tuple[LstmState, ...], label: jax.Array
@@ -204,5 +204,22 @@ class Rnnt(nnx.Module):
 
     none = jnp.zeros((), jnp.int32)
     nothing = Labels(jnp.zeros(most, jnp.int32), none)
-    begun = _Search(none, none, self.prediction.start(), nothing)
+    state = self.prediction.advance(self.prediction.start(), none + BLANK)
+    begun = _Search(none, none, state, nothing)
     return jax.lax.while_loop(going, step, begun).heard
+
+  def scorer(self, hidden_TD: jax.Array, length: jax.Array) -> TransducerScorer:
+    def predict(state: Any, label: jax.Array) -> tuple[Any, jax.Array]:
+      state = self.prediction.advance(state, label)
+      return state, self.predicted(self.prediction.predicted(state))
+
+    def joint(encoded_J: jax.Array, predicted_J: jax.Array) -> jax.Array:
+      return self.joint(encoded_J[None], predicted_J[None])[0, 0]
+
+    return TransducerScorer(
+      encoded_TD=self.encoded(hidden_TD),
+      length=length,
+      predict=predict,
+      joint=joint,
+      begin=self.prediction.start(),
+    )

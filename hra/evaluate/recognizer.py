@@ -23,7 +23,8 @@ from hra.backbone.network import Backbone
 from hra.config import AdapterConfig, BackboneConfig
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
-from hra.evaluate.transcribe import greedy, spelled
+from hra.evaluate.search import Search
+from hra.evaluate.transcribe import heard, spelled
 from hra.features.frontend import Mel
 from hra.model import Model, Output
 from hra.submodels import Submodel
@@ -115,12 +116,14 @@ class Recognizer:
     waves: Sequence[np.ndarray],
     submodels: Sequence[Submodel | None] | None = None,
     *,
+    search: Search | None = None,
     guard: bool = True,
   ) -> list[str]:
     """Waveforms, 16 kHz float32 in [-1, 1] -> texts.
 
     Args:
       submodels: one for each waveform, None being the bare backbone.
+      search: `hra.evaluate.search.open_search`; None is greedy.
       guard: the bare backbone answers in place of a Submodel that was no better
         than it on its dev recordings; False uses every Submodel that is given.
 
@@ -133,8 +136,9 @@ class Recognizer:
     texts = [""] * len(waves)
     for group in self._groups(chosen, len(waves), guard=guard):
       wave_BS, lengths_B = _stacked([waves[i] for i in _filled(group.members)])
-      heard = greedy(
+      found = heard(
         group.model,
+        search,
         group.backbone,
         group.shared,
         group.rows,
@@ -142,8 +146,8 @@ class Recognizer:
         wave_BS,
         lengths_B,
       )
-      found = spelled(heard, self.stored.tokenizer)
-      for member, text in zip(group.members, found, strict=False):
+      spoken = spelled(found, self.stored.tokenizer)
+      for member, text in zip(group.members, spoken, strict=False):
         texts[member] = text
     return texts
 

@@ -1,6 +1,7 @@
 """What every decoder promises, whatever it is made of."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import tiny
 from decoding import CONFIGS, FRAMES, LABELS_U, greedy, hidden, losses, make
 from flax import nnx
 
+from hra.decoders.beam import search
 from hra.decoders.families import DECODERS
 from hra.sharding import named_leaves
 
@@ -82,3 +84,33 @@ def test_logits_are_float32_though_the_decoder_is_not():
       jax.random.key(0),
     )
     assert shapes.dtype == jnp.float32, name
+
+
+@functools.partial(jax.jit, static_argnames="beam")
+def _search(decoder, hidden_TD, length, *, beam):
+  scorer = decoder.scorer(hidden_TD, length)
+  return search(scorer, labels=len(LABELS_U), beam=beam)
+
+
+@pytest.mark.parametrize("name", ["ctc", "rnnt", "stateless", "las"])
+def test_beam_search_totals_are_the_decoders_losses(name):
+  """What is pruned may take from a sentence's mass, but nothing adds to it."""
+  decoder = make(name)
+  found = _search(decoder, hidden(), 6, beam=12)
+  there = np.asarray(found.total_W) > -np.inf
+  there &= np.asarray(found.length_W) > 0  # an empty transcript has no loss
+  count = there.sum()
+  assert count > 5
+  losses_B, *_ = losses(
+    decoder,
+    [hidden()] * count,
+    [6] * count,
+    found.labels_WU[there],
+    found.length_W[there],
+  )
+  expected = -np.asarray(losses_B.total)
+  got = np.asarray(found.total_W[there])
+  if name == "las":
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+  assert (got <= expected + 1e-3).all()
+  np.testing.assert_allclose(got[0], expected[0], rtol=1e-2)

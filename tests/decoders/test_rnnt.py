@@ -30,7 +30,7 @@ def test_the_chunked_loss_is_that_of_all_logits(name):
 def test_prediction_nets_go_label_by_label(name):
   prediction = make(name).prediction
   whole_PD = prediction(LABELS_U)
-  state = prediction.start()
+  state = prediction.advance(prediction.start(), jnp.asarray(0))
   np.testing.assert_allclose(
     prediction.predicted(state), whole_PD[0], atol=1e-6
   )

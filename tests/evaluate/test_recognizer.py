@@ -12,12 +12,15 @@ import tiny
 
 from hra.adapters import families
 from hra.backbone import store
-from hra.config import AdapterConfig
+from hra.config import AdapterConfig, SearchConfig
 from hra.data.tokenizer import Tokenizer
+from hra.decoders.beam import Weights, search
 from hra.decoders.interface import BLANK
+from hra.decoders.scorers import CtcScorer
 from hra.errors import InputError
 from hra.evaluate import recognizer as recognizer_module
 from hra.evaluate.recognizer import load_backbone
+from hra.evaluate.search import open_search
 from hra.features.frontend import log_mel
 from hra.submodels import Submodel
 
@@ -326,3 +329,24 @@ def test_submodel_of_another_backbone_is_refused(recognizer, waves):
     recognizer.transcribe(waves[:2], [None, other])
   assert "'task 1'" in str(refused.value)
   assert "0" * 32 in str(refused.value)
+
+
+def test_transcribe_searches_with_a_beam(
+  recognizer, waves, submodels, one_by_one
+):
+  """Each by his own Submodel, as a search of his logits says."""
+  tokenizer = recognizer.stored.tokenizer
+  asked = open_search(SearchConfig(beam=4, length_bonus=0.7), tokenizer)
+  texts = recognizer.transcribe(waves, submodels, search=asked)
+  expected = []
+  for logits_TV in map(jnp.asarray, one_by_one):
+    found = search(
+      CtcScorer(logits_TV=logits_TV, length=jnp.array(len(logits_TV))),
+      labels=len(logits_TV),
+      beam=4,
+      weights=Weights(length=0.7),
+    )
+    labels_U = found.labels_WU[0, : int(found.length_W[0])]
+    expected.append(tokenizer.decode(labels_U.tolist()))
+  assert texts == expected
+  assert texts != recognizer.transcribe(waves, submodels)

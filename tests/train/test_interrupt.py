@@ -124,7 +124,7 @@ def test_while_the_dev_split_is_evaluated(
   config, _, folder = material
   whole = [step for step, wer in _metrics(folder / "whole") if wer is not None]
   at = whole[-1] if last else whole[0]
-  greedy = transcribe.greedy
+  heard = transcribe.heard
   calls = []
   before = _calls_before(material, tmp_path, monkeypatch, at)
 
@@ -132,9 +132,9 @@ def test_while_the_dev_split_is_evaluated(
     calls.append(at)
     if len(calls) == before + 1:
       _ask()
-    return greedy(*args)
+    return heard(*args)
 
-  monkeypatch.setattr(transcribe, "greedy", asked)
+  monkeypatch.setattr(transcribe, "heard", asked)
   with pytest.raises(Interrupted, match=f"step {at} of 9"):
     jobs.train(run.assemble(config, tmp_path), quiet=True)
   assert len(calls) == before + 1
@@ -146,13 +146,13 @@ def test_while_the_dev_split_is_evaluated(
 def _calls_before(material, tmp_path, monkeypatch, at: int) -> int:
   """Batches of dev evaluations in joint steps before `at`."""
   config, _, _ = material
-  greedy = transcribe.greedy
+  heard = transcribe.heard
   figures = scoring.DevSplit.figures
   calls = []
 
   def counted(*args):
     calls.append(None)
-    return greedy(*args)
+    return heard(*args)
 
   def until(self, trained, tasks, heed):
     if int(trained.step) == at:
@@ -160,7 +160,7 @@ def _calls_before(material, tmp_path, monkeypatch, at: int) -> int:
     return figures(self, trained, tasks, heed)
 
   with monkeypatch.context() as patch:
-    patch.setattr(transcribe, "greedy", counted)
+    patch.setattr(transcribe, "heard", counted)
     patch.setattr(scoring.DevSplit, "figures", until)
     with pytest.raises(InputError):
       jobs.train(run.assemble(config, tmp_path / "counted"), quiet=True)
