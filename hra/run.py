@@ -26,6 +26,7 @@ from hra.data.synthetic.corpus import synthesize
 from hra.data.tokenizer import Tokenizer
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
+from hra.features import specaugment
 from hra.files import absolute
 from hra.model import Model
 from hra.sharding import make_mesh, shardings
@@ -92,6 +93,10 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
       config.backbone_path, computed=config.backbone, mesh=mesh
     )
   model, space, optimizers = _learner(config, backbone)
+  policy = specaugment.chosen(config.augment)
+  if policy is not None:
+    mels = backbone.frontend.num_mels * backbone.frontend.stack
+    specaugment.check_fits(policy, mels=mels)
   claim.claim(
     workdir,
     config,

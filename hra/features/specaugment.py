@@ -81,6 +81,8 @@ class Policy:
   may_warp: bool = dataclasses.field(metadata={"static": True})
   may_mean: bool = dataclasses.field(metadata={"static": True})
   may_noise: bool = dataclasses.field(metadata={"static": True})
+  widest: int = dataclasses.field(metadata={"static": True})
+  """Mel bins of the widest frequency mask that may be drawn."""
 
 
 class Draw(NamedTuple):
@@ -129,7 +131,24 @@ def make_policy(config: SpecAugmentConfig) -> Policy:
     may_warp=config.warp > 0,
     may_mean=config.fill == "mean",
     may_noise=config.fill == "noise",
+    widest=config.freq_width - 1 if config.freq_masks else 0,
   )
+
+
+def preset(name: str) -> SpecAugmentConfig:
+  """A published policy as a configuration of its own, to be changed at will.
+
+  Raises:
+    InputError: there is none of that name.
+  """
+  if name not in CONFIGS:
+    raise InputError(
+      "SpecAugment policy",
+      expected=f"one of {', '.join(CONFIGS)}",
+      got=repr(name),
+      fix=f"did you mean {config_tree.nearest(name, CONFIGS)!r}?",
+    )
+  return dataclasses.replace(CONFIGS[name])
 
 
 def chosen(config: SpecAugmentConfig) -> Policy | None:
@@ -186,7 +205,8 @@ def augment_with_masks(
     policy: shared by all, or with leaves [B] (`choose`); `at_step` has it warm up.
 
   Raises:
-    InputError: if the shapes don't fit together.
+    InputError: the shapes don't fit together, or a frequency mask could be wider
+      than the features.
   """
   if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
     key = jax.random.wrap_key_data(key)
@@ -199,8 +219,24 @@ def augment_with_masks(
       expected="mel [B, T, F], lengths [B] and a key or keys [B]",
       got=f"{mel_BTF.shape}, {lengths_B.shape} and {key.shape}",
     )
+  check_fits(policy, mels=mel_BTF.shape[2])
   axes = jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) else None, policy)
   return jax.vmap(augment_one, (0, 0, 0, axes))(key, mel_BTF, lengths_B, policy)
+
+
+def check_fits(policy: Policy, *, mels: int) -> None:
+  """Refuses a policy whose frequency masks could be wider than `mels` bins.
+
+  Raises:
+    InputError: they could.
+  """
+  if policy.widest > mels:
+    raise InputError(
+      "augment.freq_width",
+      expected=f"at most {mels + 1}, as the features have {mels} bins",
+      got=str(policy.widest + 1),
+      fix="the published widths are for 80 bins: scale them",
+    )
 
 
 def augment_one(
@@ -271,7 +307,7 @@ def draw(
     | {_FREQ_WIDTH: freq_slots, _FREQ_START: freq_slots}
     | {_TIME_WIDTH: time_slots, _TIME_START: time_slots},
   )
-  freq_most = jnp.minimum(policy.freq_width - 1, num_mels)
+  freq_most = jnp.asarray(policy.freq_width) - 1
   freq_widths_M = _integers(uniform[_FREQ_WIDTH], freq_most)
   freq_used_M = jnp.arange(freq_slots) < policy.freq_masks
   freq_widths_M = jnp.where(freq_used_M, freq_widths_M, 0)

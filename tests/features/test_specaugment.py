@@ -482,3 +482,25 @@ def test_shapes_that_do_not_fit_are_refused():
     specaugment.augment(jax.random.split(key, 3), mel, lengths, POLICIES["LD"])
   with pytest.raises(InputError, match=r"\(10, 80\)"):
     specaugment.augment(key, mel[0], jnp.full(10, 10), POLICIES["LD"])
+
+
+def test_a_policy_wider_than_the_features_is_refused():
+  """Where it is asked for, and not by masks that are silently narrower."""
+  key, lengths = jax.random.key(0), jnp.array([10, 10])
+  specaugment.augment(key, jnp.ones((2, 10, 26)), lengths, PRESETS["LD"])
+  with pytest.raises(
+    InputError, match=r"freq_width: expected at most 26, .* 25 bins, got 27"
+  ):
+    specaugment.augment(key, jnp.ones((2, 10, 25)), lengths, PRESETS["LD"])
+  mixed = specaugment.choose([PRESETS["SM"], PRESETS["LD"]], jnp.array([0, 0]))
+  with pytest.raises(InputError, match="freq_width"):
+    specaugment.augment(key, jnp.ones((2, 10, 25)), lengths, mixed)
+
+
+def test_presets_go_by_name():
+  found = specaugment.preset("LibriFullAdapt")
+  assert found == CONFIGS["LibriFullAdapt"]
+  found.warp = 5
+  assert CONFIGS["LibriFullAdapt"].warp == 80
+  with pytest.raises(InputError, match=r"'librifull'; did you mean 'Libri"):
+    specaugment.preset("librifull")

@@ -567,8 +567,8 @@ def test_who_shares_a_batch_changes_nothing(float64, family, space, places):
 
 def test_augmentation_starts_at_a_tasks_own_step():
   """And not at the job's: each task warms up by itself."""
-  config = specaugment.CONFIGS["LB"]
-  late = dataclasses.replace(config, warp=0, start=3)
+  config = specaugment.preset("LB")
+  late = dataclasses.replace(config, warp=0, freq_width=9, start=3)
   space, optimizers = tiny.space(), tiny.optimizers()
   fresh = state.init(space, optimizers, tiny.NAMES, key=jax.random.key(2))
   batch = tiny.batch(tiny.NAMES[:2])
@@ -589,7 +589,7 @@ def _flagged(batch, *flags):
 def test_an_utterance_is_augmented_or_noise_perturbed_and_never_both():
   """One program for whatever flags; losses add up over a task's utterances."""
   policy = specaugment.chosen(
-    dataclasses.replace(specaugment.CONFIGS["LD"], warp=4)
+    dataclasses.replace(specaugment.preset("LD"), freq_width=9, warp=4)
   )
   space, optimizers = tiny.space(), tiny.optimizers()
   fresh = state.init(space, optimizers, tiny.NAMES, key=jax.random.key(2))
@@ -623,7 +623,9 @@ def test_an_utterance_is_augmented_or_noise_perturbed_and_never_both():
 
 def test_features_of_what_is_noise_perturbed_stay_as_they_are():
   """Each by its own flag, and what it draws by its place, not by others' flags."""
-  policy = specaugment.make_policy(specaugment.CONFIGS["LD"])
+  policy = specaugment.make_policy(
+    dataclasses.replace(specaugment.preset("LD"), freq_width=9)
+  )
   batch = tiny.batch(tiny.NAMES[:1], utterances=6)
   task = jax.tree.map(lambda leaf: leaf[0], batch)
   mel_BTF = jax.random.normal(jax.random.key(1), (6, 200, 20)) + 5
