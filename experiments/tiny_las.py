@@ -5,7 +5,7 @@
 
 Two bidirectional layers, attention that knows where it was, one LSTM that spells; ramp,
 hold and decay of the learning rate, label smoothing and weight noise as in SpecAugment
-(Park et al. 2019, section 4), at a small size. Adapted as any other backbone:
+(Park et al. 2019, arXiv 1904.08779), at a small size. Adapted as any other backbone:
 
     hra train --config=experiments/quickstart.py --workdir=runs/las_speakers \\
       --config.backbone_path=runs/tiny_las/backbone

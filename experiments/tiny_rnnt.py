@@ -27,7 +27,7 @@ def get_config() -> Config:
     kind="rnnt", width=96, embedding=32, joint=96
   )
   # Masked frames that are all alike make gradients of norms explode (Park et al.
-  # 2019, "SpecAugment on large scale datasets", section 3.2).
+  # 2019, "SpecAugment on large scale datasets").
   config.augment.fill = "noise"
   config.train.steps = 2000
   config.train.eval_every = 500

@@ -2,7 +2,7 @@
 
 Enters: the backbone that is being trained. Leaves: the same with Gaussian noise on its
 kernels and embeddings, drawn anew each step. The update goes to the weights without
-it. LAS on LibriSpeech has 0.075 of it (Park et al. 2019, section 4.2).
+it. LAS on LibriSpeech has 0.075 of it (Park et al. 2019, arXiv 1904.08779).
 """
 
 from typing import NamedTuple

@@ -27,7 +27,7 @@ def learning_rate(settings: Settings, count: jax.Array) -> jax.Array:
       p decay(clip(count - h, 0, d) / d)                    from there on
 
   where decay(x) is (1 + cos(pi x)) / 2, 1 - x, 1 or 100^-x: with that one, ramp,
-  hold and decay of SpecAugment (Park et al. 2019, section 4.2). All of it may be
+  hold and decay of SpecAugment (Park et al. 2019, arXiv 1904.08779). All of it may be
   traced, so that under `vmap` each row has a schedule that ends with its own steps.
   """
   number = jnp.result_type(float)

@@ -8,6 +8,7 @@ from absl.testing import flagsaver
 
 from hra.commands import configs
 from hra.errors import InputError
+from hra.features import specaugment
 
 GOOD = """
 from hra.config import AdapterConfig, Config
@@ -81,10 +82,32 @@ def test_load(tmp_path, monkeypatch):
   assert configs.load("experiment.py").name == "mine"
 
 
-@pytest.mark.parametrize("name", ["quickstart", "tiny_backbone"])
+EXPERIMENTS = sorted(
+  path.stem
+  for path in Path(configs.experiment("quickstart")).parent.glob("*.py")
+)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_experiments_that_come_along_load_and_validate(name):
   with flagsaver.flagsaver(config=configs.experiment(name)):
-    assert configs.from_flags().name == name
+    config = configs.from_flags()
+  assert config.name == name
+  policy = specaugment.chosen(config.augment)
+  if policy is not None:
+    specaugment.check_fits(policy, mels=config.features.num_mels)
+
+
+def test_every_run_of_the_mixes_validates():
+  path = configs.experiment("multidomain_mix")
+  runs = configs.load_module(path).sweep()
+  assert len(runs) == 5
+  for changes in runs.values():
+    with flagsaver.flagsaver(
+      config=path,
+      config_set=[f"{field}={value}" for field, value in changes.items()],
+    ):
+      configs.from_flags()
 
 
 def test_from_flags_overrides_and_validates(tmp_path):
