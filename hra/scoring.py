@@ -141,19 +141,12 @@ def evaluate(
       got="none",
       fix="give another split",
     )
-  loader = _loader(parts, opened)
   searched = search or config.evaluate.search
-  texts = functools.partial(
-    _texts,
-    parts,
-    trained,
-    loader,
-    search=open_search(searched, parts.backbone.tokenizer),
-  )
-  adapted = texts(adapted=True)
+  heard = functools.partial(texts, parts, trained, opened, search=searched)
+  adapted = heard(adapted=True)
   bare: Mapping[int, str] = {}
   if not parts.pretraining or config.train.start == "backbone":
-    bare = texts(adapted=False)
+    bare = heard(adapted=False)
   transcripts = [
     metrics.Transcript(
       id=opened.ids[index],
@@ -183,6 +176,28 @@ def evaluate(
   write_aside(parts.workdir / "transcripts.jsonl", lines.encode())
   write_json(parts.workdir / "results.json", results)
   return results
+
+
+def texts(
+  parts: Parts,
+  trained: TrainState,
+  split: Split,
+  *,
+  search: SearchConfig,
+  adapted: bool,
+) -> dict[int, str]:
+  """What is heard in a split's recordings, by their index.
+
+  Raises:
+    InputError: the language model is none, or one of other labels.
+  """
+  return _texts(
+    parts,
+    trained,
+    _loader(parts, split),
+    adapted=adapted,
+    search=open_search(search, parts.backbone.tokenizer),
+  )
 
 
 def judge(

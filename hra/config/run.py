@@ -196,7 +196,7 @@ class TrainConfig:
   shared: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(unsafe_hash=True)
 class SearchConfig:
   """How what is said is searched for (`hra.decoders.beam`)."""
 
