@@ -5,9 +5,7 @@ The loss is in nats for each label and each sentence's end; its exponential is t
 perplexity. A step whose loss or gradient is not finite changes nothing.
 """
 
-import contextlib
 import math
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -26,9 +24,10 @@ from hra.data.settings import Settings
 from hra.decoders import language_model
 from hra.decoders.interface import Loss
 from hra.decoders.language_model import LanguageModule
-from hra.errors import InputError, Interrupted
-from hra.train.interrupt import Signals, Stop
+from hra.errors import InputError
+from hra.train.interrupt import Signals
 from hra.train.log import MetricsLog
+from hra.train.session import Keeper, carry_out
 
 DEV_LOSS = "dev_loss"
 """Nats for each label, in metrics.jsonl."""
@@ -154,30 +153,7 @@ def run(
     state = checkpoints.restore(state)
   log = MetricsLog(workdir, int(state.step))
   training = _Training(state, job, config, checkpoints=checkpoints, log=log)
-  bar = tqdm(
-    total=job.steps,
-    initial=training.position,
-    unit="step",
-    desc="training",
-    disable=quiet,
-    file=sys.stdout,
-    mininterval=1.0,
-    smoothing=0.05,
-  )
-  with Signals() as signals, bar:
-    try:
-      training.run(signals, bar)
-    except Stop:
-      training.save()
-      checkpoints.wait()
-      assert signals.first is not None
-      raise Interrupted(
-        f"stopped by {signals.first.name} at step {training.position} of "
-        f"{job.steps}; saved in {workdir}: the same command goes on from there"
-      ) from None
-    except InputError:
-      training.rescue()
-      raise
+  carry_out(training, steps=job.steps, workdir=workdir, quiet=quiet)
   checkpoints.close()
   return training.state
 
@@ -198,10 +174,9 @@ class _Training:
     self.position = int(state.step)
     self._job = job
     self._config = config
-    self._checkpoints = checkpoints
+    self.keeper = Keeper(checkpoints, seconds=config.save_seconds)
     self._log = log
-    self._changed = False
-    self._saved = self._since = time.monotonic()
+    self._since = time.monotonic()
     self._metrics: list[Metrics] = []
 
   def run(self, signals: Signals, bar: tqdm) -> None:
@@ -210,31 +185,16 @@ class _Training:
       batch = self._job.batch(self.position)
       self.state, metrics = self._job.step(self.state, batch)
       self.position += 1
-      self._changed = True
+      self.keeper.changed = True
       self._metrics.append(metrics)
       bar.update()
       last = self.position == self._job.steps
       if last or self.position % self._config.log_every == 0:
         self._write(bar)
       self._judge()
-      if time.monotonic() - self._saved > self._config.save_seconds:
-        self.save()
-      self._checkpoints.check()
+      self.keeper.save_in_time(self.position, self.state)
       signals.heed()
-    self.save()
-    self._checkpoints.wait()
-
-  def save(self, *, figure: float | None = None) -> None:
-    if self._changed or self._checkpoints.latest is None:
-      self._checkpoints.save(self.position, self.state, figure=figure)
-      self._changed = False
-    self._saved = time.monotonic()
-
-  def rescue(self) -> None:
-    """Saves after an error, which a save that fails as well doesn't replace."""
-    with contextlib.suppress(InputError):
-      self.save()
-      self._checkpoints.wait()
+    self.keeper.save_and_wait(self.position, self.state)
 
   def _judge(self) -> None:
     """Dev figures where they are due: a checkpoint of their own."""
@@ -246,8 +206,8 @@ class _Training:
     self._log.write(
       {"step": position, DEV_LOSS: loss, "dev_perplexity": _exp(loss)}
     )
-    self._changed = True
-    self.save(figure=loss)
+    self.keeper.changed = True
+    self.keeper.save(self.position, self.state, figure=loss)
 
   def _write(self, bar: tqdm) -> None:
     line = _summary(self._metrics, seconds=time.monotonic() - self._since)

@@ -4,9 +4,7 @@ Restore; then, step by step: evaluate who is due, wait for the batch, dispatch t
 step, write metrics where they are due, save by the clock, heed signals.
 """
 
-import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,10 +16,11 @@ from hra.checkpoint import Checkpoints, abstract
 from hra.config import TrainConfig
 from hra.data.batching import Batch
 from hra.dims import SAMPLE_RATE
-from hra.errors import InputError, Interrupted
-from hra.train.interrupt import Signals, Stop
+from hra.errors import InputError
+from hra.train.interrupt import Signals
 from hra.train.judge import Evaluate, Judge, Plan
 from hra.train.log import DEV_WER, MetricsLog
+from hra.train.session import Keeper, carry_out
 from hra.train.state import TrainState
 from hra.train.step import Metrics
 from hra.train.window import Window
@@ -67,32 +66,9 @@ def run(
   if checkpoints.latest is not None:
     state = abstract(state)  # frees the arrays before others take their place
     state = checkpoints.restore(state)
-  bar = tqdm(
-    total=job.steps,
-    initial=int(state.step),
-    unit="step",
-    desc="training",
-    disable=quiet,
-    file=sys.stdout,
-    mininterval=1.0,
-    smoothing=0.05,
-  )
   log = MetricsLog(workdir, int(state.step))
   training = _Training(state, job, config, checkpoints=checkpoints, log=log)
-  with Signals() as signals, bar:
-    try:
-      training.run(signals, bar)
-    except Stop:
-      training.save()
-      checkpoints.wait()
-      assert signals.first is not None
-      raise Interrupted(
-        f"stopped by {signals.first.name} at step {training.position} of "
-        f"{job.steps}; saved in {workdir}: the same command goes on from there"
-      ) from None
-    except InputError:
-      training.rescue()
-      raise
+  carry_out(training, steps=job.steps, workdir=workdir, quiet=quiet)
   checkpoints.close()
   return training.state
 
@@ -111,12 +87,10 @@ class _Training:
   ):
     self.state = state
     self.position = int(state.step)
-    self._changed = False
     self._job = job
     self._config = config
-    self._checkpoints = checkpoints
+    self.keeper = Keeper(checkpoints, seconds=config.save_seconds)
     self._log = log
-    self._saved = time.monotonic()
     self._judge = Judge(state, job.plan, job.evaluate, position=self.position)
     self._window = Window()
     self._told: set[int] = set()
@@ -141,16 +115,14 @@ class _Training:
         continue
       _announce(batch, shapes, bar)
       self.state, metrics = job.step(self.state, job.frozen, batch)
-      self._changed = True
+      self.keeper.changed = True
       judge.trained(self.position)
       self.position += 1
       self._window.add(metrics, batch)
       bar.update()
       if self.position % config.log_every == 0:
         self._write(bar)
-      if time.monotonic() - self._saved > config.save_seconds:
-        self.save()
-      self._checkpoints.check()
+      self.keeper.save_in_time(self.position, self.state)
       signals.heed()
     self._finish(signals, bar)
 
@@ -165,32 +137,18 @@ class _Training:
         "config.train.max_bad_steps, which leaves such steps out",
       )
 
-  def save(self, *, dev_wer: float | None = None) -> None:
-    if self._changed or self._checkpoints.latest is None:
-      self._checkpoints.save(self.position, self.state, figure=dev_wer)
-      self._changed = False
-    self._saved = time.monotonic()
-
-  def rescue(self) -> None:
-    """Saves after an error, which a save that fails as well doesn't replace."""
-    with contextlib.suppress(InputError):
-      if self._changed:
-        self.save()
-      self._checkpoints.wait()  # also for one that had begun
-
   def _finish(self, signals: Signals, bar: tqdm) -> None:
     self._write(bar)
     self._judge.finish(self.state)
     self._evaluate(signals)
-    self.save()
-    self._checkpoints.wait()
+    self.keeper.save_and_wait(self.position, self.state)
     signals.heed()
 
   def _skip_to(self, position: int, bar: tqdm) -> None:
     """Passes over joint steps in which nobody trains."""
     bar.update(position - self.position)
     self.position = position
-    self._changed = True
+    self.keeper.changed = True
     self.state = self.state._replace(
       step=jnp.full_like(self.state.step, position)
     )
@@ -224,12 +182,12 @@ class _Training:
     )
     if not line:
       return
-    self._changed = True
+    self.keeper.changed = True
     # First in the log: a state that is saved is evaluated no more.
     if not self._log.scored(self.position):
       self._log.write({"step": self.position, **line})
     if self._job.frozen is None and DEV_WER in line:
-      self.save(dev_wer=line[DEV_WER])
+      self.keeper.save(self.position, self.state, figure=line[DEV_WER])
 
 
 def _postfix(line: Mapping[str, Any]) -> str:

@@ -1,0 +1,106 @@
+"""What every training loop does alike: the bar, signals, and saving what was done.
+
+Enters: something that trains step by step, and its checkpoints. Leaves: the newest
+state, saved, whatever ended the training.
+"""
+
+import contextlib
+import sys
+import time
+from typing import Any, Protocol
+
+from etils import epath
+from tqdm import tqdm
+
+from hra.checkpoint import Checkpoints
+from hra.errors import InputError, Interrupted
+from hra.train.interrupt import Signals, Stop
+
+
+class Keeper:
+  """Saves a state on its way: by the clock, at the end, after an error."""
+
+  def __init__(self, checkpoints: Checkpoints, *, seconds: float):
+    self.changed = False
+    """Whether there is something that no checkpoint has."""
+    self._checkpoints = checkpoints
+    self._seconds = seconds
+    self._saved = time.monotonic()
+
+  def save(
+    self, position: int, state: Any, *, figure: float | None = None
+  ) -> None:
+    """Saves, if there is something to save.
+
+    Args:
+      figure: by which the best checkpoint is kept.
+    """
+    if self.changed or self._checkpoints.latest is None:
+      self._checkpoints.save(position, state, figure=figure)
+      self.changed = False
+    self._saved = time.monotonic()
+
+  def save_in_time(self, position: int, state: Any) -> None:
+    """Saves by the clock; raises what a save in the background met."""
+    if time.monotonic() - self._saved > self._seconds:
+      self.save(position, state)
+    self._checkpoints.check()
+
+  def save_and_wait(self, position: int, state: Any) -> None:
+    self.save(position, state)
+    self._checkpoints.wait()
+
+  def rescue(self, position: int, state: Any) -> None:
+    """Saves after an error, which a save that fails as well doesn't replace."""
+    with contextlib.suppress(InputError):
+      if self.changed:
+        self.save(position, state)
+      self._checkpoints.wait()  # also for one that had begun
+
+
+class Training(Protocol):
+  """A state on its way: wherever Stop is raised, it may be saved as it is."""
+
+  position: int
+  """Steps done."""
+  state: Any
+  keeper: Keeper
+
+  def run(self, signals: Signals, bar: tqdm) -> None:
+    """Trains to the end and saves."""
+    ...
+
+
+def carry_out(
+  training: Training, *, steps: int, workdir: epath.Path, quiet: bool
+) -> None:
+  """Runs a training to its end, or to where it is stopped, and saves.
+
+  Raises:
+    Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
+    InputError: what the training raises; what was done is saved first, if it can
+      be.
+  """
+  bar = tqdm(
+    total=steps,
+    initial=training.position,
+    unit="step",
+    desc="training",
+    disable=quiet,
+    file=sys.stdout,
+    mininterval=1.0,
+    smoothing=0.05,
+  )
+  with Signals() as signals, bar:
+    try:
+      training.run(signals, bar)
+    except Stop:
+      training.keeper.save_and_wait(training.position, training.state)
+      assert signals.first is not None
+      raise Interrupted(
+        f"stopped by {signals.first.name} at step {training.position} of "
+        f"{steps}; saved in {workdir}: the same command goes on from there"
+      ) from None
+    except InputError:
+      training.keeper.rescue(training.position, training.state)
+      raise
