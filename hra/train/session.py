@@ -48,6 +48,10 @@ class Keeper:
 
   def save_and_wait(self, position: int, state: Any) -> None:
     self.save(position, state)
+    self.wait()
+
+  def wait(self) -> None:
+    """Until what was saved in the background is whole."""
     self._checkpoints.wait()
 
   def rescue(self, position: int, state: Any) -> None:
@@ -55,7 +59,7 @@ class Keeper:
     with contextlib.suppress(InputError):
       if self.changed:
         self.save(position, state)
-      self._checkpoints.wait()  # also for one that had begun
+      self.wait()  # also for one that had begun
 
 
 class Training(Protocol):

@@ -167,7 +167,7 @@ def interrupted(monkeypatch):
 
   def dies(self, *arguments):
     step(self, *arguments)
-    self._checkpoints.wait()
+    self.keeper.wait()
     if self.position >= 2:
       raise RuntimeError("killed")
 
