@@ -1,5 +1,6 @@
 """A small prepared corpus, a backbone's folder and a run's configuration."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -90,8 +91,9 @@ def config(data: Path, backbone: Path, **changes) -> Config:
       steps=6,
       log_every=2,
       save_seconds=0.0,
-      rows=tiny.OPTIMIZER,
-      shared=tiny.OPTIMIZER,
+      # Copies: a test that changes its own must not change everybody's.
+      rows=dataclasses.replace(tiny.OPTIMIZER),
+      shared=dataclasses.replace(tiny.OPTIMIZER),
       **changes,
     ),
   )

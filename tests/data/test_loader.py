@@ -282,7 +282,7 @@ def test_batches_have_the_types_and_shapes_of_the_contract():
   dtypes = [leaf.dtype.name for leaf in jax.tree.leaves(batch)]
   assert dtypes == [
     *("float32", "int32", "int32", "int32", "bool", "int32", "uint32", "int32"),
-    *("int32", "float64", "int32", "int32", "float64", "float64"),
+    *("int32", "float64", "int32", "int32", "int32", "float64", "float64"),
     "float32",
   ]
   assert batch.labels_KBU.shape == (2, 3, 8)

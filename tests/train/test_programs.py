@@ -37,7 +37,7 @@ def test_other_seeds_and_rates_need_no_other_program(
   material, tmp_path, path, value
 ):
   config = copy.deepcopy(material[0])
-  config.augment.freq_masks = 1
+  config.augment.freq_masks, config.augment.freq_width = 1, 5
   program, batch = _program(config, tmp_path / "one")
   *groups, leaf = path.split(".")
   group = config
@@ -61,7 +61,7 @@ def test_equal_jobs_of_a_process_share_one_compiled_step(material, tmp_path):
   config.seed, config.train.rows.learning_rate = 5, 0.5
   other, _ = _job(config, tmp_path / "other")
   assert other.step.func is one.step.func
-  config.augment.freq_masks += 1
+  config.augment.freq_masks, config.augment.freq_width = 1, 5
   augmented, _ = _job(config, tmp_path / "augmented")
   assert augmented.step.func is not one.step.func
   config.train.rows.b1 = 0.5
