@@ -19,7 +19,6 @@ import numpy as np
 import soundfile
 from etils import epath
 
-from hra import config_tree
 from hra.adapters import table
 from hra.adapters.interface import Tree
 from hra.adapters.spaces import TaskSpace, freeze
@@ -160,14 +159,13 @@ def evaluate(
   ]
   results = metrics.score(
     transcripts,
-    config.evaluate,
+    dataclasses.replace(config.evaluate, search=searched),
     split=split,
     parameters=parameter_counts(parts, trained),
     adapter=config.adapter.family,
     train_utterances=_train_utterances(parts),
     verdicts=functools.partial(judge if judging else _judged, parts),
   )
-  results["search"] = config_tree.to_dict(searched)
   transcripts = _keep_clips(parts, opened, transcripts)
   lines = "".join(
     json.dumps(dataclasses.asdict(transcript)) + "\n"

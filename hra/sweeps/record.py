@@ -13,6 +13,7 @@ from typing import Any, Literal
 from etils import epath
 
 from hra import claim, config_tree
+from hra.config import EvalConfig
 from hra.errors import InputError
 from hra.files import storage, write_json
 from hra.sweeps import plan
@@ -80,11 +81,13 @@ def results(run: plan.Run) -> dict[str, Any] | None:
   found = _read(path)
   if found is None:
     return None
-  scoring = config_tree.to_dict(run.config.evaluate)
   try:
-    same = (found["split"], found["scoring"]) == (run.split, scoring)
+    split, told = found["split"], found["scoring"]
   except (KeyError, TypeError) as error:
     raise _damaged(path, expected="results", got=repr(error)) from error
+  # A field that is younger than the results has its default.
+  scoring = config_tree.from_dict(EvalConfig, told, path=f"{path}: scoring")
+  same = (split, scoring) == (run.split, run.config.evaluate)
   return found if same else None
 
 

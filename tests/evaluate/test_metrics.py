@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hra import config_tree
 from hra.config import EvalConfig
 from hra.errors import InputError
 from hra.evaluate.metrics import (
@@ -131,7 +132,8 @@ def test_results_hold_the_published_schema_and_are_json():
   assert results["tasks"]["bert"]["train_utterances"] is None
   assert results["parameters"] == PARAMETERS
   assert results["normalizer"].startswith("basic")
-  assert EvalConfig(**results["scoring"]) == EvalConfig(bootstrap=200)
+  scoring = config_tree.from_dict(EvalConfig, results["scoring"])
+  assert scoring == EvalConfig(bootstrap=200)
   assert json.loads(json.dumps(results, allow_nan=False)) == results
 
 
