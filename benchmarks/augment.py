@@ -4,22 +4,24 @@
 
 Pretraining steps of Conformer (S) (Gulati et al. 2020, table 1: 16 layers of width
 144) on 8 recordings of 10 s, without SpecAugment and with every published policy, time
-warp included. Blocks of steps take turns in one process; wall and CPU seconds are
-medians of each block's quotient by the block without, beside it. FLOPs of augmenting
-are XLA's; those of a step at least 6 for each weight of the layers and each frame, so
-that the share is at most what is told. Writes docs/augment.json and docs/augment.md.
+warp included. Blocks of steps take turns in one process; ratios are medians of each
+block's quotient by the block without, beside it, and on a machine that others use they
+tell a few per cent at best. So each policy is also timed alone, as a part of the step
+without. FLOPs of augmenting are XLA's; those of a step at least 6 for each weight of the
+layers and each frame, so that the share is at most what is told. Writes
+docs/augment.json and docs/augment.md.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import results
 import tqdm
 import training
 from absl import app, flags, logging
-from timing import Run, median_ratio, take_turns
+from timing import Run, Times, median_ratio, take_turns
 
 from hra.commands import process
 from hra.config import (
@@ -37,6 +39,8 @@ _BLOCKS = flags.DEFINE_integer("blocks", 9, "Blocks of each policy.")
 _STEPS = flags.DEFINE_integer("steps", 1, "Steps of a block.")
 
 NONE = "none"
+_CALLS = 10
+"""Of a policy alone, in a block."""
 SECONDS, UTTERANCES, HOP = 10.0, 8, 0.01
 BACKBONE = BackboneConfig(
   width=144,
@@ -59,23 +63,12 @@ def main(argv: Sequence[str]) -> None:
     name: _step(backbone, config)
     for name, config in tqdm.tqdm(policies.items(), "compiling")
   }
-  times = take_turns(runs, blocks=_BLOCKS.value, steps=_STEPS.value)
-  rows: dict[str, dict[str, Any]] = {
-    name: {
-      "wall_seconds": each.wall,
-      "cpu_seconds": each.cpu,
-      "wall_ratio": median_ratio(each.walls, times[NONE].walls),
-      "cpu_ratio": median_ratio(each.cpus, times[NONE].cpus),
-    }
-    for name, each in times.items()
-  }
-  weights = sum(x.size for x in jax.tree.leaves(backbone.module.layers))
-  frames = UTTERANCES * subsampled(round(SECONDS / HOP))
-  for name, row in rows.items():
-    own = 0.0 if name == NONE else _flops(policies[name])
-    row["flops"] = own
-    row["flops_share"] = own / (6 * weights * frames)
   about = results.about("augment")
+  rows = _rows(
+    policies,
+    times=take_turns(runs, blocks=_BLOCKS.value, steps=_STEPS.value),
+    weights=sum(x.size for x in jax.tree.leaves(backbone.module.layers)),
+  )
   results.write(
     "augment",
     figures={**about, "rows": rows},
@@ -84,7 +77,48 @@ def main(argv: Sequence[str]) -> None:
   )
 
 
-def _step(backbone: training.Backbone, augment: SpecAugmentConfig) -> Run:
+def _rows(
+  policies: Mapping[str, SpecAugmentConfig],
+  *,
+  times: Mapping[str, Times],
+  weights: int,
+) -> dict[str, dict[str, Any]]:
+  """By policy.
+
+  Args:
+    times: of steps.
+    weights: of the layers.
+  """
+  alone = {
+    name: _augmenting(config)
+    for name, config in policies.items()
+    if name != NONE
+  }
+  apart = take_turns(
+    {name: each.run for name, each in alone.items()},
+    blocks=_BLOCKS.value,
+    steps=_CALLS,
+  )
+  frames = UTTERANCES * subsampled(round(SECONDS / HOP))
+  rows: dict[str, dict[str, Any]] = {}
+  for name, each in times.items():
+    rows[name] = {
+      "wall_seconds": each.wall,
+      "cpu_seconds": each.cpu,
+      "wall_ratio": median_ratio(each.walls, times[NONE].walls),
+      "cpu_ratio": median_ratio(each.cpus, times[NONE].cpus),
+    }
+    if name != NONE:
+      rows[name] |= {
+        "alone_cpu_seconds": apart[name].cpu,
+        "alone_cpu_share": apart[name].cpu / times[NONE].cpu,
+        "flops": alone[name].flops,
+        "flops_share": alone[name].flops / (6 * weights * frames),
+      }
+  return rows
+
+
+def _step(backbone: training.Adaptee, augment: SpecAugmentConfig) -> Run:
   config = Config(
     adapter=AdapterConfig(family="none"),
     augment=augment,
@@ -98,18 +132,25 @@ def _step(backbone: training.Backbone, augment: SpecAugmentConfig) -> Run:
   return training.advancing(made)
 
 
-def _flops(config: SpecAugmentConfig) -> float:
-  """Of augmenting a batch."""
-  mels = jax.ShapeDtypeStruct(
-    (UTTERANCES, round(SECONDS / HOP), 80), jnp.float32
+class Augmenting(NamedTuple):
+  """A policy by itself on a batch."""
+
+  run: Run
+  flops: float
+
+
+def _augmenting(config: SpecAugmentConfig) -> Augmenting:
+  rng = np.random.default_rng(0)
+  frames = round(SECONDS / HOP)
+  given = (
+    jax.random.key(0),
+    rng.standard_normal((UTTERANCES, frames, 80), np.float32),
+    np.full(UTTERANCES, frames, np.int32),
+    specaugment.make_policy(config),
   )
-  lengths = jax.ShapeDtypeStruct((UTTERANCES,), jnp.int32)
-  compiled = (
-    jax.jit(specaugment.augment)
-    .lower(jax.random.key(0), mels, lengths, specaugment.make_policy(config))
-    .compile()
-  )
-  return compiled.cost_analysis()["flops"]
+  compiled = jax.jit(specaugment.augment).lower(*given).compile()
+  given = jax.device_put(given)
+  return Augmenting(lambda: compiled(*given), compiled.cost_analysis()["flops"])
 
 
 def _markdown(about: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
@@ -118,16 +159,22 @@ def _markdown(about: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
       about, note=f"medians of {_BLOCKS.value} blocks of {_STEPS.value} steps."
     ),
     "",
-    "| policy | step: wall, s | CPU, s | wall / none | CPU / none | FLOPs: at "
-    "most, of a step |",
-    "|---|---|---|---|---|---|",
+    "| policy | step: wall, s | CPU, s | wall / none | CPU / none | alone: CPU, ms "
+    "| of a step | FLOPs: at most, of a step |",
+    "|---|---|---|---|---|---|---|---|",
   ]
-  lines += [
-    f"| {name} | {row['wall_seconds']:.3f} | {row['cpu_seconds']:.3f} | "
-    f"{row['wall_ratio']:.3f} | {row['cpu_ratio']:.3f} | "
-    f"{row['flops_share']:.2%} |"
-    for name, row in rows.items()
-  ]
+  for name, row in rows.items():
+    own = ("", "", "")
+    if name != NONE:
+      own = (
+        f"{1000 * row['alone_cpu_seconds']:.1f}",
+        f"{row['alone_cpu_share']:.2%}",
+        f"{row['flops_share']:.2%}",
+      )
+    lines.append(
+      f"| {name} | {row['wall_seconds']:.3f} | {row['cpu_seconds']:.3f} | "
+      f"{row['wall_ratio']:.3f} | {row['cpu_ratio']:.3f} | {' | '.join(own)} |"
+    )
   return "\n".join([*lines, ""])
 
 

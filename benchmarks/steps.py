@@ -127,7 +127,7 @@ def _adapters() -> dict[str, AdapterConfig]:
 
 
 def _make(
-  backbone: training.Backbone,
+  backbone: training.Adaptee,
   adapter: AdapterConfig,
   train: TrainConfig,
   *,
@@ -151,9 +151,7 @@ def _make(
   )
 
 
-def _forwards(
-  backbone: training.Backbone, wave_BS: jax.Array
-) -> dict[str, Run]:
+def _forwards(backbone: training.Adaptee, wave_BS: jax.Array) -> dict[str, Run]:
   """The bare backbone, and mixed Submodels of every family."""
   wave_BS = jnp.asarray(wave_BS)
   lengths_B = jnp.full(len(wave_BS), wave_BS.shape[1], jnp.int32)
@@ -184,7 +182,7 @@ def _forwards(
   return found
 
 
-def _setting(backbone: training.Backbone) -> str:
+def _setting(backbone: training.Adaptee) -> str:
   config = backbone.module.config
   count = sum(leaf.size for leaf in jax.tree.leaves(backbone.module))
   return (

@@ -26,7 +26,7 @@ from hra.train.step import Terms, make_step
 Advance = Callable[[state.TrainState], state.TrainState]
 
 
-class Backbone(NamedTuple):
+class Adaptee(NamedTuple):
   """What is adapted."""
 
   module: Backbone
@@ -47,7 +47,7 @@ class Training(NamedTuple):
   batch: Batch
 
 
-def random_backbone(config: BackboneConfig) -> Backbone:
+def random_backbone(config: BackboneConfig) -> Adaptee:
   """A backbone of any size with random weights, on the devices."""
   frontend = FrontendConfig()
 
@@ -56,7 +56,7 @@ def random_backbone(config: BackboneConfig) -> Backbone:
 
   mesh = make_mesh(Config().mesh)
   placed = shardings({"backbone": jax.eval_shape(build)}, mesh)["backbone"]
-  return Backbone(jax.jit(build, out_shardings=placed)(), frontend)
+  return Adaptee(jax.jit(build, out_shardings=placed)(), frontend)
 
 
 def make(
@@ -64,7 +64,7 @@ def make(
   *,
   tasks: int,
   seconds: float,
-  backbone: Backbone | None = None,
+  backbone: Adaptee | None = None,
   dense: bool = True,
 ) -> Training:
   """A job whose first tasks make the batch.
@@ -77,7 +77,7 @@ def make(
   mesh = make_mesh(config.mesh)
   if backbone is None:
     stored = store.load("tiny", computed=config.backbone, mesh=mesh)
-    backbone = Backbone(stored.module, stored.frontend)
+    backbone = Adaptee(stored.module, stored.frontend)
   pretraining = config.train.mode == "pretrain"
   mels = backbone.frontend.num_mels * backbone.frontend.stack
   adapter = families.build(config.adapter, backbone.module.config, mels=mels)
