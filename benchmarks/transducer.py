@@ -4,7 +4,8 @@
 
 Loss and gradients by encoder, prediction net and joint of a batch of 4 utterances, 192
 frames, 48 labels, a joint of 320 and 1,024 labels in the vocabulary: in chunks of
-several sizes as training does, and naively, where logits [B, T, U + 1, V] exist. Memory
+several sizes as training does (4 if nothing else is asked for), and naively, where logits
+[B, T, U + 1, V] and their log-softmax exist. Memory
 is what XLA sets aside for temporaries; blocks of steps take turns in one process. Writes
 docs/transducer.json and docs/transducer.md.
 """
@@ -22,6 +23,7 @@ from timing import median_ratio, take_turns
 
 from hra.commands import process
 from hra.decoders import transducer
+from hra.decoders.interface import BLANK
 
 _OUT = results.define_out()
 _BLOCKS = flags.DEFINE_integer("blocks", 7, "Blocks of each form.")
@@ -108,10 +110,14 @@ def _naive(
   labels_BU: jax.Array,
   label_lengths_B: jax.Array,
 ) -> jax.Array:
-  joint = functools.partial(_joint, weights)
-  logits_BTPV = jax.vmap(joint)(encoded_BTJ, predicted_BPJ)
-  return transducer.loss(
-    logits_BTPV, labels_BU, lengths_B, label_lengths_B
+  logs_BTPV = jax.nn.log_softmax(
+    jax.vmap(functools.partial(_joint, weights))(encoded_BTJ, predicted_BPJ)
+  )
+  label_BTU = jnp.take_along_axis(
+    logs_BTPV[:, :, :-1], labels_BU[:, None, :, None], axis=-1
+  )[..., 0]
+  return -jax.vmap(transducer.log_likelihood)(
+    logs_BTPV[..., BLANK], label_BTU, lengths_B, label_lengths_B
   ).sum()
 
 

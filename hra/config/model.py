@@ -96,7 +96,7 @@ class DecoderConfig:
   """Numbers for a label that enters LSTM layers (rnnt, las)."""
   joint: int = 128
   """Inner width of the joint (rnnt)."""
-  chunk: int = 8
+  chunk: int = 4
   """Frames whose logits exist at a time (rnnt); changes memory, not results."""
   attention: int = 128
   """Width of the attention, all heads together (las)."""

@@ -60,7 +60,7 @@ def joint_loss(
   labels_U: jax.Array,
   label_length: jax.Array,
   *,
-  chunk: int = 8,
+  chunk: int = 4,
 ) -> Loss:
   """The transducer loss of one utterance with `length` valid frames.
 

@@ -12,7 +12,7 @@ import pytest
 
 from hra.decoders import transducer
 
-FRAMES, LABELS, VOCABULARY, WIDTH = 4, 3, 5, 3
+FRAMES, LABELS, VOCABULARY, WIDTH = 5, 5, 5, 3
 
 
 def _alignments(frames, labels):
@@ -88,28 +88,28 @@ def _joint(weights, encoded_TD, predicted_PD):
   return hidden @ weights
 
 
+def _chunked(weights, encoded, predicted, length, labels, label_length, **size):
+  joint = functools.partial(_joint, weights)
+  return transducer.joint_loss(
+    joint, encoded, predicted, length, labels, label_length, **size
+  ).total
+
+
+def _whole(weights, encoded, predicted, length, labels, label_length):
+  logs = jax.nn.log_softmax(_joint(weights, encoded, predicted))
+  label = jnp.take_along_axis(logs[:, :-1], labels[None, :, None], axis=-1)
+  return -transducer.log_likelihood(
+    logs[..., 0], label[..., 0], length, label_length
+  )
+
+
 @functools.cache
 def _losses(chunk):
   """Loss and gradients of utterances, and those with all logits at once."""
-
-  def chunked(weights, encoded, predicted, length, labels, label_length):
-    joint = functools.partial(_joint, weights)
-    return transducer.joint_loss(
-      joint, encoded, predicted, length, labels, label_length, chunk=chunk
-    ).total
-
-  def whole(weights, encoded, predicted, length, labels, label_length):
-    logs = jax.nn.log_softmax(_joint(weights, encoded, predicted))
-    label = jnp.take_along_axis(logs[:, :-1], labels[None, :, None], axis=-1)
-    found = transducer.log_likelihood(
-      logs[..., 0], label[..., 0], length, label_length
-    )
-    return -found
-
   axes = (None, 0, 0, 0, 0, 0)
   return tuple(
     jax.jit(jax.vmap(jax.value_and_grad(each, argnums=(0, 1, 2)), axes))
-    for each in (chunked, whole)
+    for each in (functools.partial(_chunked, chunk=chunk), _whole)
   )
 
 
@@ -136,23 +136,31 @@ def test_scoring_in_chunks_changes_nothing(float64, chunk):
 
 
 def test_all_logits_never_exist():
-  """Not even in the backward pass; a few frames' do."""
-  frames, labels, vocabulary, chunk = 96, 24, 512, 8
-  parts = (
-    np.zeros((WIDTH, vocabulary), np.float32),
-    np.zeros((1, frames, WIDTH), np.float32),
-    np.zeros((1, labels + 1, WIDTH), np.float32),
-    np.array([frames]),
-    np.ones((1, labels), np.int32),
-    np.array([labels]),
-  )
-  some = 4 * chunk * (labels + 1) * vocabulary
-  every = 4 * frames * (labels + 1) * vocabulary
-  used = [
-    function.lower(*parts).compile().memory_analysis().temp_size_in_bytes
-    for function in _losses(chunk)
+  """Not even in the backward pass; by default a 20th of that memory is enough."""
+  size, frames, labels, width, vocabulary = 4, 192, 48, 320, 1024
+  shapes = [
+    jax.ShapeDtypeStruct(shape, dtype)
+    for shape, dtype in (
+      ((width, vocabulary), np.float32),
+      ((size, frames, width), np.float32),
+      ((size, labels + 1, width), np.float32),
+      ((size,), np.int32),
+      ((size, labels), np.int32),
+      ((size,), np.int32),
+    )
   ]
-  assert used[0] < 6 * some < every < used[1]
+
+  def temporaries(loss):
+    def total(weights, *parts):
+      return jax.vmap(functools.partial(loss, weights))(*parts).sum()
+
+    compiled = jax.jit(jax.grad(total, argnums=(0, 1, 2))).lower(*shapes)
+    return compiled.compile().memory_analysis().temp_size_in_bytes
+
+  every = 4 * size * frames * (labels + 1) * vocabulary
+  used, naive = map(temporaries, (_chunked, _whole))
+  assert used < naive / 20
+  assert naive > every
 
 
 def test_a_long_utterance_stays_finite():
