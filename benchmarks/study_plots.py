@@ -115,6 +115,32 @@ def wer_by_recordings(
     _legend([axis], _looks(methods))
 
 
+def wer_by_condition(
+  conditions: Mapping[str, Mapping[str, Any]], *, path: epath.PathLike
+) -> None:
+  """WER under each condition, a mark for each arm, side by side.
+
+  Args:
+    conditions: name -> arm -> a rate; all of the same arms.
+    path: of the PNG.
+  """
+  arms = list(dict.fromkeys(itertools.chain.from_iterable(conditions.values())))
+  with _page(path, columns=1, height=5.2) as (axis,):
+    axis.set_xticks(range(len(conditions)), list(conditions))
+    axis.grid(visible=False, axis="x")
+    middle = (len(arms) - 1) / 2
+    marks = {
+      arm: [
+        (place + 0.12 * (i - middle), rates[arm])
+        for place, rates in enumerate(conditions.values())
+      ]
+      for i, arm in enumerate(arms)
+    }
+    _draw(axis, marks, looks=_looks(arms), levels={}, joined=False)
+    axis.set_ylim(bottom=0)
+    _legend([axis], _looks(arms))
+
+
 def joint_and_alone(
   speakers: Sequence[Mapping[str, Any]], *, path: epath.PathLike
 ) -> None:
@@ -230,8 +256,13 @@ def _draw(
   *,
   looks: Mapping[str, tuple[str, str]],
   levels: Mapping[str, Mapping[str, float]],
+  joined: bool = True,
 ) -> None:
-  """Lines of (x, rate) with intervals, and rates that hold at every x."""
+  """Lines of (x, rate) with intervals, and rates that hold at every x.
+
+  Args:
+    joined: draws the lines, not their marks alone.
+  """
   for name, points in lines.items():
     colour, marker = looks[name]
     ordered = sorted(points, key=lambda point: point[0])
@@ -241,6 +272,7 @@ def _draw(
       [rate["wer"] for rate in rates],
       yerr=_errors(rates),
       color=colour,
+      linestyle="-" if joined else "none",
       marker=marker,
       markeredgecolor="white",
       markeredgewidth=0.7,

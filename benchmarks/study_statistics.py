@@ -13,7 +13,7 @@ speakers of several seeds are other people, so seeds add speakers.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -108,6 +108,32 @@ def scores(
   return result
 
 
+def of_texts(
+  speakers: Sequence[str],
+  *,
+  utterances: Sequence[str],
+  references: Sequence[str],
+  heard: Sequence[str],
+  normalization: Literal["basic", "whisper"],
+) -> Scores:
+  """Scores of what was heard, in `scores`' order.
+
+  Args:
+    normalization: what both texts go through first.
+
+  Raises:
+    InputError: as `scores`.
+  """
+  normalize = normalizer(normalization)
+  edits = count_edits(
+    [normalize(text) for text in references],
+    [normalize(text) for text in heard],
+  )
+  return scores(
+    speakers, utterances=utterances, errors=edits.errors, words=edits.length
+  )
+
+
 def read(folder: epath.PathLike, *, seed: int) -> Scored:
   """What `hra evaluate` left in a run's folder.
 
@@ -119,16 +145,14 @@ def read(folder: epath.PathLike, *, seed: int) -> Scored:
     InputError: naming the file that is missing or damaged.
   """
   run = runs.read_run(folder)
-  normalize = normalizer(run.scoring.normalizer)
-  references = [normalize(item.reference) for item in run.transcripts]
 
   def counted(heard: Sequence[str]) -> Scores:
-    edits = count_edits(references, [normalize(text) for text in heard])
-    return scores(
+    return of_texts(
       [f"{seed}/{item.task}" for item in run.transcripts],
       utterances=[item.id for item in run.transcripts],
-      errors=edits.errors,
-      words=edits.length,
+      references=[item.reference for item in run.transcripts],
+      heard=heard,
+      normalization=run.scoring.normalizer,
     )
 
   alone = [
@@ -138,7 +162,7 @@ def read(folder: epath.PathLike, *, seed: int) -> Scored:
   ]
   return Scored(
     arm=counted([item.hypothesis for item in run.transcripts]),
-    frozen=counted(alone) if len(alone) == len(references) else None,
+    frozen=counted(alone) if len(alone) == len(run.transcripts) else None,
     parameters=run.results["parameters"],
   )
 
@@ -255,6 +279,12 @@ def figures(comparison: Comparison) -> dict[str, Any]:
     name: value._asdict() if isinstance(value, Rate) else value
     for name, value in comparison._asdict().items()
   }
+
+
+def told(rate: Mapping[str, float]) -> str:
+  """A rate or a difference with its interval, in per cent."""
+  wer, low, high = (100 * rate[name] for name in Rate._fields)
+  return f"{wer:.1f} ({low:.1f} to {high:.1f})"
 
 
 def _chosen(arm: Scores, chosen: np.ndarray) -> Scores:
