@@ -4,8 +4,10 @@
     hra train --config=experiments/multidomain_mix.py --workdir=runs/domains
     hra sweep --config=experiments/multidomain_mix.py --workdir=runs/mixes
 
-"SpecAugment on large scale datasets" (Park et al. 2019, arXiv 1912.05533): adaptive masks on raw recordings, mixed about 8:2 with noise-perturbed ones, never both on
-one; noise fills the masks of the transducer. The sweep trains what that paper compares.
+"SpecAugment on large scale datasets" (Park et al. 2019, arXiv 1912.05533): masks on raw
+recordings, mixed about 8:2 with noise-perturbed ones, never both on one; noise fills the
+masks of the transducer. Here they are adaptive, which gained on LibriSpeech there. The
+sweep trains what that paper compares.
 
 Whose domain needs another part of noise says so by --config.data.multistyle.parts, and
 --config.data.task_shares gives each its share of the pool, whatever its hours. The paper's

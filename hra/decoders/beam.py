@@ -13,9 +13,9 @@ With y the labels, P the scorer and P_LM the language model, a sentence's total 
 
     (log P(y) + a log P_LM(y)) / ((5 + |y|) / 6)^n + b |y| + c coverage(y)
 
-a: shallow fusion (Gulcehre et al. 2015, section 4.1). n: Wu et al. 2016, section 7; of
-what ends only, as all on the beam of an attention decoder have the same length. b: a
-bonus for each label (Graves and Jaitly 2014). c: Chorowski and Jaitly 2017, section 3.
+a: shallow fusion (Gulcehre et al. 2015). n: Wu et al. 2016, section 7; of what ends
+only, as all on the beam of an attention decoder have the same length. b: a bonus for each
+label, as Hannun et al. 2014 (arXiv 1412.5567) for each word. c: Chorowski and Jaitly 2017.
 """
 
 from typing import Any, NamedTuple, Protocol

@@ -6,9 +6,9 @@ state and heads that each see a part of the widths,
 
     e_t = v tanh(s Q + hidden_t K + features_t L)      a = softmax(e)      c = a hidden W
 
-(Bahdanau et al. 2015). `features` are convolutions of the attention so far (Chorowski et
-al. 2015, section 2.1, summed over steps), which keeps it moving. c enters the first layer
-at the next step, the others and the output at this one.
+(Bahdanau et al. 2015). `features` are convolutions of the attention so far, which keeps it
+moving: of all steps' sum, where Chorowski et al. 2015 take the last step's. c enters the
+first layer at the next step, the others and the output at this one.
 """
 
 from typing import NamedTuple

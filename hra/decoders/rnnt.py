@@ -1,7 +1,7 @@
 """A transducer: prediction net and joint (Graves 2012; Graves et al. 2013).
 
-The prediction net is an LSTM over the labels so far, or stateless: it sees the last
-few only (Ghodsi et al. 2020, arXiv 2003.12447; `context` 1 is their best).
+The prediction net is an LSTM over the labels so far, or stateless: it sees the last one
+only (Ghodsi et al. 2020) or the last few (Prabhavalkar et al. 2021, arXiv 2012.06749).
 
     joint(t, u) = tanh(encoded_t A + predicted_u C + b) V + c
 """

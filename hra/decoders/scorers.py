@@ -1,9 +1,9 @@
 """What each kind of decoder says of a hypothesis in `hra.decoders.beam`.
 
 In: what a decoder said of an utterance, or functions that are asked label by label.
-CTC: prefix search (Graves and Jaitly 2014, section 3.2; Hannun et al. 2014, arXiv
-1408.2873, section 3). Transducer: alignment-length synchronous search (Saon et al.
-2020). Attention: label by label (Chan et al. 2016, section 3.3).
+CTC: prefix search (Graves and Jaitly 2014, algorithm 1; Hannun et al. 2014, arXiv
+1408.2873, algorithm 1). Transducer: alignment-length synchronous search (Saon et al.
+2020). Attention: label by label (Chan et al. 2015, arXiv 1508.01211).
 """
 
 import dataclasses
@@ -130,8 +130,8 @@ class AttentionScorer:
   """A step is a label, or the end of the sentence.
 
   Coverage is the number of frames whose attention, summed over all labels and the
-  one to come, exceeds `threshold` (Chorowski and Jaitly 2017, section 3): what is
-  skipped is missed, and what is heard twice gains nothing.
+  one to come, exceeds `threshold` (Chorowski and Jaitly 2017): what is skipped is
+  missed, and what is heard twice gains nothing.
   """
 
   decode: Decode

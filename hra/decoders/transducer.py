@@ -106,7 +106,8 @@ def log_likelihood(
 ) -> jax.Array:
   """Of all alignments together, in nats; -inf of an utterance without frames.
 
-  Its gradient is the chance that an alignment takes a transition (section 2.5).
+  Its gradient is the chance that an alignment takes a transition (Graves
+  2012, section 2.5).
 
   Args:
     blank_TP: log-probability of the blank in each state.
