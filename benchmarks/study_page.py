@@ -74,6 +74,7 @@ def write(
       tuned=bool(study.scale.labels),
       config=EvalConfig(),
     )
+  asked = _questions(study, heard, alone=alone)
   found = {
     **about,
     "command": study.scale.command,
@@ -83,9 +84,10 @@ def write(
     "measured": {
       letter: {field: about[field] for field in _ABOUT}
       for letter in study.questions
+      if any(asked[name] for name in asked if name[0] == letter)
     },
     "arms": arms,
-    "questions": _questions(study, heard, alone=alone),
+    "questions": asked,
     "backbone": figures.backbone(study),
     "cost": figures.costs(study),
   }
