@@ -1,11 +1,13 @@
 """A Conformer transducer on LibriSpeech 960 h: Conformer (M) of Gulati et al. 2020.
 
-    hra prepare --source=tfds:librispeech --out=data/librispeech \\
+    hra prepare --source=LibriSpeech --out=data/librispeech \\
       --tokenizer_kind=bpe --max_seconds=40
     hra train --config=experiments/librispeech_rnnt.py --workdir=runs/rnnt
-    hra evaluate --workdir=runs/rnnt --beam=8
+    hra evaluate --workdir=runs/rnnt --beam=8 --json=runs/rnnt/test_clean.json
+    hra evaluate --workdir=runs/rnnt --beam=8 --split=test_other \\
+      --json=runs/rnnt/test_other.json
 
-The first command also takes LibriSpeech's own folder or its archives. 16 layers of width
+Data and splits are those of experiments/librispeech_las.py. 16 layers of width
 256, one LSTM of 640 predicts (arXiv 2005.08100, table 1); masks of that paper (section
 3.1), filled with noise, since frames that are all alike make gradients of norms explode
 (arXiv 1912.05533).
