@@ -1,13 +1,21 @@
 """LAS-6-1280 on LibriSpeech 960 h with adaptive masks, and shallow fusion.
 
-    hra prepare --source=tfds:librispeech --out=data/librispeech \\
+    hra prepare --source=LibriSpeech --out=data/librispeech \\
       --tokenizer_kind=bpe --max_seconds=40
     hra train --config=experiments/librispeech_las.py --workdir=runs/las
     hra train --config=experiments/librispeech_lm.py --workdir=runs/lm
     hra evaluate --workdir=runs/las --beam=8 --language_model=runs/lm/lm \\
-      --language_model_weight=0.35 --coverage=0.05
+      --language_model_weight=0.35 --coverage=0.05 --json=runs/las/test_clean.json
+    hra evaluate --workdir=runs/las --beam=8 --language_model=runs/lm/lm \\
+      --language_model_weight=0.35 --coverage=0.05 --split=test_other \\
+      --json=runs/las/test_other.json
 
-The first command also takes LibriSpeech's own folder or its archives. Six bidirectional
+LibriSpeech is the folder with train-clean-100 to test-other, as it is unpacked; a folder
+with its archives will do, or tfds:librispeech. All train-* are the split train, dev-clean
+is dev, by which the checkpoint is chosen, and test-clean is test; --split=dev_other is left
+for tuning the search. Without beam and what follows it, the same without the language model.
+
+Six bidirectional
 LSTM layers of 1,280 cells a direction, two of 1,280 that spell, word pieces; policy
 LibriFullAdapt; label smoothing 0.1, weight noise 0.075 from step 20,000; the rate rises
 for 1,000 steps, is held until 140,000 and falls to a hundredth by 320,000 (Park et al.

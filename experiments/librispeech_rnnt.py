@@ -1,18 +1,20 @@
 """A Conformer transducer on LibriSpeech 960 h: Conformer (M) of Gulati et al. 2020.
 
-    hra prepare --source=tfds:librispeech --out=data/librispeech \\
+    hra prepare --source=LibriSpeech --out=data/librispeech \\
       --tokenizer_kind=bpe --max_seconds=40
     hra train --config=experiments/librispeech_rnnt.py --workdir=runs/rnnt
-    hra evaluate --workdir=runs/rnnt --beam=8
+    hra evaluate --workdir=runs/rnnt --beam=8 --json=runs/rnnt/test_clean.json
+    hra evaluate --workdir=runs/rnnt --beam=8 --split=test_other \\
+      --json=runs/rnnt/test_other.json
 
-The first command also takes LibriSpeech's own folder or its archives. 16 layers of width
+Data and splits are those of experiments/librispeech_las.py. 16 layers of width
 256, one LSTM of 640 predicts (arXiv 2005.08100, table 1); masks of that paper (section
 3.1), filled with noise, since frames that are all alike make gradients of norms explode
 (arXiv 1912.05533).
 
 Published, test-clean / test-other: 2.3 / 5.0 without a language model, with a feed-forward
-of 4 x width, kernels of 32, BatchNorm and variational noise; here kernels of 31 and
-LayerNorm. Not reached here yet. The same at a small size, on synthetic speech:
+of 4 x width, kernels of 32, BatchNorm, variational noise and a rate that falls with the
+root of the step; here kernels of 31, LayerNorm and a cosine. Not reached here yet. The same at a small size, on synthetic speech:
 experiments/tiny_rnnt.py.
 """
 

@@ -5,6 +5,7 @@ the same bit for bit: the position is all that a checkpoint has to keep.
 """
 
 import gzip
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -61,23 +62,24 @@ def encode(
   Raises:
     InputError: there is none; it says where.
   """
-  kept: list[np.ndarray] = []
-  too_long = 0
+  # Of an array for each, the objects would outweigh the labels.
+  kept, lengths, too_long = array("i"), array("q"), 0
   for text in texts:
     ids = tokenizer.encode(text)
     if len(ids) > most:
       too_long += 1
     elif ids:
-      kept.append(np.array(ids, np.int32))
-  if not kept:
+      kept.extend(ids)
+      lengths.append(len(ids))
+  if not lengths:
     raise InputError(
       where,
       expected=f"sentences of 1 to {most} labels",
       got=f"{too_long} longer ones and no other",
     )
-  lengths_N = np.array([len(ids) for ids in kept])
+  lengths_N = np.asarray(lengths)
   starts_N = np.cumsum(lengths_N) - lengths_N
-  return Sentences(np.concatenate(kept), starts_N, lengths_N, too_long)
+  return Sentences(np.asarray(kept), starts_N, lengths_N, too_long)
 
 
 def read_lines(path: epath.PathLike) -> Iterator[str]:
