@@ -51,6 +51,9 @@ RESCORED = (
 between two calls of one run; the normaliser may not: it chose the best rows."""
 
 FILES = (
+  "tokenizer",
+  "sentences.text",
+  "sentences.dev_text",
   "data.task_weights",
   "data.task_shares",
   "data.multistyle.parts",

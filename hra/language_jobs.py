@@ -28,7 +28,7 @@ from hra.data.tokenizer import Tokenizer
 from hra.decoders import language_model
 from hra.decoders.language_model import LanguageModule
 from hra.errors import InputError
-from hra.files import absolute, read_json, write_json
+from hra.files import read_json, write_json
 from hra.sharding import BATCH, batch_sharding, make_mesh, replicated
 from hra.train import language, optimizer
 from hra.train.language import LanguageState
@@ -180,16 +180,9 @@ def dev_loss(workdir: epath.PathLike) -> float | None:
 
 def _with_paths(config: Config, workdir: epath.Path) -> Config:
   """The configuration with absolute paths and, if that is what is read, data."""
-
-  def path(given: str) -> str:
-    return given and str(absolute(given))
-
-  told = config.sentences
-  told = dataclasses.replace(
-    told, text=path(told.text), dev_text=path(told.dev_text)
-  )
-  config = dataclasses.replace(config, sentences=told)
-  return config if told.text else run.with_data(config, workdir)
+  if config.sentences.text:
+    return claim.with_files(config)
+  return run.with_data(config, workdir)
 
 
 _Texts = tuple[str, Iterable[str]]

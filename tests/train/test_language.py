@@ -205,6 +205,17 @@ def test_transcripts_are_read_where_no_text_is_named(tmp_path):
     run.reopen(tmp_path / "run")
 
 
+def test_a_run_is_found_from_any_folder(folder, tmp_path, monkeypatch):
+  config = _config(folder)
+  config.tokenizer, config.sentences.text = "tokenizer.model", "text.txt"
+  monkeypatch.chdir(folder)
+  parts = language_jobs.assemble(config, tmp_path / "run")
+  monkeypatch.chdir(tmp_path)
+  again = language_jobs.assemble(parts.config, tmp_path / "run")
+  assert again.config == parts.config
+  assert again.config.tokenizer == str(folder / "tokenizer.model")
+
+
 def test_an_epoch_has_each_sentence_once_and_the_rest_is_told(folder):
   tokenizer = Tokenizer.load(folder / "tokenizer.model")
   read = sentences.encode([*TEXT, "", "?!"], tokenizer, most=10, where="here")
