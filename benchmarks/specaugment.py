@@ -1,6 +1,6 @@
 """What SpecAugment adds to a training step of a Conformer of 10M parameters.
 
-    python benchmarks/augment.py
+    python benchmarks/specaugment.py
 
 Pretraining steps of Conformer (S) (Gulati et al. 2020, table 1: 16 layers of width
 144) on 8 recordings of 10 s, without SpecAugment and with every published policy, time
@@ -9,7 +9,7 @@ block's quotient by the block without, beside it, and on a machine that others u
 tell a few per cent at best. So each policy is also timed alone, as a part of the step
 without. FLOPs of augmenting are XLA's; those of a step at least 6 for each weight of the
 layers and each frame, so that the share is at most what is told. Writes
-docs/augment.json and docs/augment.md.
+docs/specaugment.json and docs/specaugment.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,14 +63,14 @@ def main(argv: Sequence[str]) -> None:
     name: _step(backbone, config)
     for name, config in tqdm.tqdm(policies.items(), "compiling")
   }
-  about = results.about("augment")
+  about = results.about("specaugment")
   rows = _rows(
     policies,
     times=take_turns(runs, blocks=_BLOCKS.value, steps=_STEPS.value),
     weights=sum(x.size for x in jax.tree.leaves(backbone.module.layers)),
   )
   results.write(
-    "augment",
+    "specaugment",
     figures={**about, "rows": rows},
     markdown=_markdown(about, rows),
     out=_OUT.value,
