@@ -31,6 +31,7 @@ from hra.keys import stable_hash
 
 FREE = (
   "config.mesh.",
+  "config.backbone.decoder.chunk",
   "config.data.eval_batch",
   "config.data.max_seconds",  # it only refuses
   "config.data.prefetch",

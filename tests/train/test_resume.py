@@ -210,6 +210,21 @@ def test_a_run_that_is_older_than_a_field_goes_on(material, tmp_path):
   assert run.assemble(config, tmp_path).config.augment.fill == "zero"
 
 
+def test_a_run_whose_memory_was_another_goes_on(material, tmp_path):
+  config, _, _ = material
+  run.assemble(config, tmp_path)
+  path = tmp_path / "config.json"
+  described = json.loads(path.read_text())
+  decoder = described["config"]["backbone"]["decoder"]
+  decoder["chunk"] *= 2
+  path.write_text(json.dumps(described))
+  told = run.reopen(tmp_path).config.backbone.decoder
+  assert told.chunk == decoder["chunk"]
+  (tmp_path / "metrics.jsonl").write_text("{}\n")  # it has begun
+  again = run.assemble(config, tmp_path).config.backbone.decoder
+  assert again.chunk == config.backbone.decoder.chunk
+
+
 @pytest.mark.parametrize("part", [0.0, 0.4])
 def test_a_run_whose_noise_was_said_otherwise_goes_on(material, tmp_path, part):
   """SpecAugment came on top of noise then, and does so when it goes on."""
