@@ -136,9 +136,9 @@ def wer_by_condition(
       ]
       for i, arm in enumerate(arms)
     }
-    _draw(axis, marks, looks=_looks(arms), levels={}, joined=False)
+    _draw(axis, marks, looks=_looks(arms), levels={}, linestyle="none")
     axis.set_ylim(bottom=0)
-    _legend([axis], _looks(arms))
+    _legend([axis], _looks(arms), linestyle="none")
 
 
 def joint_and_alone(
@@ -256,12 +256,12 @@ def _draw(
   *,
   looks: Mapping[str, tuple[str, str]],
   levels: Mapping[str, Mapping[str, float]],
-  joined: bool = True,
+  linestyle: str = "-",
 ) -> None:
   """Lines of (x, rate) with intervals, and rates that hold at every x.
 
   Args:
-    joined: draws the lines, not their marks alone.
+    linestyle: as Matplotlib has it; "none" draws marks alone.
   """
   for name, points in lines.items():
     colour, marker = looks[name]
@@ -272,7 +272,7 @@ def _draw(
       [rate["wer"] for rate in rates],
       yerr=_errors(rates),
       color=colour,
-      linestyle="-" if joined else "none",
+      linestyle=linestyle,
       marker=marker,
       markeredgecolor="white",
       markeredgewidth=0.7,
@@ -298,10 +298,22 @@ def _draw(
   axis.label_outer()
 
 
-def _legend(axes: Sequence[Axes], looks: Mapping[str, tuple[str, str]]) -> None:
+def _legend(
+  axes: Sequence[Axes],
+  looks: Mapping[str, tuple[str, str]],
+  *,
+  linestyle: str = "-",
+) -> None:
   """Names below all panels: lines end here and there, and cross."""
   handles = [
-    Line2D([], [], color=colour, marker=marker, markeredgecolor="white")
+    Line2D(
+      [],
+      [],
+      color=colour,
+      linestyle=linestyle,
+      marker=marker,
+      markeredgecolor="white",
+    )
     for colour, marker in looks.values()
   ]
   axes[0].figure.legend(

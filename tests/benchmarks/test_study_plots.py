@@ -108,3 +108,13 @@ def test_speakers_are_drawn_by_group_and_bars_in_their_order(tmp_path, drawn):
     "no recurrence",
   ]
   assert width_of(tmp_path / "joint.png") == width_of(tmp_path / "bars.png")
+
+
+def test_conditions_stand_apart_and_arms_side_by_side(tmp_path, drawn):
+  conditions = {
+    name: {"none": rate(wer), "masks": rate(wer / 2)}
+    for name, wer in (("clean", 0.2), ("noise", 0.6))
+  }
+  path = tmp_path / "conditions.png"
+  plots.wer_by_condition(conditions, path=path)
+  assert width_of(path) == 900
