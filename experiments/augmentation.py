@@ -6,8 +6,9 @@
 The arms of "SpecAugment on large scale datasets" (Park et al. 2019, arXiv 1912.05533)
 on synthetic speech: 24 voices with 40 clean sentences each train a small CTC Conformer from
 scratch, with three seeds (of voices, sentences, weights and draws). Test is 8 voices and
-sentences that no training heard; the second command makes its noisy copies. What
-came out: docs/augmentation.md.
+sentences that no training heard; the second command makes its noisy copies. WER, clean
+and disturbed: none 14.1 and 74.7, fixed masks 9.1 and 42.3, adaptive ones 8.3 and 38.2, MTR
+9.8 and 19.3, masks on MTR 13.1 and 19.3, the mix 7.8 and 23.0 (docs/augmentation.md).
 """
 
 import pathlib
