@@ -13,7 +13,7 @@ import safetensors.numpy
 from etils import epath
 
 from hra import config_tree
-from hra.backbone.store import hash_tensors, read_tensors
+from hra.backbone.tensors import hash_tensors, read_tensors
 from hra.config import LanguageModelConfig
 from hra.data.tokenizer import Tokenizer
 from hra.decoders import language_model
