@@ -108,6 +108,9 @@ class DecoderConfig:
   """Part of the target that all labels share (las)."""
 
 
+Activation = Literal["silu", "relu", "gelu", "gelu_tanh"]
+
+
 @dataclasses.dataclass(unsafe_hash=True)
 class ConformerConfig:
   """What a Conformer's layer is made of, its sizes aside (`hra.backbone.conformer`).
@@ -127,7 +130,7 @@ class ConformerConfig:
   that convolution's taps and makes its bias."""
   causal_convolution: bool = False
   """It sees no later frame even where attention does; `causal` implies it."""
-  activation: Literal["silu", "relu", "gelu", "gelu_tanh"] = "silu"
+  activation: Activation = "silu"
   """Of the feed-forward modules and of the convolution module."""
   feed_forward_weights: tuple[float, ...] = (1.0, 0.5)
   """Of what enters a feed-forward module and of what leaves it, where they are
