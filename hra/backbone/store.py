@@ -1,4 +1,4 @@
-"""A backbone's folder: config.json, model.safetensors, tokenizer.model.
+"""A backbone's folder: config.json, model.safetensors, its tokenizer.
 
 The fingerprint is a hash of the configuration and of every parameter's name and
 bytes; rows say by it which backbone they were made for.
@@ -67,7 +67,7 @@ def save(
   described = _described(module.config, frontend, tokenizer, about)
   described["fingerprint"] = _fingerprint(described, tensors)
   write_aside(folder / "model.safetensors", safetensors.numpy.save(tensors))
-  write_aside(folder / "tokenizer.model", tokenizer.model)
+  tokenizer.save(folder)
   write_json(folder / "config.json", described)
   return described["fingerprint"]
 
@@ -94,7 +94,7 @@ def save_streamed(
   write_tensors(
     folder / "model.safetensors", shapes, parts=parts, digest=digest
   )
-  write_aside(folder / "tokenizer.model", tokenizer.model)
+  tokenizer.save(folder)
   described["fingerprint"] = digest.hexdigest()
   write_json(folder / "config.json", described)
   return described["fingerprint"]
@@ -155,10 +155,10 @@ def load(
   if computed is not None:
     config = _computed_as(config, computed)
   module = from_tensors(tensors, config, frontend, where=str(folder), mesh=mesh)
-  tokenizer = Tokenizer.load(folder / "tokenizer.model")
+  tokenizer = Tokenizer.load(folder)
   if tokenizer.hash != described["tokenizer_hash"]:
     raise InputError(
-      folder / "tokenizer.model",
+      folder / tokenizer.name,
       expected=f"the tokenizer of hash {described['tokenizer_hash']}",
       got=tokenizer.hash,
       fix="the folder was changed or mixed: copy it again",

@@ -39,7 +39,6 @@ from hra.data.transcripts import counted, usable
 from hra.errors import InputError
 from hra.files import absolute, is_remote, locked, storage, write_aside
 
-TOKENIZER_FILE = "tokenizer.model"
 LEFT_OUT_FILE = "left_out.jsonl"
 
 Source = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]]
@@ -193,7 +192,7 @@ def _finish(
   _made(aside)
   if not any(shard.places for shard in decoded[TRAIN]):
     _refuse(left_out, folder)
-  tokenizer.save(aside / TOKENIZER_FILE)
+  tokenizer.save(aside)
   dataset.assemble(aside, decoded, splits)
   opened = {
     name: dataset.open_split(aside, name) for name in dataset.split_names(aside)

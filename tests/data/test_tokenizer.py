@@ -112,10 +112,11 @@ def test_a_long_transcript_counts():
 
 def test_saved_loaded_and_pickled_is_the_same(tmp_path):
   tokenizer = _train("unigram")
-  tokenizer.save(tmp_path / "t.model")
-  assert [file.name for file in tmp_path.iterdir()] == ["t.model"]
+  tokenizer.save(tmp_path)
+  assert [file.name for file in tmp_path.iterdir()] == ["tokenizer.model"]
   for other in (
-    Tokenizer.load(tmp_path / "t.model"),
+    Tokenizer.load(tmp_path),
+    Tokenizer.load(tmp_path / "tokenizer.model"),
     pickle.loads(pickle.dumps(tokenizer)),
   ):
     assert other.hash == tokenizer.hash
