@@ -130,10 +130,48 @@ def extractor(family: str):
   return getattr(transformers, kind.extractor)(**dict(kind.extracted))
 
 
+def tokenizer(family: str, folder: pathlib.Path, *, blank: int):
+  """One of transformers with `VOCABULARY` tokens, its blank where that is."""
+  pieces = ["\u2581", "a", "b", "\u2581a", "<unk>", "</s>", "c"]
+  if family == "w2v_bert":
+    names = ["|", "a", "b", "c", "'", "e", "[UNK]"]
+    names.insert(blank, "[PAD]")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "vocab.json"
+    path.write_text(json.dumps({name: id for id, name in enumerate(names)}))
+    return transformers.Wav2Vec2CTCTokenizer(
+      str(path),
+      pad_token="[PAD]",
+      unk_token="[UNK]",
+      bos_token=None,
+      eos_token=None,
+    )
+  pieces.insert(blank, "<pad>")
+  return transformers.ParakeetTokenizer(
+    tokenizer_object=_unigram(pieces),
+    pad_token="<pad>",
+    unk_token="<unk>",
+    eos_token="</s>",
+  )
+
+
+def _unigram(pieces):
+  tokenizers = pytest.importorskip("tokenizers")
+  scores = [(piece, -float(place % 3)) for place, piece in enumerate(pieces)]
+  model = tokenizers.models.Unigram(scores, unk_id=pieces.index("<unk>"))
+  found = tokenizers.Tokenizer(model)
+  found.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+  found.decoder = tokenizers.decoders.Metaspace()
+  found.add_special_tokens(["<pad>", "<unk>", "</s>"])
+  return found
+
+
 def save(folder: pathlib.Path, family: str, model) -> pathlib.Path:
   """The model, its feature extractor and a tokenizer that fits it."""
   model.save_pretrained(folder)
   extractor(family).save_pretrained(folder)
+  blank = model.config.pad_token_id
+  tokenizer(family, folder, blank=blank).save_pretrained(folder)
   return folder
 
 

@@ -25,6 +25,8 @@ class Speller(Protocol):
 
   labels: tuple[str, ...]
   """Their names; that of the blank comes first."""
+  blank: int
+  """The original's id of the blank; label 0 in any case."""
 
   def prepared(self, text: str) -> str:
     """The text in the form that is spelt."""
@@ -51,6 +53,7 @@ class SentencePieces:
       for id in range(self._processor.get_piece_size())
     ]
     self.labels = (BLANK_LABEL, *pieces[1 - self._offset :])
+    self.blank = BLANK
 
   def prepared(self, text: str) -> str:
     return normalize_transcript(text)
@@ -87,7 +90,7 @@ class Pieces:
     ids = range(self._tokenizer.get_vocab_size())
     names = [self._tokenizer.id_to_token(id) for id in ids]
     self._moved = _Moved(names, blank=_token(told, "pad_token"))
-    self.labels = self._moved.labels
+    self.labels, self.blank = self._moved.labels, self._moved.blank
     unknown = _token(told, "unk_token")
     self._unknown = self._tokenizer.token_to_id(unknown) if unknown else None
 
@@ -132,7 +135,7 @@ class Characters:
     self._ids: dict[str, int] = ids
     names = sorted(ids, key=ids.__getitem__)
     self._moved = _Moved(names, blank=_token(told, "pad_token"))
-    self.labels = self._moved.labels
+    self.labels, self.blank = self._moved.labels, self._moved.blank
     self._lower = bool(told.get("do_lower_case", False))
     self._delimiter = _token(told, "word_delimiter_token") or "|"
     self._space = told.get("replace_word_delimiter_char", " ")

@@ -49,7 +49,7 @@ class Tokenizer:
   """Text <-> ids.
 
   `vocabulary` counts the labels and `labels` names them, the blank (id 0)
-  included. `hash` is a stable hash of the files' bytes: what is trained for one
+  included; `blank` is its id in the original's own order. `hash` is a stable hash of the files' bytes: what is trained for one
   tokenizer can't be used with another.
   """
 
@@ -72,7 +72,7 @@ class Tokenizer:
       hashed = b"\0".join((name.encode(), settings, model))
     else:
       self._speller, hashed = SentencePieces(model), model
-    self.labels = self._speller.labels
+    self.labels, self.blank = self._speller.labels, self._speller.blank
     self.vocabulary = len(self.labels)
     self.hash = hashlib.blake2b(hashed, digest_size=8).hexdigest()
     self._known: dict[str, bool] = {}

@@ -33,6 +33,8 @@ class Family(NamedTuple):
   """How our tensors are made; also those that some configurations don't have."""
   ignorable: tuple[str, ...]
   """Ends of names of tensors that say nothing of what a frozen model hears."""
+  tokenizer: str
+  """The file of its tokenizer, one of `hra.data.tokenizer.OTHERS`."""
   extractor: str
   """The kind of feature extractor that it is trained with."""
   frontend: Callable[[Mapping[str, Any], str], FrontendConfig]

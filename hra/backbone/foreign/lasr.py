@@ -115,6 +115,7 @@ LASR = Family(
   translate=_translate,
   rules=_rules,
   ignorable=nvidia_layer.IGNORABLE,
+  tokenizer="tokenizer.json",
   extractor="LasrFeatureExtractor",
   frontend=_frontend,
 )

@@ -126,6 +126,7 @@ PARAKEET = Family(
   translate=_translate,
   rules=_rules,
   ignorable=nvidia_layer.IGNORABLE,
+  tokenizer="tokenizer.json",
   extractor="ParakeetFeatureExtractor",
   frontend=_frontend,
 )

@@ -130,6 +130,7 @@ W2V_BERT = Family(
   translate=_translate,
   rules=_rules,
   ignorable=("wav2vec2_bert.masked_spec_embed",),
+  tokenizer="vocab.json",
   extractor="SeamlessM4TFeatureExtractor",
   frontend=_frontend,
 )
