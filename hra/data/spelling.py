@@ -143,17 +143,17 @@ class Characters:
     self._silent = {ids[name] for name in marks if name in ids}
     self._silent.add(self._moved.blank)
     long = sorted((name for name in ids if len(name) > 1), key=len)[::-1]
+    self._inside = set("".join(n for n in long if ids[n] not in self._silent))
     self._long = re.compile(rf"\s*({'|'.join(map(re.escape, long))})\s*")
 
   def prepared(self, text: str) -> str:
     return _recased(text, self.spells)
 
   def spells(self, character: str) -> bool:
-    return bool(self.encode(character))
+    """Also where it is but a part of a token."""
+    return character in self._inside or bool(self.encode(character))
 
   def encode(self, text: str) -> list[int]:
-    if self._lower:
-      text = text.lower()
     found: list[str] = []
     # Of what is split at a group, every other is what the group found.
     for place, part in enumerate(self._long.split(text)):
@@ -177,7 +177,7 @@ class Characters:
     return text.lower() if self._lower else text
 
   def _single(self, text: str) -> list[str]:
-    # "Lower case" is what is said; such vocabularies are in upper case.
+    # Lower case is what is said then; the vocabulary is in upper case.
     text = text.upper() if self._lower else text
     return list(text.replace(" ", self._delimiter))
 

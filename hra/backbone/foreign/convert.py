@@ -26,6 +26,8 @@ class Converted(NamedTuple):
   config: BackboneConfig
   frontend: FrontendConfig
   parameters: int
+  labels: str
+  """How its labels come of the original's ids."""
   fingerprint: str
 
 
@@ -34,7 +36,7 @@ def convert(
   out: epath.PathLike,
   *,
   param_dtype: str = "float32",
-  heard: Callable[[int, int], None] = lambda done, all: None,
+  progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Converted:
   """Makes a backbone's folder; config.json comes last.
 
@@ -42,7 +44,7 @@ def convert(
     source: a local folder as transformers saves it, with safetensors.
     out: a new folder, or what an interrupted conversion left.
     param_dtype: of the parameters that are written.
-    heard: is told how many of all numbers are written.
+    progress: is told how many of all numbers are written.
 
   Raises:
     InputError: the checkpoint can't be converted; `out` holds a backbone.
@@ -60,6 +62,7 @@ def convert(
   tokenizer = _tokenizer(found)
   shapes = dict(named_leaves(store.abstract(found.config, found.frontend)))
   parameters = sum(int(np.prod(leaf.shape)) for leaf in shapes.values())
+  about = _about(found)
   written = 0
 
   def parts(path: str) -> Iterator[np.ndarray]:
@@ -67,7 +70,7 @@ def convert(
     for part in found.parts(path):
       yield part
       written += part.size
-      heard(written, parameters)
+      progress(written, parameters)
 
   fingerprint = store.save_streamed(
     out,
@@ -75,23 +78,31 @@ def convert(
     parts=parts,
     frontend=found.frontend,
     tokenizer=tokenizer,
-    about=_about(found),
+    about=about,
   )
   return Converted(
-    found.architecture, found.config, found.frontend, parameters, fingerprint
+    found.architecture,
+    found.config,
+    found.frontend,
+    parameters,
+    about["labels"],
+    fingerprint,
   )
 
 
 def _about(found: Checkpoint) -> dict[str, Any]:
   """Where it comes from, and what of it stands elsewhere now."""
-  blank = found.translated.blank
+  blank, most = found.translated.blank, found.config.vocabulary
+  labels = "labels are the original's ids, of which 0 is the blank"
+  if blank:
+    labels = f"label 0, the blank, is the original's id {blank}; labels 1 to "
+    labels += f"{blank} are its ids 0 to {blank - 1}"
+  if 0 < blank < most - 1:
+    labels += "; others are the same"
   return {
     "converted_from": found.architecture,
     "blank": blank,
-    "labels": "the original's ids"
-    if blank == 0
-    else f"the original's id {blank} is label 0, the blank; its ids 0 to "
-    f"{blank - 1} are labels 1 to {blank}; all others are as they were",
+    "labels": labels,
   }
 
 

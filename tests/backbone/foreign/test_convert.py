@@ -125,7 +125,7 @@ def test_a_folded_batch_norm_is_exact(folders):
 def test_progress_ends_at_all(folders, tmp_path):
   told = []
   made = convert(
-    str(folders["lasr"]), tmp_path / "made", heard=lambda *x: told.append(x)
+    str(folders["lasr"]), tmp_path / "made", progress=lambda *x: told.append(x)
   )
   assert told[-1] == (made.parameters, made.parameters)
   assert [done for done, _ in told] == sorted({done for done, _ in told})
