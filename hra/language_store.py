@@ -56,7 +56,7 @@ def save(
   tensors = {path: np.asarray(leaf) for path, leaf in named_leaves(module)}
   fingerprint = hash_tensors(tensors)
   write_aside(folder / "model.safetensors", safetensors.numpy.save(tensors))
-  tokenizer.save(folder)
+  tokenizer.save(folder / tokenizer.name)
   described = {
     "format": _FORMAT,
     "language_model": config_tree.to_dict(config),

@@ -5,7 +5,6 @@ import functools
 import json
 import pathlib
 
-import jax
 import numpy as np
 import pytest
 
@@ -212,10 +211,3 @@ def edit_json(path: pathlib.Path, edit) -> None:
   told = json.loads(path.read_text())
   edit(told)
   path.write_text(json.dumps(told))
-
-
-def batched(function):
-  """`function(backbone, mel_TF, length, ...)` over utterances, compiled."""
-  return jax.jit(
-    jax.vmap(function, in_axes=(None, 0, 0, 0, 0)),
-  )

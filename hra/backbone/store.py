@@ -67,7 +67,7 @@ def save(
   described = _described(module.config, frontend, tokenizer, about)
   described["fingerprint"] = _fingerprint(described, tensors)
   write_aside(folder / "model.safetensors", safetensors.numpy.save(tensors))
-  tokenizer.save(folder)
+  tokenizer.save(folder / tokenizer.name)
   write_json(folder / "config.json", described)
   return described["fingerprint"]
 
@@ -94,7 +94,7 @@ def save_streamed(
   write_tensors(
     folder / "model.safetensors", shapes, parts=parts, digest=digest
   )
-  tokenizer.save(folder)
+  tokenizer.save(folder / tokenizer.name)
   described["fingerprint"] = digest.hexdigest()
   write_json(folder / "config.json", described)
   return described["fingerprint"]

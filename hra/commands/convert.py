@@ -16,20 +16,18 @@ the extra `convert`: pip install 'hra[convert]'.
 
 import sys
 from collections.abc import Sequence
-from typing import get_args, get_type_hints
 
 from absl import flags
 from tqdm import tqdm
 
 from hra.commands import configs
-from hra.config import BackboneConfig
 
 _SOURCE = flags.DEFINE_string("source", "", "The checkpoint's folder.")
 _OUT = flags.DEFINE_string("out", "", "The backbone's folder, a new one.")
 _PARAM_DTYPE = flags.DEFINE_enum(
   "param_dtype",
   "float32",
-  get_args(get_type_hints(BackboneConfig)["param_dtype"]),
+  ["float32", "bfloat16"],
   "Type of the parameters that are written, whatever the checkpoint has.",
 )
 

@@ -1,7 +1,7 @@
 """A corpus -> a folder of prepared data.
 
 Enters: a corpus in any form of `hra.data.corpora.source`. Leaves: the folder of
-`hra.data.dataset`, with `tokenizer.model` (trained on the training transcripts, or
+`hra.data.dataset`, with a tokenizer (`tokenizer.model`, trained on the training transcripts, or
 the one given), `summary.json` and, where recordings were left out,
 `left_out.jsonl`.
 
@@ -192,7 +192,7 @@ def _finish(
   _made(aside)
   if not any(shard.places for shard in decoded[TRAIN]):
     _refuse(left_out, folder)
-  tokenizer.save(aside)
+  tokenizer.save(aside / tokenizer.name)
   dataset.assemble(aside, decoded, splits)
   opened = {
     name: dataset.open_split(aside, name) for name in dataset.split_names(aside)

@@ -5,16 +5,16 @@ id, moved so that its blank, wherever that is, comes first: the ids before it mo
 up by one.
 """
 
-import functools
 import json
 import re
 import types
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import sentencepiece
 
-from hra.data.text import normalize_transcript
+from hra.data.text import APOSTROPHES, normalize_transcript
 
 BLANK = 0
 BLANK_LABEL = "<blank>"
@@ -93,11 +93,11 @@ class Pieces:
     self.labels, self.blank = self._moved.labels, self._moved.blank
     unknown = _token(told, "unk_token")
     self._unknown = self._tokenizer.token_to_id(unknown) if unknown else None
+    self._respelt = _Respelt(self.spells)
 
   def prepared(self, text: str) -> str:
-    return _recased(text, self.spells)
+    return text.translate(self._respelt)
 
-  @functools.cache  # noqa: B019 (lives as long as its tokenizer)
   def spells(self, character: str) -> bool:
     ids = self._ids(character)
     said = self._tokenizer.decode(ids)
@@ -145,9 +145,10 @@ class Characters:
     long = sorted((name for name in ids if len(name) > 1), key=len)[::-1]
     self._inside = set("".join(n for n in long if ids[n] not in self._silent))
     self._long = re.compile(rf"\s*({'|'.join(map(re.escape, long))})\s*")
+    self._respelt = _Respelt(self.spells)
 
   def prepared(self, text: str) -> str:
-    return _recased(text, self.spells)
+    return text.translate(self._respelt)
 
   def spells(self, character: str) -> bool:
     """Also where it is but a part of a token."""
@@ -201,14 +202,29 @@ class _Moved:
     return self.blank if label == BLANK else label - (label <= self.blank)
 
 
-def _recased(text: str, spells: Any) -> str:
-  """The text, with what can't be spelt in the other case, if that can."""
+class _Respelt(dict[int, str]):
+  """A `str.translate` table: what can't be spelt -> another form, if that can.
 
-  def spelt(character: str) -> str:
-    forms = (character, character.lower(), character.upper())
-    return next((form for form in forms if all(map(spells, form))), character)
+  The other case, a plain apostrophe, what Unicode deems compatible. It learns each
+  character once.
+  """
 
-  return "".join(map(spelt, text))
+  def __init__(self, spells: Callable[[str], bool]):
+    super().__init__()
+    self._spells = spells
+
+  def __missing__(self, code: int) -> str:
+    character = chr(code)
+    forms = (
+      character,
+      character.lower(),
+      character.upper(),
+      character.translate(APOSTROPHES),
+      unicodedata.normalize("NFKC", character),
+    )
+    known = (form for form in forms if all(map(self._spells, form)))
+    self[code] = next(known, character)
+    return self[code]
 
 
 def _object(data: bytes) -> dict[str, Any]:

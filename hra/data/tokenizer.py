@@ -66,7 +66,8 @@ class Tokenizer:
       RuntimeError: the bytes are no Sentencepiece model.
       ValueError: they are no tokenizer of another kind.
     """
-    self.model, self.name, self.settings = model, name, settings
+    self.model, self.settings = model, settings
+    self.name = name if name in OTHERS else MODEL_FILE
     if name in OTHERS:
       self._speller = OTHERS[name](model, settings)
       hashed = b"\0".join((name.encode(), settings, model))
@@ -89,7 +90,9 @@ class Tokenizer:
     """
     file = absolute(path)
     if file.is_dir():
-      there = [name for name in FILES if (file / name).is_file()]
+      there = [
+        name for name in (MODEL_FILE, *OTHERS) if (file / name).is_file()
+      ]
       file /= there[0] if there else MODEL_FILE
     settings = b""
     if file.name in OTHERS:
@@ -156,13 +159,15 @@ class Tokenizer:
     )
     return cls(model.getvalue())
 
-  def save(self, folder: str | os.PathLike[str]) -> None:
-    """Writes its files into a folder, each aside and then in place."""
-    files = {MODEL_FILE: self.model}
-    if self.name in OTHERS:
-      files = {self.name: self.model, SETTINGS_FILE: self.settings}
-    for name, data in files.items():
-      write_aside(epath.Path(folder) / name, data)
+  def save(self, path: str | os.PathLike[str]) -> None:
+    """Writes its file, aside and then in place, and its settings beside it.
+
+    Args:
+      path: ends in `name`, by which another kind than Sentencepiece is known.
+    """
+    write_aside(path, self.model)
+    if self.settings:
+      write_aside(epath.Path(path).parent / SETTINGS_FILE, self.settings)
 
   def encode(self, text: str) -> list[int]:
     """The label ids of the text, as the tokenizer's kind prepares it.

@@ -227,7 +227,7 @@ SPOILT = {
   ),
   "misshapen tensor": (_edit_tensors(_reshape), "model.safetensors"),
   "another tokenizer": (
-    lambda f: _tokenizer("fghij").save(f),
+    lambda f: _tokenizer("fghij").save(f / "tokenizer.model"),
     "tokenizer.model",
   ),
 }

@@ -36,7 +36,7 @@ STEPS = 12
 def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp("language")
   tokenizer = Tokenizer.train(TEXT + DEV, vocabulary=32, kind="char")
-  tokenizer.save(folder)
+  tokenizer.save(folder / "tokenizer.model")
   (folder / "text.txt").write_text("\n".join(TEXT * 4) + "\n")
   (folder / "dev.txt.gz").write_bytes(gzip.compress("\n".join(DEV).encode()))
   return folder

@@ -1,7 +1,7 @@
 """A checkpoint's folder -> what is converted of it, checked and not yet read."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, get_args, get_type_hints
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,6 @@ FAMILIES: dict[str, Family] = {
 EXTRACTOR_FILE = "preprocessor_config.json"
 PROCESSOR_FILE = "processor_config.json"
 """Where newer versions of transformers put the feature extractor too."""
-PARAM_DTYPES = get_args(get_type_hints(BackboneConfig)["param_dtype"])
 
 
 class Checkpoint(NamedTuple):

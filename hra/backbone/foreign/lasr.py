@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from hra.backbone.foreign import nvidia_layer, rules
+from hra.backbone.foreign import fast_conformer, rules
 from hra.backbone.foreign.family import Family, Translated
 from hra.backbone.foreign.options import Options
 from hra.backbone.foreign.rules import Rule
@@ -93,7 +93,7 @@ def _rules(translated: Translated) -> list[Rule]:
     *rules.convolution("subsampling/first", f"{theirs}.conv_0"),
     *rules.convolution("subsampling/second", f"{theirs}.conv_1"),
     *rules.linear("subsampling/output", f"{theirs}.dense_1"),
-    *nvidia_layer.layer_rules(translated.config),
+    *fast_conformer.layer_rules(translated.config),
     *rules.norm("norm", "encoder.out_norm"),
     *rules.labels("head", "ctc_head", order=translated.order, rank=3),
   ]
@@ -114,7 +114,7 @@ def _frontend(told: Mapping[str, Any], where: str) -> FrontendConfig:
 LASR = Family(
   translate=_translate,
   rules=_rules,
-  ignorable=nvidia_layer.IGNORABLE,
+  ignorable=fast_conformer.IGNORABLE,
   tokenizer="tokenizer.json",
   extractor="LasrFeatureExtractor",
   frontend=_frontend,

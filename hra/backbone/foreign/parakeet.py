@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from hra.backbone.foreign import nvidia_layer, rules
+from hra.backbone.foreign import fast_conformer, rules
 from hra.backbone.foreign.family import Family, Translated
 from hra.backbone.foreign.options import Options
 from hra.backbone.foreign.rules import Rule
@@ -101,7 +101,7 @@ def _rules(translated: Translated) -> list[Rule]:
       f"{theirs}.linear",
       channels=config.subsampling_channels,
     ),
-    *nvidia_layer.layer_rules(config),
+    *fast_conformer.layer_rules(config),
     *rules.linear("layers/attention/relative", f"{attention}.relative_k_proj"),
     rules.same("layers/attention/content_bias", f"{attention}.bias_u"),
     rules.same("layers/attention/position_bias", f"{attention}.bias_v"),
@@ -125,7 +125,7 @@ def _frontend(told: Mapping[str, Any], where: str) -> FrontendConfig:
 PARAKEET = Family(
   translate=_translate,
   rules=_rules,
-  ignorable=nvidia_layer.IGNORABLE,
+  ignorable=fast_conformer.IGNORABLE,
   tokenizer="tokenizer.json",
   extractor="ParakeetFeatureExtractor",
   frontend=_frontend,

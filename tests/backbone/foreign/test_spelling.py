@@ -70,6 +70,10 @@ def test_other_spellings_are_spelt_as_the_vocabulary_is(tmp_path, family):
   assert ours.encode("A Ba, C!") == ours.encode("a ba c")
   assert ours.encode("aöb \u2603 c") == ours.encode("ab c")
   assert ours.unknown("Ab, zÖ!") == ["z", "ö"]
+  assert ours.encode("\uff41b") == ours.encode("ab")  # full width
+  if family == "w2v_bert":
+    assert ours.encode("c\u2019a") == ours.encode("c'a")
+    assert ours.unknown("c\u2019a") == []
 
 
 def test_upper_case_vocabularies_that_call_themselves_lower(tmp_path):
@@ -99,7 +103,7 @@ def test_upper_case_vocabularies_that_call_themselves_lower(tmp_path):
 def test_saved_loaded_and_pickled_is_the_same(tmp_path, family):
   _, ours = _loaded(tmp_path / "original", family, 7)
   (tmp_path / "saved").mkdir()
-  ours.save(tmp_path / "saved")
+  ours.save(tmp_path / "saved" / ours.name)
   for name in (ours.name, "tokenizer_config.json"):
     saved = (tmp_path / "saved" / name).read_bytes()
     assert saved == (tmp_path / "original" / name).read_bytes()

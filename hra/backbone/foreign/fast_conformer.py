@@ -1,4 +1,4 @@
-"""Layers as Parakeet names their tensors; LASR's bear the same names."""
+"""Layers of Fast Conformers as Parakeet names them; LASR's bear the same names."""
 
 from hra.backbone.foreign import rules
 from hra.backbone.foreign.rules import Rule
