@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
+import corpus
 import numpy as np
 import originals
 import pytest
@@ -51,3 +53,59 @@ def test_what_is_wrong_is_one_line(folder, tmp_path):
   assert done.stdout == ""
   done = _run("convert", f"--out={tmp_path / 'made'}")
   assert "--source: expected a value" in done.stderr
+
+
+EXPERIMENT = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import corpus
+
+def get_config():
+  return corpus.config(Path({data!r}), Path({backbone!r}))
+"""
+
+
+@pytest.mark.slow
+def test_submodels_of_it_are_trained_and_used(folder, tmp_path):
+  """From recordings on, spelt by the checkpoint's own tokenizer."""
+
+  def ran(verb, *arguments):
+    done = _run(verb, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+  made, data, run = (tmp_path / name for name in ("made", "data", "run"))
+  ran("convert", f"--source={folder}", f"--out={made}")
+  corpus.write_manifests(tmp_path / "raw")
+  ran(
+    "prepare",
+    f"--source={tmp_path / 'raw'}",
+    f"--out={data}",
+    f"--tokenizer={made}",
+    "--unknown=drop",
+  )
+  assert (data / "vocab.json").read_bytes() == (
+    made / "vocab.json"
+  ).read_bytes()
+  experiment = tmp_path / "experiment.py"
+  experiment.write_text(
+    EXPERIMENT.format(
+      tests=str(Path(corpus.__file__).parent),
+      data=str(data),
+      backbone=str(made),
+    )
+  )
+  ran(
+    "train",
+    f"--config={experiment}",
+    f"--workdir={run}",
+    "--config.train.steps=4",
+  )
+  recording = tmp_path / "raw" / "test" / "anna-0.wav"
+  told = ran(
+    "transcribe", f"--workdir={run}", "--task=anna", "--noguard", recording
+  )
+  path, text = told.rstrip("\n").split("\t")
+  assert path == str(recording)
+  assert set(text) <= set("abce' ")
