@@ -1,8 +1,8 @@
 """A corpus -> a folder of prepared data.
 
 Enters: a corpus in any form of `hra.data.corpora.source`. Leaves: the folder of
-`hra.data.dataset`, with a tokenizer (`tokenizer.model`, trained on the training transcripts, or
-the one given), `summary.json` and, where recordings were left out,
+`hra.data.dataset`, with a tokenizer (`tokenizer.model`, trained on the training
+transcripts, or the one given), `summary.json` and, where recordings were left out,
 `left_out.jsonl`.
 
 The folder appears under its name only when it is complete. Until then everything
