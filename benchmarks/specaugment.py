@@ -32,7 +32,7 @@ from hra.config import (
   TrainConfig,
 )
 from hra.features import specaugment
-from hra.nn.convolution import subsampled
+from hra.nn.subsampling import subsampled
 
 _OUT = results.define_out()
 _BLOCKS = flags.DEFINE_integer("blocks", 9, "Blocks of each policy.")
@@ -99,7 +99,7 @@ def _rows(
     blocks=_BLOCKS.value,
     steps=_CALLS,
   )
-  frames = UTTERANCES * subsampled(round(SECONDS / HOP))
+  frames = UTTERANCES * subsampled(round(SECONDS / HOP), BACKBONE)
   rows: dict[str, dict[str, Any]] = {}
   for name, each in times.items():
     rows[name] = {

@@ -34,15 +34,26 @@ def write_aside(path: epath.PathLike, data: bytes) -> None:
   Raises:
     StorageError: it can't be written; nothing is left behind.
   """
+  with aside(path) as beside:
+    beside.write_bytes(data)
+
+
+@contextlib.contextmanager
+def aside(path: epath.PathLike) -> Iterator[epath.Path]:
+  """A file beside `path` to write to, which then takes its place.
+
+  Raises:
+    StorageError: it can't be written; nothing is left behind.
+  """
   path = epath.Path(path)
-  aside = path.parent / f".{path.name}.{os.getpid()}"
+  beside = path.parent / f".{path.name}.{os.getpid()}"
   with storage(path, expected="a file that can be written"):
     try:
-      aside.write_bytes(data)
-      aside.replace(path)
+      yield beside
+      beside.replace(path)
     except BaseException:
       with contextlib.suppress(OSError):
-        aside.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
       raise
 
 

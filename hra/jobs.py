@@ -22,7 +22,7 @@ from hra.features import specaugment
 from hra.features.frontend import num_frames
 from hra.files import read_json, storage, write_json
 from hra.model import Model
-from hra.nn.convolution import subsampled
+from hra.nn.subsampling import subsampled
 from hra.run import Parts, backbone_of, initial_state, trained_state
 from hra.sharding import BATCH
 from hra.train import loop
@@ -281,10 +281,10 @@ def finish(parts: Parts, trained: TrainState) -> epath.Path:
 def make_loader(parts: Parts) -> Loader:
   """The training batches of a run, in the order of its plan."""
   frontend, files = parts.backbone.frontend, _files(parts)
-  kind = parts.backbone.config.decoder.kind
+  backbone = parts.backbone.config
 
   def frames(samples: int) -> int:
-    return subsampled(num_frames(samples, frontend))
+    return subsampled(num_frames(samples, frontend), backbone)
 
   return Loader(
     parts.train_split,
@@ -294,7 +294,7 @@ def make_loader(parts: Parts) -> Loader:
     config=parts.config.data,
     steps_per_task=parts.config.train.steps,
     seed=parts.config.seed,
-    frames=frames if kind == "ctc" else None,
+    frames=frames if backbone.decoder.kind == "ctc" else None,
     weights=files.weights,
     shares=files.shares,
     parts=files.parts,

@@ -62,8 +62,9 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
   config_tree.validate(config)
   workdir = epath.Path(workdir)
   config = _with_paths(config, workdir)
-  path = store.folder_of(config.backbone_path) / "tokenizer.model"
-  tokenizer = Tokenizer.load(config.tokenizer or path)
+  tokenizer = Tokenizer.load(
+    config.tokenizer or store.folder_of(config.backbone_path)
+  )
   model = config.language_model
   if model.vocabulary not in (0, tokenizer.vocabulary):
     raise InputError(

@@ -1,4 +1,4 @@
-"""A language model's folder: config.json, model.safetensors, tokenizer.model.
+"""A language model's folder: config.json, model.safetensors, its tokenizer.
 
 Its labels are a tokenizer's: with a backbone of another one it can't be fused.
 """
@@ -13,7 +13,7 @@ import safetensors.numpy
 from etils import epath
 
 from hra import config_tree
-from hra.backbone.store import hash_tensors, read_tensors
+from hra.backbone.tensors import hash_tensors, read_tensors
 from hra.config import LanguageModelConfig
 from hra.data.tokenizer import Tokenizer
 from hra.decoders import language_model
@@ -56,7 +56,7 @@ def save(
   tensors = {path: np.asarray(leaf) for path, leaf in named_leaves(module)}
   fingerprint = hash_tensors(tensors)
   write_aside(folder / "model.safetensors", safetensors.numpy.save(tensors))
-  write_aside(folder / "tokenizer.model", tokenizer.model)
+  tokenizer.save(folder / tokenizer.name)
   described = {
     "format": _FORMAT,
     "language_model": config_tree.to_dict(config),
@@ -96,10 +96,10 @@ def load(
     described["language_model"],
     path=f"{path}:language_model",
   )
-  own = Tokenizer.load(folder / "tokenizer.model")
+  own = Tokenizer.load(folder)
   changed = "the folder was changed or mixed: copy it again"
   told = described["tokenizer_hash"]
-  file = folder / "tokenizer.model"
+  file = folder / own.name
   _check(file, own.hash, told, expected="the tokenizer of hash {}", fix=changed)
   if tokenizer is not None:
     _check(

@@ -131,7 +131,7 @@ class Model:
     indices_L = jnp.arange(backbone.config.layers)
     scanned = (backbone.layers, indices_L, shared_layers, row_layers)
     (hidden_TD, _), _ = jax.lax.scan(body, start, scanned)
-    return Encoded(hidden_TD, length, backbone.head)
+    return Encoded(backbone.leave(hidden_TD), length, backbone.head)
 
   def loss(
     self,

@@ -173,7 +173,7 @@ def with_data(config: Config, workdir: epath.Path) -> Config:
     path / "prepared",
     # Speakers who swallow sounds may say more labels than fit; the loader knows.
     config=dataclasses.replace(config.prepare, labels_per_second=0.0),
-    tokenizer=None if anew else backbone / "tokenizer.model",
+    tokenizer=None if anew else backbone,
   )
   return _with_path(config, path / "prepared")
 
@@ -378,8 +378,7 @@ def _fresh_backbone(
   config: Config, mesh: jax.sharding.Mesh
 ) -> store.StoredBackbone:
   """A randomly initialised backbone for the data's (or the given) tokenizer."""
-  path = config.tokenizer or epath.Path(config.data.path) / "tokenizer.model"
-  tokenizer = Tokenizer.load(path)
+  tokenizer = Tokenizer.load(config.tokenizer or config.data.path)
   vocabulary = config.backbone.vocabulary or tokenizer.vocabulary
   if vocabulary != tokenizer.vocabulary:
     raise InputError(

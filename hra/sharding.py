@@ -38,7 +38,7 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
     P(None, "tensor"),
   ),
   (r"backbone/layers/", P()),
-  (r"backbone/(subsampling|head)/", P()),
+  (r"backbone/(subsampling|norm|head)/", P()),
   (r"^shared", P()),
   (r"^(step|skipped_N)$", P()),
 )

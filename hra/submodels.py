@@ -19,7 +19,7 @@ from etils import epath
 
 from hra import config_tree
 from hra.adapters.interface import Tree
-from hra.backbone.store import hash_tensors, read_tensors
+from hra.backbone.tensors import hash_tensors, read_tensors
 from hra.config import AdapterConfig
 from hra.errors import InputError
 from hra.files import write_aside

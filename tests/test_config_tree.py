@@ -15,6 +15,7 @@ from hra.config import (
   AdapterConfig,
   BackboneConfig,
   Config,
+  ConformerConfig,
   DataConfig,
   DecoderConfig,
   EvalConfig,
@@ -141,6 +142,40 @@ def test_a_tuple_of_floats_is_finite():
     (BackboneConfig(layers=0), "layers"),
     (BackboneConfig(encoder="lstm", width=63), "width"),
     (BackboneConfig(encoder="lstm", kernel=5), "kernel"),
+    (
+      BackboneConfig(
+        encoder="lstm", conformer=ConformerConfig(norm_bias=False)
+      ),
+      "conformer",
+    ),
+    (BackboneConfig(subsampling_kernel=5), "subsampling_kernel"),
+    (BackboneConfig(subsampling_halvings=3), "subsampling_halvings"),
+    (
+      BackboneConfig(subsampling="separable", subsampling_halvings=0),
+      "subsampling_halvings",
+    ),
+    (BackboneConfig(subsampling="projection"), "subsampling_halvings"),
+    (
+      BackboneConfig(
+        subsampling="projection",
+        subsampling_halvings=0,
+        subsampling_channels=8,
+      ),
+      "subsampling_channels",
+    ),
+    (BackboneConfig(subsampling="separable", causal=True), "causal"),
+    (
+      BackboneConfig(
+        causal=True, conformer=ConformerConfig(causal_convolution=True)
+      ),
+      "conformer.causal_convolution",
+    ),
+    (
+      BackboneConfig(conformer=ConformerConfig(distance_left=3)),
+      "conformer.distance_left",
+    ),
+    (ConformerConfig(norm_epsilon=0.0), "norm_epsilon"),
+    (ConformerConfig(feed_forward_weights=(1.0,)), "feed_forward_weights"),
     (BackboneConfig(decoder=DecoderConfig(joint=64)), "decoder.joint"),
     (DecoderConfig(kind="las", attention=9, heads=2), "heads"),
     (DecoderConfig(kind="rnnt", label_smoothing=0.1), "label_smoothing"),

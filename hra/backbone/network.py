@@ -1,7 +1,7 @@
 """A backbone: subsampling, L stacked layers, a decoder.
 
-In: mel_TF of one utterance. Out: hidden_TD before the layers (`embed`); `head` takes
-it from there after them. `hra.model` scans over the layers.
+In: mel_TF of one utterance. Out: hidden_TD before the layers (`embed`). After them
+`leave` and then `head` take it from there; `hra.model` scans over the layers.
 """
 
 from typing import Any
@@ -13,7 +13,8 @@ from flax import nnx
 from hra.backbone.encoders import ENCODERS
 from hra.config import BackboneConfig
 from hra.decoders.families import DECODERS
-from hra.nn.convolution import Subsampling
+from hra.nn.norm import layer_norm
+from hra.nn.subsampling import SUBSAMPLINGS, Subsampling
 from hra.nn.types import types_of
 
 
@@ -23,15 +24,11 @@ class Backbone(nnx.Module):
   def __init__(self, config: BackboneConfig, *, mels: int, key: jax.Array):
     key_subsampling, key_layers, key_head = jax.random.split(key, 3)
     self.config = nnx.static(config)
-    self.subsampling = Subsampling(
-      mels,
-      channels=config.subsampling_channels,
-      width=config.width,
-      causal=config.causal,
-      types=types_of(config),
-      rngs=nnx.Rngs(key_subsampling),
+    self.subsampling: Subsampling = SUBSAMPLINGS[config.subsampling](
+      config, mels=mels, rngs=nnx.Rngs(key_subsampling)
     )
     self.layers = ENCODERS[config.encoder].init_layers(config, key=key_layers)
+    self.norm = _final_norm(config, rngs=nnx.Rngs(key_layers))
     self.head = DECODERS[config.decoder.kind](config, rngs=nnx.Rngs(key_head))
 
   def embed(
@@ -42,5 +39,20 @@ class Backbone(nnx.Module):
     hidden_TD, length = self.subsampling(
       mel_TF.astype(jnp.dtype(config.dtype)), length
     )
+    if config.scale_input:
+      hidden_TD *= config.width**0.5
     context_of = ENCODERS[config.encoder].context_of
     return hidden_TD, length, context_of(config, len(hidden_TD), length)
+
+  def leave(self, hidden_TD: jax.Array) -> jax.Array:
+    """hidden_TD of the last layer -> hidden_TD for the decoder."""
+    return hidden_TD if self.norm is None else self.norm(hidden_TD)
+
+
+def _final_norm(
+  config: BackboneConfig, *, rngs: nnx.Rngs
+) -> nnx.LayerNorm | None:
+  parts, types = config.conformer, types_of(config)
+  if not parts.final_norm:
+    return None
+  return layer_norm(config.width, parts=parts, types=types, rngs=rngs)

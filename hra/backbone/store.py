@@ -1,25 +1,28 @@
-"""A backbone's folder: config.json, model.safetensors, tokenizer.model.
+"""A backbone's folder: config.json, model.safetensors, its tokenizer.
 
 The fingerprint is a hash of the configuration and of every parameter's name and
 bytes; rows say by it which backbone they were made for.
 """
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import safetensors
 import safetensors.numpy
 from etils import epath
 
 from hra import config_tree
 from hra.backbone.encoders import ENCODERS
 from hra.backbone.network import Backbone
+from hra.backbone.tensors import (
+  TensorHash,
+  hash_tensors,
+  read_tensors,
+  write_tensors,
+)
 from hra.config import BackboneConfig, FrontendConfig
 from hra.data.tokenizer import Tokenizer
 from hra.errors import InputError
@@ -34,12 +37,6 @@ _COMPUTED = ("dtype", "param_dtype", "remat")
 _COMPUTED_BY_DECODER = ("chunk", "label_smoothing")
 """What is the run's own to say, and no property of the parameters."""
 _FIELDS = ("backbone", "features", "tokenizer_hash", "fingerprint", "about")
-_DTYPES = {
-  "F64": np.dtype(np.float64),
-  "F32": np.dtype(np.float32),
-  "F16": np.dtype(np.float16),
-  "BF16": np.dtype(jnp.bfloat16),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,19 +64,57 @@ def save(
   folder = epath.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   tensors = to_tensors(module)
-  described: dict[str, Any] = {
+  described = _described(module.config, frontend, tokenizer, about)
+  described["fingerprint"] = _fingerprint(described, tensors)
+  write_aside(folder / "model.safetensors", safetensors.numpy.save(tensors))
+  tokenizer.save(folder / tokenizer.name)
+  write_json(folder / "config.json", described)
+  return described["fingerprint"]
+
+
+def save_streamed(
+  folder: epath.PathLike,
+  config: BackboneConfig,
+  *,
+  parts: Callable[[str], Iterable[np.ndarray]],
+  frontend: FrontendConfig,
+  tokenizer: Tokenizer,
+  about: Mapping[str, Any],
+) -> str:
+  """`save` of parameters that come part by part, so that memory never holds all.
+
+  Args:
+    parts: a parameter's path -> its parts along the first axis, in order.
+  """
+  folder = epath.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  described = _described(config, frontend, tokenizer, about)
+  digest = TensorHash(_fingerprinted(described))
+  shapes = dict(named_leaves(abstract(config, frontend)))
+  write_tensors(
+    folder / "model.safetensors", shapes, parts=parts, digest=digest
+  )
+  tokenizer.save(folder / tokenizer.name)
+  described["fingerprint"] = digest.hexdigest()
+  write_json(folder / "config.json", described)
+  return described["fingerprint"]
+
+
+def _described(
+  config: BackboneConfig,
+  frontend: FrontendConfig,
+  tokenizer: Tokenizer,
+  about: Mapping[str, Any],
+) -> dict[str, Any]:
+  """What config.json says, the fingerprint apart."""
+  return {
     "format": _FORMAT,
-    "architecture": module.config.encoder,
-    "backbone": config_tree.to_dict(module.config),
+    "architecture": config.encoder,
+    "backbone": config_tree.to_dict(config),
     "features": config_tree.to_dict(frontend),
     "tokenizer_hash": tokenizer.hash,
     "about": dict(about),
   }
-  described["fingerprint"] = _fingerprint(described, tensors)
-  write_aside(folder / "model.safetensors", safetensors.numpy.save(tensors))
-  write_aside(folder / "tokenizer.model", tokenizer.model)
-  write_json(folder / "config.json", described)
-  return described["fingerprint"]
 
 
 def load(
@@ -120,10 +155,10 @@ def load(
   if computed is not None:
     config = _computed_as(config, computed)
   module = from_tensors(tensors, config, frontend, where=str(folder), mesh=mesh)
-  tokenizer = Tokenizer.load(folder / "tokenizer.model")
+  tokenizer = Tokenizer.load(folder)
   if tokenizer.hash != described["tokenizer_hash"]:
     raise InputError(
-      folder / "tokenizer.model",
+      folder / tokenizer.name,
       expected=f"the tokenizer of hash {described['tokenizer_hash']}",
       got=tokenizer.hash,
       fix="the folder was changed or mixed: copy it again",
@@ -204,50 +239,24 @@ def _read_config(folder: epath.Path) -> dict[str, Any]:
   return described
 
 
-def read_tensors(path: epath.Path) -> dict[str, np.ndarray]:
-  """The tensors of a safetensors file, local or not.
-
-  Unlike `safetensors.numpy.load`, it reads the bfloat16 that
-  `safetensors.numpy.save` writes.
-
-  Raises:
-    InputError: when the file is missing, cut short or of another format.
-  """
-  if not path.is_file():
-    raise InputError(path, expected="a safetensors file", got="no such file")
-  try:
-    views = safetensors.deserialize(path.read_bytes())
-  except safetensors.SafetensorError as error:
-    raise InputError(
-      path, expected="a safetensors file", got=str(error)
-    ) from error
-  tensors = {}
-  for name, view in views:
-    if view["dtype"] not in _DTYPES:
-      raise InputError(
-        f"{path}: {name}",
-        expected=f"one of {', '.join(_DTYPES)}",
-        got=view["dtype"],
-      )
-    flat = np.frombuffer(view["data"], _DTYPES[view["dtype"]])
-    tensors[name] = flat.reshape(view["shape"])
-  return tensors
-
-
 def _fingerprint(
   described: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
 ) -> str:
-  """Of what config.json says and of the parameters.
+  """Of what config.json says and of the parameters."""
+  return hash_tensors(tensors, text=_fingerprinted(described))
 
-  It hashes the text of the folder, not the dataclasses: a field that a later
+
+def _fingerprinted(described: Mapping[str, Any]) -> str:
+  """What config.json says, as far as it is a property of the parameters.
+
+  It is the text of the folder, not the dataclasses: a field that a later
   version adds, with a default, leaves fingerprints alone. How it is computed
   and trained (`_COMPUTED`) does not enter.
   """
   backbone = _without(described["backbone"], _COMPUTED)
   if "decoder" in backbone:
     backbone["decoder"] = _without(backbone["decoder"], _COMPUTED_BY_DECODER)
-  text = json.dumps([backbone, described["features"]], sort_keys=True)
-  return hash_tensors(tensors, text=text)
+  return json.dumps([backbone, described["features"]], sort_keys=True)
 
 
 def _without(
@@ -268,13 +277,3 @@ def _computed_as(
   decoder = taken(config.decoder, computed.decoder, _COMPUTED_BY_DECODER)
   config = taken(config, computed, _COMPUTED)
   return dataclasses.replace(config, decoder=decoder)
-
-
-def hash_tensors(tensors: Mapping[str, np.ndarray], *, text: str = "") -> str:
-  """A 128-bit hash of names, types, shapes and bytes, and of `text`."""
-  digest = hashlib.blake2b(text.encode(), digest_size=16)
-  for path in sorted(tensors):
-    tensor = np.ascontiguousarray(tensors[path])
-    digest.update(f"{path} {tensor.dtype} {tensor.shape}".encode())
-    digest.update(tensor.tobytes())
-  return digest.hexdigest()

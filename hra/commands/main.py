@@ -32,6 +32,7 @@ from hra.errors import InputError, Interrupted, StorageError
 VERBS = {
   "quickstart": "adapt synthesised speakers in one job, start to end",
   "prepare": "recordings and transcripts -> data that training reads",
+  "convert": "a public checkpoint -> a backbone to adapt",
   "train": "pretrain or adapt, as the config says; resumes by itself",
   "enroll": "add a task to a finished run, all else frozen",
   "forget": "remove a task, and all that is its alone, from a run",

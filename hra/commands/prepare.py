@@ -99,8 +99,8 @@ _TEXT_FIELD = flags.DEFINE_string(
 _TOKENIZER = flags.DEFINE_string(
   "tokenizer",
   "",
-  "A Sentencepiece model to use, such as your backbone's. Empty trains one on "
-  "the training transcripts.",
+  "A tokenizer to use: its file, or a folder with one, such as your backbone's. "
+  "Empty trains one on the training transcripts.",
 )
 _UNKNOWN = flags.DEFINE_enum(
   "unknown",

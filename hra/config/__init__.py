@@ -13,6 +13,7 @@ from hra.config.language import (
 from hra.config.model import (
   AdapterConfig,
   BackboneConfig,
+  ConformerConfig,
   DecoderConfig,
   FrontendConfig,
   SpaceConfig,
@@ -38,6 +39,7 @@ __all__ = [
   "AdapterConfig",
   "BackboneConfig",
   "Config",
+  "ConformerConfig",
   "DataConfig",
   "DecoderConfig",
   "EvalConfig",

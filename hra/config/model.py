@@ -108,11 +108,48 @@ class DecoderConfig:
   """Part of the target that all labels share (las)."""
 
 
+Activation = Literal["silu", "relu", "gelu", "gelu_tanh"]
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class ConformerConfig:
+  """What a Conformer's layer is made of, its sizes aside (`hra.backbone.conformer`).
+
+  The defaults are ours; public backbones are other values of it
+  (`hra.backbone.foreign`).
+  """
+
+  norm_epsilon: float = 1e-5
+  norm_bias: bool = True
+  projection_bias: bool = True
+  """Of the attention's and the feed-forward modules' projections."""
+  convolution_bias: bool = True
+  """Of the convolution module's two projections."""
+  convolution_norm: Literal["layer", "folded"] = "layer"
+  """After the depthwise convolution. `folded`: a frozen BatchNorm, which is part of
+  that convolution's taps and makes its bias."""
+  causal_convolution: bool = False
+  """It sees no later frame even where attention does; `causal` implies it."""
+  activation: Activation = "silu"
+  """Of the feed-forward modules and of the convolution module."""
+  feed_forward_weights: tuple[float, ...] = (1.0, 0.5)
+  """Of what enters a feed-forward module and of what leaves it, where they are
+  summed."""
+  convolution_weights: tuple[float, ...] = (1.0, 1.0)
+  """The same of the convolution module."""
+  distance_left: int = 64
+  """Frames back that position `distance` tells apart."""
+  distance_right: int = 8
+  """The same, ahead."""
+  final_norm: bool = False
+  """One more norm after the last layer."""
+
+
 @dataclasses.dataclass(unsafe_hash=True)
 class BackboneConfig:
   """An encoder and a decoder (`hra.backbone.network`).
 
-  `heads` to `left_context` are the Conformer's but for `causal`.
+  `heads` to `conformer` are the Conformer's but for `causal`.
   """
 
   encoder: Literal["conformer", "lstm"] = "conformer"
@@ -125,13 +162,30 @@ class BackboneConfig:
   """Width of each feed-forward module (Conformer: 4 x width)."""
   kernel: int = 15
   """Taps of the depthwise convolution."""
-  position: Literal["rotary", "relative"] = "rotary"
+  position: Literal["rotary", "relative", "distance"] = "rotary"
+  """`rotary`: queries and keys are turned; `relative`: sinusoids of the offset, as
+  in Transformer-XL; `distance`: a learnt vector for each offset, clipped."""
   causal: bool = False
   """Attention and convolution see no later frame: ready for streaming."""
   left_context: int = 0
   """Frames of left context in causal attention; 0 is all of them."""
+  conformer: ConformerConfig = dataclasses.field(
+    default_factory=ConformerConfig
+  )
+  subsampling: Literal[
+    "convolution", "dense_convolution", "separable", "projection"
+  ] = "convolution"
+  """What precedes the layers (`hra.nn.subsampling`): convolutions of stride 2 over
+  time; such without padding, between two projections; over time and mel bins,
+  depthwise-separable from the second on; a norm and a projection, frame by frame."""
   subsampling_channels: int = 32
-  """Channels of the two stride-2 convolutions that precede the layers."""
+  """Of these convolutions."""
+  subsampling_kernel: int = 3
+  """Taps of these convolutions, in each direction."""
+  subsampling_halvings: int = 2
+  """How many of these convolutions there are."""
+  scale_input: bool = False
+  """Multiply what enters the layers by the square root of their width."""
   vocabulary: int = 0
   """Labels, the blank (id 0) included; 0 takes the tokenizer's."""
   dtype: Literal["float32", "bfloat16", "float64"] = "float32"

@@ -7,6 +7,7 @@ from typing import Any
 from hra.config import (
   AdapterConfig,
   BackboneConfig,
+  ConformerConfig,
   DecoderConfig,
   FrontendConfig,
   LanguageModelConfig,
@@ -37,7 +38,16 @@ DECODER_FIELDS: dict[str, frozenset[str]] = {
 
 MINIMA: Minima = {
   AdapterConfig: {"width": 1, "head_width": 1, "alpha": 0},
-  BackboneConfig: {"width": 4, "layers": 1, "heads": 1, "kernel": 1},
+  BackboneConfig: {
+    "width": 4,
+    "layers": 1,
+    "heads": 1,
+    "kernel": 1,
+    "subsampling_channels": 1,
+    "subsampling_kernel": 2,
+    "subsampling_halvings": 0,
+  },
+  ConformerConfig: {"distance_left": 0, "distance_right": 0},
   DecoderConfig: {
     "context": 1,
     "layers": 1,
@@ -99,29 +109,100 @@ def _unused(
       )
 
 
+SUBSAMPLING_FIELDS: dict[str, frozenset[str]] = {
+  "convolution": frozenset({"channels"}),
+  "dense_convolution": frozenset({"channels", "kernel"}),
+  "separable": frozenset({"channels", "kernel", "halvings"}),
+  "projection": frozenset(),
+}
+"""Fields `subsampling_...` that a kind of subsampling uses."""
+
+
 def _backbone(config: BackboneConfig) -> Iterator[Told]:
+  yield from _subsampling(config)
   if config.encoder == "conformer":
-    yield (
-      "heads",
-      config.width % (2 * config.heads) == 0,
-      f"a divisor of half the width ({config.width // 2})",
-    )
+    yield from _conformer_of(config)
     return
   yield (
     "width",
     config.causal or config.width % 2 == 0,
     "an even number: half of it in either direction",
   )
-  for field in dataclasses.fields(config):
-    if field.name in _OF_CONFORMERS:
-      yield (
-        field.name,
-        getattr(config, field.name) == field.default,
-        f"its default, {field.default!r}, with encoder {config.encoder!r}",
-      )
+  for field in _OF_CONFORMERS:
+    default = getattr(BackboneConfig(), field)
+    yield (
+      field,
+      getattr(config, field) == default,
+      f"its default, {default!r}, with encoder {config.encoder!r}",
+    )
 
 
-_OF_CONFORMERS = ("heads", "feed_forward", "kernel", "position", "left_context")
+_OF_CONFORMERS = (
+  "heads",
+  "feed_forward",
+  "kernel",
+  "position",
+  "left_context",
+  "conformer",
+)
+
+
+def _subsampling(config: BackboneConfig) -> Iterator[Told]:
+  kind = config.subsampling
+  halvings = "subsampling_halvings"
+  for name in ("channels", "kernel"):
+    field = f"subsampling_{name}"
+    default = getattr(BackboneConfig(), field)
+    yield (
+      field,
+      name in SUBSAMPLING_FIELDS[kind] or getattr(config, field) == default,
+      f"its default, {default}, with subsampling {kind!r}",
+    )
+  if kind == "separable":
+    yield halvings, config.subsampling_halvings >= 1, "at least 1"
+  else:
+    only = 0 if kind == "projection" else 2
+    yield (
+      halvings,
+      config.subsampling_halvings == only,
+      f"{only} with subsampling {kind!r}",
+    )
+  yield (
+    "causal",
+    not config.causal or kind in ("convolution", "projection"),
+    f"False with subsampling {kind!r}, which hears later frames",
+  )
+
+
+def _conformer_of(config: BackboneConfig) -> Iterator[Told]:
+  parts, ours = config.conformer, ConformerConfig()
+  yield (
+    "heads",
+    config.width % (2 * config.heads) == 0,
+    f"a divisor of half the width ({config.width // 2})",
+  )
+  yield (
+    "conformer.causal_convolution",
+    not (config.causal and parts.causal_convolution),
+    "False with causal, which implies it",
+  )
+  for field in ("distance_left", "distance_right"):
+    default = getattr(ours, field)
+    yield (
+      f"conformer.{field}",
+      config.position == "distance" or getattr(parts, field) == default,
+      f"its default, {default}, with position {config.position!r}",
+    )
+
+
+def _conformer(config: ConformerConfig) -> Iterator[Told]:
+  yield "norm_epsilon", config.norm_epsilon > 0, "more than 0"
+  for field in ("feed_forward_weights", "convolution_weights"):
+    yield (
+      field,
+      len(getattr(config, field)) == 2,
+      "two numbers: of what enters the module and of what leaves it",
+    )
 
 
 def _decoder(config: DecoderConfig) -> Iterator[Told]:
@@ -215,6 +296,7 @@ def _language_model(config: LanguageModelConfig) -> Iterator[Told]:
 RULES: Table = {
   AdapterConfig: _adapter,
   BackboneConfig: _backbone,
+  ConformerConfig: _conformer,
   DecoderConfig: _decoder,
   FrontendConfig: _frontend,
   LanguageModelConfig: _language_model,

@@ -20,6 +20,7 @@ from typing import Any
 from etils import epath
 from tqdm import tqdm
 
+from hra.data import tokenizer
 from hra.errors import InputError
 from hra.files import cache_folder, is_remote, storage
 
@@ -84,7 +85,7 @@ def is_vacant(folder: epath.Path) -> bool:
     )
   if not is_remote(folder):
     return not names
-  ours = ("index-", "tokenizer.model", "left_out.jsonl", "recordings")
+  ours = ("index-", *tokenizer.FILES, "left_out.jsonl", "recordings")
   return LAST not in names and all(name.startswith(ours) for name in names)
 
 

@@ -1,8 +1,8 @@
 """A corpus -> a folder of prepared data.
 
 Enters: a corpus in any form of `hra.data.corpora.source`. Leaves: the folder of
-`hra.data.dataset`, with `tokenizer.model` (trained on the training transcripts, or
-the one given), `summary.json` and, where recordings were left out,
+`hra.data.dataset`, with a tokenizer (`tokenizer.model`, trained on the training
+transcripts, or the one given), `summary.json` and, where recordings were left out,
 `left_out.jsonl`.
 
 The folder appears under its name only when it is complete. Until then everything
@@ -39,7 +39,6 @@ from hra.data.transcripts import counted, usable
 from hra.errors import InputError
 from hra.files import absolute, is_remote, locked, storage, write_aside
 
-TOKENIZER_FILE = "tokenizer.model"
 LEFT_OUT_FILE = "left_out.jsonl"
 
 Source = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]]
@@ -193,7 +192,7 @@ def _finish(
   _made(aside)
   if not any(shard.places for shard in decoded[TRAIN]):
     _refuse(left_out, folder)
-  tokenizer.save(aside / TOKENIZER_FILE)
+  tokenizer.save(aside / tokenizer.name)
   dataset.assemble(aside, decoded, splits)
   opened = {
     name: dataset.open_split(aside, name) for name in dataset.split_names(aside)

@@ -7,10 +7,11 @@ charged for a spelling that it was never taught.
 import re
 import unicodedata
 
-_APOSTROPHES = str.maketrans(
+APOSTROPHES = str.maketrans(
   dict.fromkeys("\u2019\u2018\u02bc\u0060\u00b4\uff07", "'")
 )
-"""Quotation marks, modifier letter, grave, acute and full width -> '."""
+"""Quotation marks, modifier letter, grave, acute and full width -> ', for
+`str.translate`."""
 
 _JOINERS = "\u200c\u200d"
 """Zero-width non-joiner and joiner: Persian and Indic scripts spell with them."""
@@ -30,7 +31,7 @@ def normalize_transcript(text: str) -> str:
   letter nor a digit is no word. Idempotent.
   """
   # Before NFKC: it makes a space and a combining mark of an acute accent.
-  text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower()
+  text = unicodedata.normalize("NFKC", text.translate(APOSTROPHES)).lower()
   text = unicodedata.normalize("NFKC", text.translate(_KEPT))
   words = _STRAY.sub(" ", text).split()
   return " ".join(word for word in words if any(map(str.isalnum, word)))
@@ -52,4 +53,4 @@ class _Kept(dict[int, str]):
     return kept
 
 
-_KEPT = _Kept(_APOSTROPHES | {ord("'"): "'"})
+_KEPT = _Kept(APOSTROPHES | {ord("'"): "'"})

@@ -1,78 +1,110 @@
-"""Transcripts <-> label ids, by a Sentencepiece model.
+"""Transcripts <-> label ids, by a tokenizer of one of three kinds.
 
-Enters: text in any spelling (`hra.data.text` normalises it here). Leaves: label
-ids, where id 0 is the CTC blank.
+Enters: text in any spelling. Leaves: label ids, where id 0 is the CTC blank.
 
-A model trained here reserves Sentencepiece's padding piece, id 0, as the blank,
-so that its ids are the label ids. In a model from elsewhere whose piece 0 is
-not a padding piece, piece i is label i + 1.
+A Sentencepiece model (tokenizer.model) spells text that `hra.data.text` has
+normalised. One that is trained here reserves its padding piece, id 0, as the blank,
+so that its ids are the label ids; in a model from elsewhere whose piece 0 is not a
+padding piece, piece i is label i + 1. The tokenizers of converted backbones
+(tokenizer.json, vocab.json) spell as their originals do (`hra.data.spelling`).
 """
 
 import hashlib
 import io
 import operator
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import sentencepiece
+from etils import epath
 
+from hra.data.spelling import (
+  BLANK,
+  BLANK_LABEL,
+  Characters,
+  Pieces,
+  SentencePieces,
+  Speller,
+)
 from hra.data.text import normalize_transcript
 from hra.errors import InputError
 from hra.files import absolute, write_aside
 
-BLANK = 0
-BLANK_LABEL = "<blank>"
-
 Kind = Literal["char", "unigram", "bpe"]
+
+MODEL_FILE = "tokenizer.model"
+SETTINGS_FILE = "tokenizer_config.json"
+"""What the tokenizers of others say beside their vocabulary."""
+OTHERS: dict[str, Callable[[bytes, bytes], Speller]] = {
+  "tokenizer.json": Pieces,
+  "vocab.json": Characters,
+}
+"""Files that are no Sentencepiece model -> what reads them, and their settings."""
+FILES = (MODEL_FILE, *OTHERS, SETTINGS_FILE)
+"""Names that a tokenizer's files may have in a folder."""
 
 
 class Tokenizer:
-  """Text <-> ids of one Sentencepiece model.
+  """Text <-> ids.
 
   `vocabulary` counts the labels and `labels` names them, the blank (id 0)
-  included. `hash` is a stable hash of the model's bytes: what is trained for one
+  included; `blank` is its id in the original's own order. `hash` is a stable hash of the files' bytes: what is trained for one
   tokenizer can't be used with another.
   """
 
-  def __init__(self, model: bytes):
-    """Raises RuntimeError where the bytes are no Sentencepiece model."""
-    self.model = model
-    self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-    self._offset = 0 if self._processor.pad_id() == BLANK else 1
-    pieces = [
-      self._processor.id_to_piece(id)
-      for id in range(self._processor.get_piece_size())
-    ]
-    self.labels: tuple[str, ...] = (
-      BLANK_LABEL,
-      *pieces[1 - self._offset :],
-    )
+  def __init__(
+    self, model: bytes, *, name: str = MODEL_FILE, settings: bytes = b""
+  ):
+    """Of a file's bytes.
+
+    Args:
+      name: of the file, which says what kind of tokenizer it is.
+      settings: those of `SETTINGS_FILE`, where the kind has such.
+
+    Raises:
+      RuntimeError: the bytes are no Sentencepiece model.
+      ValueError: they are no tokenizer of another kind.
+    """
+    self.model, self.settings = model, settings
+    self.name = name if name in OTHERS else MODEL_FILE
+    if name in OTHERS:
+      self._speller = OTHERS[name](model, settings)
+      hashed = b"\0".join((name.encode(), settings, model))
+    else:
+      self._speller, hashed = SentencePieces(model), model
+    self.labels, self.blank = self._speller.labels, self._speller.blank
     self.vocabulary = len(self.labels)
-    self.hash = hashlib.blake2b(model, digest_size=8).hexdigest()
+    self.hash = hashlib.blake2b(hashed, digest_size=8).hexdigest()
     self._known: dict[str, bool] = {}
 
   def __reduce__(self):
-    return Tokenizer, (self.model,)
+    return _restored, (self.model, self.name, self.settings)
 
   @classmethod
   def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":
-    """Reads a `.model` file.
+    """Reads a tokenizer's file, or the one that is in a folder.
 
     Raises:
-      InputError: there is no such file, or it is no Sentencepiece model.
+      InputError: there is no such file, or it is no tokenizer.
     """
-    expected = "a Sentencepiece model"
+    file = absolute(path)
+    if file.is_dir():
+      there = [
+        name for name in (MODEL_FILE, *OTHERS) if (file / name).is_file()
+      ]
+      file /= there[0] if there else MODEL_FILE
+    settings = b""
+    if file.name in OTHERS:
+      settings = _read(file.parent / SETTINGS_FILE, expected="its settings")
+    expected = _EXPECTED.get(file.name, "a Sentencepiece model")
+    model = _read(file, expected=expected)
     try:
-      return cls(absolute(path).read_bytes())
-    except FileNotFoundError:
-      raise InputError(path, expected=expected, got="no such file") from None
-    except OSError as error:
-      raise InputError(
-        path, expected=expected, got=error.strerror or str(error)
-      ) from error
+      return cls(model, name=file.name, settings=settings)
     except RuntimeError as error:
-      raise InputError(path, expected=expected, got="other bytes") from error
+      raise InputError(file, expected=expected, got="other bytes") from error
+    except ValueError as error:
+      raise InputError(file, expected=expected, got=str(error)) from error
 
   @classmethod
   def train(
@@ -128,22 +160,26 @@ class Tokenizer:
     return cls(model.getvalue())
 
   def save(self, path: str | os.PathLike[str]) -> None:
-    """Writes the model's file, aside and then in place."""
+    """Writes its file, aside and then in place, and its settings beside it.
+
+    Args:
+      path: ends in `name`, by which another kind than Sentencepiece is known.
+    """
     write_aside(path, self.model)
+    if self.settings:
+      write_aside(epath.Path(path).parent / SETTINGS_FILE, self.settings)
 
   def encode(self, text: str) -> list[int]:
-    """The label ids of the normalised text.
+    """The label ids of the text, as the tokenizer's kind prepares it.
 
-    Characters that the model can't spell are left out (`unknown` names them), so
-    that no id is the unknown piece's, which a frozen decoder never learnt.
+    Characters that it can't spell are left out (`unknown` names those of words),
+    so that no id is the unknown piece's, which a frozen decoder never learnt.
     """
-    text = normalize_transcript(text)
+    text = self._speller.prepared(text)
     missing = dict.fromkeys(map(ord, self._missing(text)), None)
     if missing:
       text = " ".join(text.translate(missing).split())
-    unknown = self._processor.unk_id()
-    ids = self._processor.encode(text)
-    return [id + self._offset for id in ids if id != unknown]
+    return self._speller.encode(text)
 
   def decode(self, ids: Sequence[int]) -> str:
     """The text of label ids; blanks and unknowns say nothing.
@@ -151,23 +187,43 @@ class Tokenizer:
     Raises:
       IndexError: an id is no label.
     """
-    silent = (BLANK, self._processor.unk_id() + self._offset)
-    return self._processor.decode(
-      [int(id) - self._offset for id in ids if int(id) not in silent]
-    )
+    return self._speller.decode([int(id) for id in ids])
 
   def unknown(self, text: str) -> list[str]:
-    """The characters of the normalised text that `encode` leaves out, sorted."""
-    return self._missing(normalize_transcript(text))
+    """The characters of the normalised text that `encode` leaves out, sorted.
+
+    What normalisation drops, such as punctuation, is no loss.
+    """
+    return self._missing(self._speller.prepared(normalize_transcript(text)))
 
   def _missing(self, text: str) -> list[str]:
     return sorted(c for c in set(text) if not self._spells(c))
 
   def _spells(self, character: str) -> bool:
     if character not in self._known:
-      ids = self._processor.encode(character)
-      self._known[character] = self._processor.unk_id() not in ids
+      self._known[character] = self._speller.spells(character)
     return self._known[character]
+
+
+_EXPECTED = {
+  "tokenizer.json": "a tokenizer of the tokenizers library",
+  "vocab.json": "characters and their ids",
+}
+
+
+def _restored(model: bytes, name: str, settings: bytes) -> Tokenizer:
+  return Tokenizer(model, name=name, settings=settings)
+
+
+def _read(path: epath.Path, *, expected: str) -> bytes:
+  try:
+    return path.read_bytes()
+  except FileNotFoundError:
+    raise InputError(path, expected=expected, got="no such file") from None
+  except OSError as error:
+    raise InputError(
+      path, expected=expected, got=error.strerror or str(error)
+    ) from error
 
 
 def least_frames(ids: Sequence[int]) -> int:

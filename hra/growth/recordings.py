@@ -176,7 +176,7 @@ def prepared(
     corpus.source,
     folder,
     config=dataclasses.replace(options, dev_fraction=share),
-    tokenizer=backbone / "tokenizer.model",
+    tokenizer=backbone,
     fields=corpus.fields,
     least=_DEV_SENTENCES,
   )

@@ -1,9 +1,9 @@
-"""Multi-head self-attention of one utterance, rotary or relative.
+"""Multi-head self-attention of one utterance, and how it knows of positions.
 
 In: hidden_TD and the `Context` that all layers share. Out: hidden_TD.
 Rotary positions: Su et al. 2021, section 3.2. Relative positions: Dai et al.
 2019 (Transformer-XL), section 3.3, as the Conformer uses them (Gulati et al.
-2020, section 2.1).
+2020, section 2.1). Distances: Shaw et al. 2018, section 3.2, in the keys alone.
 """
 
 import math
@@ -16,7 +16,14 @@ from flax import nnx
 from hra.nn.tap import Tap, no_tap
 from hra.nn.types import Types
 
-Position = Literal["rotary", "relative"]
+Position = Literal["rotary", "relative", "distance"]
+
+
+class Limits(NamedTuple):
+  """Offsets that position `distance` tells apart; others count as the farthest."""
+
+  left: int
+  right: int
 
 
 class Context(NamedTuple):
@@ -27,7 +34,8 @@ class Context(NamedTuple):
   visible_TT: jax.Array
   """[query, key]: which frames a frame may attend to."""
   positions: jax.Array
-  """Rotary: angles [T, I/2]. Relative: sinusoids [2T-1, D] of T-1 .. -(T-1)."""
+  """Rotary: angles [T, I/2]. Of offsets (query - key) T-1 .. -(T-1) otherwise:
+  relative: sinusoids [2T-1, D]; distance: rows of a layer's table [2T-1]."""
 
 
 def make_context(
@@ -37,11 +45,16 @@ def make_context(
   position: Position,
   width: int,
   heads: int,
+  limits: Limits | None = None,
   causal: bool = False,
   left_context: int = 0,
   dtype: jax.typing.DTypeLike = jnp.float32,
 ) -> Context:
-  """The context of an utterance with `length` valid frames of `frames`."""
+  """The context of an utterance with `length` valid frames of `frames`.
+
+  Args:
+    limits: what position `distance` asks for, and no other.
+  """
   index_T = jnp.arange(frames)
   valid_T = index_T < length
   visible_TT = jnp.broadcast_to(valid_T[None, :], (frames, frames))
@@ -52,12 +65,20 @@ def make_context(
       visible_TT &= distance_TT <= left_context
   if position == "rotary":
     positions = _angles(index_T, width // heads, dtype=dtype)
-  else:
-    offsets = jnp.arange(frames - 1, -frames, -1)
-    angles = _angles(offsets, width, dtype=dtype)
-    pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-    positions = pairs.reshape(2 * frames - 1, width)
+    return Context(valid_T, visible_TT, positions)
+  offsets = jnp.arange(frames - 1, -frames, -1)
+  if position == "distance":
+    assert limits is not None
+    ahead = jnp.clip(-offsets, -limits.left, limits.right)
+    return Context(valid_T, visible_TT, ahead + limits.left)
+  angles = _angles(offsets, width, dtype=dtype)
+  pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+  positions = pairs.reshape(2 * frames - 1, width)
   return Context(valid_T, visible_TT, positions)
+
+
+_DISTANCE_SCALE = 0.02
+"""Deviation of a fresh table's vectors."""
 
 
 class Cache(NamedTuple):
@@ -76,13 +97,15 @@ class Attention(nnx.Module):
     *,
     heads: int,
     position: Position,
+    limits: Limits | None = None,
+    bias: bool = True,
     types: Types,
     rngs: nnx.Rngs,
   ):
     self.heads = heads
     self.position = position
 
-    def linear(bias: bool = True) -> nnx.Linear:
+    def linear(bias: bool = bias) -> nnx.Linear:
       return nnx.Linear(
         width,
         width,
@@ -98,6 +121,13 @@ class Attention(nnx.Module):
       self.relative = linear(bias=False)
       self.content_bias = nnx.Param(jnp.zeros(shape, types["param_dtype"]))
       self.position_bias = nnx.Param(jnp.zeros(shape, types["param_dtype"]))
+    elif position == "distance":
+      assert limits is not None
+      table = (limits.left + 1 + limits.right, width // heads)
+      self.distance = nnx.Param(
+        _DISTANCE_SCALE
+        * jax.random.normal(rngs.params(), table, types["param_dtype"])
+      )
 
   def __call__(
     self, hidden_TD: jax.Array, context: Context, *, tap: Tap = no_tap
@@ -113,8 +143,10 @@ class Attention(nnx.Module):
       query_TAI = _rotate(query_TAI, context.positions)
       key_TAI = _rotate(key_TAI, context.positions)
       scores_ATT = jnp.einsum("qai,kai->aqk", query_TAI, key_TAI)
-    else:
+    elif self.position == "relative":
       scores_ATT = self._relative_scores(query_TAI, key_TAI, context.positions)
+    else:
+      scores_ATT = self._distance_scores(query_TAI, key_TAI, context.positions)
     scores_ATT /= math.sqrt(query_TAI.shape[-1])
     weights_ATT = _softmax(scores_ATT, context.visible_TT)
     mixed_TAI = jnp.einsum(
@@ -165,6 +197,19 @@ class Attention(nnx.Module):
     by_content = jnp.einsum("qai,kai->aqk", content, key_TAI)
     by_offset = jnp.einsum("qai,rai->aqr", position, relative)
     return by_content + _relative_shift(by_offset, frames)
+
+  def _distance_scores(
+    self, query_TAI: jax.Array, key_TAI: jax.Array, rows_R: jax.Array
+  ) -> jax.Array:
+    """query . (key + vector of the distance).
+
+    Scores of all 2T-1 offsets are shifted, as relative ones are, rather than those
+    of the few vectors gathered: the gradient of a gather adds up in no fixed order.
+    """
+    vectors_RI = self.distance[...].astype(query_TAI.dtype)[rows_R]
+    by_content = jnp.einsum("qai,kai->aqk", query_TAI, key_TAI)
+    by_offset = jnp.einsum("qai,ri->aqr", query_TAI, vectors_RI)
+    return by_content + _relative_shift(by_offset, len(query_TAI))
 
 
 def _softmax(scores: jax.Array, visible: jax.Array) -> jax.Array:

@@ -1,8 +1,7 @@
-"""Convolutions along the time of one utterance.
+"""The Conformer's convolution module (Gulati et al. 2020, section 2.2).
 
-In: hidden_TD (or mel_TF) with its valid frames. Out: the same, or the four times
-shorter sequence that the layers run on. Convolution module: Gulati et al. 2020,
-section 2.2, with LayerNorm for BatchNorm.
+In: hidden_TD with its valid frames. Out: hidden_TD. A LayerNorm stands where the
+paper has BatchNorm; frozen statistics of one are folded into the filter before it.
 """
 
 import functools
@@ -11,6 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from hra.config import ConformerConfig
+from hra.nn.activations import ACTIVATIONS
+from hra.nn.norm import layer_norm
 from hra.nn.tap import Tap, no_tap
 from hra.nn.types import Types
 
@@ -28,6 +30,7 @@ class DepthwiseConvolution(nnx.Module):
     *,
     kernel: int,
     causal: bool,
+    bias: bool = False,
     types: Types,
     rngs: nnx.Rngs,
   ):
@@ -37,10 +40,16 @@ class DepthwiseConvolution(nnx.Module):
       scale
       * jax.random.normal(rngs.params(), (kernel, width), types["param_dtype"])
     )
+    self.bias = (
+      nnx.Param(jnp.zeros(width, types["param_dtype"])) if bias else None
+    )
 
   def __call__(self, hidden_TD: jax.Array) -> jax.Array:
     taps_KD = self.kernel[...].astype(hidden_TD.dtype)
-    return _filtered(self.before, hidden_TD, taps_KD)
+    filtered_TD = _filtered(self.before, hidden_TD, taps_KD)
+    if self.bias is None:
+      return filtered_TD
+    return filtered_TD + self.bias[...].astype(hidden_TD.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -84,7 +93,7 @@ _filtered.defvjp(_filtered_forward, _filtered_backward)
 
 
 class ConvolutionModule(nnx.Module):
-  """Gate, depthwise convolution, norm, swish, projection."""
+  """Gate, depthwise convolution, norm, activation, projection."""
 
   def __init__(
     self,
@@ -92,15 +101,20 @@ class ConvolutionModule(nnx.Module):
     *,
     kernel: int,
     causal: bool,
+    parts: ConformerConfig,
     types: Types,
     rngs: nnx.Rngs,
   ):
-    self.gate = nnx.Linear(width, 2 * width, rngs=rngs, **types)
+    bias, folded = parts.convolution_bias, parts.convolution_norm == "folded"
+    self.activation = parts.activation
+    self.gate = nnx.Linear(width, 2 * width, use_bias=bias, rngs=rngs, **types)
     self.depthwise = DepthwiseConvolution(
-      width, kernel=kernel, causal=causal, types=types, rngs=rngs
+      width, kernel=kernel, causal=causal, bias=folded, types=types, rngs=rngs
     )
-    self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs, **types)
-    self.output = nnx.Linear(width, width, rngs=rngs, **types)
+    self.norm = (
+      None if folded else layer_norm(width, parts=parts, types=types, rngs=rngs)
+    )
+    self.output = nnx.Linear(width, width, use_bias=bias, rngs=rngs, **types)
 
   def __call__(
     self, hidden_TD: jax.Array, valid_T: jax.Array, *, tap: Tap = no_tap
@@ -110,54 +124,9 @@ class ConvolutionModule(nnx.Module):
     # Padding must not reach valid frames through the filter.
     hidden_TD = jnp.where(valid_T[:, None], hidden_TD, 0)
     filtered_TD = self.depthwise(hidden_TD)
-    normed_TD = tap("convolution.norm", filtered_TD, self.norm(filtered_TD))
-    hidden_TD = jax.nn.silu(normed_TD)
+    if self.norm is None:
+      normed_TD = tap("convolution.depthwise", hidden_TD, filtered_TD)
+    else:
+      normed_TD = tap("convolution.norm", filtered_TD, self.norm(filtered_TD))
+    hidden_TD = ACTIVATIONS[self.activation](normed_TD)
     return tap("convolution.output", hidden_TD, self.output(hidden_TD))
-
-
-class Subsampling(nnx.Module):
-  """Two stride-2 convolutions over time and a projection: a quarter of the frames."""
-
-  def __init__(
-    self,
-    mels: int,
-    *,
-    channels: int,
-    width: int,
-    causal: bool,
-    types: Types,
-    rngs: nnx.Rngs,
-  ):
-    padding = ((2, 0),) if causal else ((1, 1),)
-
-    def convolution(inputs: int) -> nnx.Conv:
-      return nnx.Conv(
-        inputs,
-        channels,
-        kernel_size=(3,),
-        strides=(2,),
-        padding=padding,
-        rngs=rngs,
-        **types,
-      )
-
-    self.first = convolution(mels)
-    self.second = convolution(channels)
-    self.output = nnx.Linear(channels, width, rngs=rngs, **types)
-
-  def __call__(
-    self, mel_TF: jax.Array, length: jax.Array
-  ) -> tuple[jax.Array, jax.Array]:
-    """mel_TF, valid frames -> hidden [ceil(T/4), D], valid frames."""
-    hidden = mel_TF
-    for convolution in (self.first, self.second):
-      valid = jnp.arange(len(hidden)) < length
-      hidden = jnp.where(valid[:, None], hidden, 0)
-      hidden = jax.nn.relu(convolution(hidden))
-      length = (length + 1) // 2
-    return self.output(hidden), length
-
-
-def subsampled(frames: int) -> int:
-  """Frames after `Subsampling`."""
-  return -(-frames // 4)

@@ -7,6 +7,7 @@ import adapted
 import jax
 import jax.numpy as jnp
 import numpy as np
+import public
 import pytest
 import tiny
 from decoding import CONFIGS
@@ -16,7 +17,7 @@ from hra.config import AdapterConfig
 from hra.data.tokenizer import Tokenizer
 from hra.sharding import named_leaves
 
-FRAMES, LENGTH = 24, 17
+FRAMES, LENGTH = 64, 57
 LABELS_U = np.array([3, 1, 1, 2], np.int32)
 PAIRS = {
   "conformer, rnnt": {"decoder": CONFIGS["rnnt"]},
@@ -28,6 +29,7 @@ PAIRS = {
     "causal": True,
     "decoder": CONFIGS["stateless"],
   },
+  **public.FORMS,
 }
 ADAPTERS = (
   AdapterConfig(width=8),

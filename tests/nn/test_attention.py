@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from hra.nn.attention import Attention, Cache, make_context
+from hra.nn.attention import Attention, Cache, Limits, make_context
 from hra.nn.types import Types
 
 WIDTH, HEADS, FRAMES = 8, 2, 6
 SIZE = WIDTH // HEADS
+LIMITS = Limits(left=3, right=1)
+POSITIONS = ["rotary", "relative", "distance"]
 
 
 def _attention(position, dtype="float32", param_dtype=None) -> Attention:
@@ -22,7 +24,12 @@ def _attention(position, dtype="float32", param_dtype=None) -> Attention:
 
   def build() -> Attention:
     return Attention(
-      WIDTH, heads=HEADS, position=position, types=types, rngs=nnx.Rngs(0)
+      WIDTH,
+      heads=HEADS,
+      position=position,
+      limits=LIMITS,
+      types=types,
+      rngs=nnx.Rngs(0),
     )
 
   rng = np.random.default_rng(1)
@@ -47,6 +54,7 @@ def _apply(attention, hidden_TD, length, causal=False, left_context=0):
     position=attention.position,
     width=WIDTH,
     heads=HEADS,
+    limits=LIMITS,
     causal=causal,
     left_context=left_context,
     dtype=hidden_TD.dtype,
@@ -80,7 +88,7 @@ def _by_pairs(attention, hidden_TD, visible):
   for head in range(HEADS):
     for q in range(FRAMES):
       keys = np.flatnonzero(visible[q])
-      score = _rotary_score if attention.position == "rotary" else _xl_score
+      score = SCORES[attention.position]
       scores = np.array(
         [
           score(attention, head, query[q, head], key[k, head], q, k)
@@ -115,7 +123,21 @@ def _xl_score(attention, head, query, key, q, k):
   return (query + u) @ key + (query + v) @ relative
 
 
-@pytest.mark.parametrize("position", ["rotary", "relative"])
+def _distance_score(attention, head, query, key, q, k):
+  """query . (key + vector of k - q, clipped), all heads sharing the vectors."""
+  del head
+  row = min(max(k - q, -LIMITS.left), LIMITS.right) + LIMITS.left
+  return query @ (key + np.asarray(attention.distance[...])[row])
+
+
+SCORES = {
+  "rotary": _rotary_score,
+  "relative": _xl_score,
+  "distance": _distance_score,
+}
+
+
+@pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize(
   ("causal", "left_context"), [(False, 0), (True, 0), (True, 2)]
 )
@@ -155,7 +177,7 @@ def test_influence_is_exactly_what_is_visible(causal, left_context, length):
   )
 
 
-@pytest.mark.parametrize("position", ["rotary", "relative"])
+@pytest.mark.parametrize("position", POSITIONS)
 def test_padding_does_not_influence_valid_frames_by_one_bit(position):
   attention = _attention(position)
   hidden_TD = _hidden()
@@ -179,7 +201,7 @@ def test_query_without_a_visible_key_stays_finite(length):
     assert np.isfinite(leaf).all()
 
 
-@pytest.mark.parametrize("position", ["rotary", "relative"])
+@pytest.mark.parametrize("position", POSITIONS)
 def test_bfloat16_is_float32_but_for_rounding(position):
   rounded = _attention(position, "bfloat16")
   exact = jax.tree.unflatten(

@@ -1,6 +1,4 @@
-"""Convolutions against XLA's own; what may influence what; lengths."""
-
-import functools
+"""The convolution module against XLA's own; what may influence what."""
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +6,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from hra.config import ConformerConfig
 from hra.nn.convolution import (
   ConvolutionModule,
   DepthwiseConvolution,
-  Subsampling,
-  subsampled,
 )
 from hra.nn.types import Types
 
 FLOAT32 = Types(dtype=jnp.dtype("float32"), param_dtype=jnp.dtype("float32"))
-WIDTH, FRAMES, MELS = 4, 9, 3
+WIDTH, FRAMES = 4, 9
 
 
 def _random(build, seed=0):
@@ -29,23 +26,15 @@ def _random(build, seed=0):
   )
 
 
-def _filter(kind, *, kernel, causal):
+def _filter(kind, *, kernel, causal, **others):
   return _random(
     lambda: kind(
-      WIDTH, kernel=kernel, causal=causal, types=FLOAT32, rngs=nnx.Rngs(0)
-    )
-  )
-
-
-def _subsampling(causal):
-  return _random(
-    lambda: Subsampling(
-      MELS,
-      channels=8,
-      width=WIDTH,
+      WIDTH,
+      kernel=kernel,
       causal=causal,
       types=FLOAT32,
       rngs=nnx.Rngs(0),
+      **others,
     )
   )
 
@@ -102,7 +91,9 @@ def _influence(module, hidden_TD, valid_T):
 @pytest.mark.parametrize("kernel", [4, 5])
 @pytest.mark.parametrize("causal", [False, True])
 def test_module_hears_its_window_and_no_padding(kernel, causal):
-  module = _filter(ConvolutionModule, kernel=kernel, causal=causal)
+  module = _filter(
+    ConvolutionModule, kernel=kernel, causal=causal, parts=ConformerConfig()
+  )
   length = FRAMES - 2
   valid_T = np.arange(FRAMES) < length
   influence = _influence(module, _frames(FRAMES), valid_T)
@@ -114,7 +105,9 @@ def test_module_hears_its_window_and_no_padding(kernel, causal):
 
 
 def test_module_is_the_same_for_any_padding():
-  module = _filter(ConvolutionModule, kernel=5, causal=False)
+  module = _filter(
+    ConvolutionModule, kernel=5, causal=False, parts=ConformerConfig()
+  )
   apply = jax.jit(module.__call__)
   valid_T = np.arange(FRAMES) < 6
   clean_TD = _frames(FRAMES)
@@ -124,56 +117,27 @@ def test_module_is_the_same_for_any_padding():
   )
 
 
-def test_subsampled_is_a_quarter_rounded_up_twice():
-  module = _subsampling(causal=False)
-  for frames in range(1, 14):
-    halved = -(-frames // 2)
-    expected = -(-halved // 2)
-    assert subsampled(frames) == expected
-    shape = jax.ShapeDtypeStruct((frames, MELS), jnp.float32)
-    hidden_TD, _ = jax.eval_shape(module, shape, jnp.array(frames))
-    assert hidden_TD.shape == (expected, WIDTH)
+def test_a_folded_batch_norm_is_the_batch_norm():
+  """Its scale and shift are the filter's, in place of a norm."""
+  parts = ConformerConfig(convolution_norm="folded")
+  module = _filter(ConvolutionModule, kernel=5, causal=False, parts=parts)
+  hidden_TD, valid_T = _frames(FRAMES), np.arange(FRAMES) < 7
+  heard = {}
 
+  def tap(site, inputs, outputs):
+    heard[site] = (inputs, outputs)
+    return outputs
 
-@pytest.fixture(scope="module")
-def subsample():
-  """mel_TF, length, causal -> hidden_TD, length; one program per shape."""
-  modules = [_subsampling(causal) for causal in (False, True)]
-
-  @functools.partial(jax.jit, static_argnums=2)
-  def apply(mel_TF, length, causal=False):
-    return modules[causal](mel_TF, length)
-
-  return apply
-
-
-def test_lengths_are_those_of_the_shapes(subsample):
-  mel_TF = _frames(13, MELS)
-  for length in range(14):
-    assert int(subsample(mel_TF, length)[1]) == subsampled(length)
-
-
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("length", [1, 6, 7, 8, 9])
-def test_subsampling_is_independent_of_padding(subsample, causal, length):
-  mel_TF = _frames(13, MELS)
-  alone, _ = subsample(mel_TF[:length], length, causal)
-  padded_TF = mel_TF.copy()
-  padded_TF[length:] = 1e4
-  padded, valid = subsample(padded_TF, length, causal)
-  assert len(alone) == int(valid)
-  np.testing.assert_allclose(alone, padded[: len(alone)], rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-  ("causal", "before", "after"), [(False, 3, 3), (True, 6, 0)]
-)
-def test_receptive_field_of_subsampling(subsample, causal, before, after):
-  """Two convolutions of 3 at stride 2 see 7 frames; causal ones none later."""
-  mel_TF = _frames(13, MELS)
-  derivative = jax.jacrev(lambda x: subsample(x, 13, causal)[0])(mel_TF)
-  influence = np.abs(derivative).sum(axis=(1, 3))
-  for out in range(len(influence)):
-    heard = np.flatnonzero(influence[out])
-    assert heard.min() == max(0, 4 * out - before)
-    assert heard.max() == min(12, 4 * out + after)
+  module(hidden_TD, valid_T, tap=tap)
+  assert list(heard) == [
+    "convolution.gate",
+    "convolution.depthwise",
+    "convolution.output",
+  ]
+  inputs_TD, outputs_TD = heard["convolution.depthwise"]
+  padded_TD = np.pad(inputs_TD, ((2, 2), (0, 0)))
+  taps_KD = np.asarray(module.depthwise.kernel[...])
+  expected_TD = module.depthwise.bias[...] + sum(
+    taps_KD[k] * padded_TD[k : k + FRAMES] for k in range(5)
+  )
+  np.testing.assert_allclose(outputs_TD, expected_TD, rtol=1e-5, atol=1e-6)

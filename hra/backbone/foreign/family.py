@@ -1,0 +1,44 @@
+"""What `hra.backbone.foreign` has to know of an architecture to convert it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from hra.backbone.foreign.rules import Rule
+from hra.config import BackboneConfig, FrontendConfig
+
+
+class Translated(NamedTuple):
+  """What a config.json says, in our words."""
+
+  config: BackboneConfig
+  blank: int
+  """Their id of CTC's blank, which is our label 0."""
+
+  @property
+  def order(self) -> tuple[int, ...]:
+    """Their ids by our labels: the blank, then all others as they stood."""
+    ids = range(self.config.vocabulary)
+    return (self.blank, *(id for id in ids if id != self.blank))
+
+
+class Family(NamedTuple):
+  """One architecture of transformers."""
+
+  translate: Callable[[Mapping[str, Any], str], Translated]
+  """config.json, and where it stands -> what it says.
+
+  Raises InputError for an option that has no form here, by its name.
+  """
+  rules: Callable[[Translated], list[Rule]]
+  """How our tensors are made; also those that some configurations don't have."""
+  ignorable: tuple[str, ...]
+  """Ends of names of tensors that say nothing of what a frozen model hears."""
+  tokenizer: str
+  """The file of its tokenizer, one of `hra.data.tokenizer.OTHERS`."""
+  extractor: str
+  """The kind of feature extractor that it is trained with."""
+  frontend: Callable[[Mapping[str, Any], str], FrontendConfig]
+  """preprocessor_config.json, and where it stands -> the front end.
+
+  Raises InputError as `translate` does.
+  """

@@ -1,0 +1,111 @@
+"""`hra convert`: what it prints, and that what it made hears and adapts."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import corpus
+import numpy as np
+import originals
+import pytest
+
+from hra.evaluate.recognizer import load_backbone
+
+SCRIPT = "from hra.commands.main import run_verb; run_verb({verb!r})"
+
+
+def _run(verb, *arguments):
+  return subprocess.run(
+    [sys.executable, "-c", SCRIPT.format(verb=verb), *map(str, arguments)],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("original")
+  model = originals.model("w2v_bert")
+  return originals.save(folder, "w2v_bert", model)
+
+
+def test_converts_and_says_what_to_do_next(folder, tmp_path):
+  out = tmp_path / "made"
+  done = _run("convert", f"--source={folder}", f"--out={out}")
+  assert done.returncode == 0, done.stderr
+  assert "Wav2Vec2BertForCTC: 0.0M parameters (float32)" in done.stdout
+  assert "label 0, the blank, is the original's id 3" in done.stdout
+  assert f"--config.backbone_path={out}" in done.stdout
+  assert "converting: 100%" in done.stderr
+  backbone = load_backbone(str(out))
+  wave = 0.1 * np.random.default_rng(0).standard_normal(16_000)
+  (text,) = backbone.transcribe([wave.astype(np.float32)])
+  assert set(text) <= set("abce' ")
+
+
+def test_what_is_wrong_is_one_line(folder, tmp_path):
+  done = _run("convert", f"--source={tmp_path}", f"--out={tmp_path / 'made'}")
+  assert done.returncode == 2
+  assert done.stderr.splitlines()[-1].startswith(
+    f"hra convert: {tmp_path}/config.json: expected a file, got no such file"
+  )
+  assert done.stdout == ""
+  done = _run("convert", f"--out={tmp_path / 'made'}")
+  assert "--source: expected a value" in done.stderr
+
+
+EXPERIMENT = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import corpus
+
+def get_config():
+  return corpus.config(Path({data!r}), Path({backbone!r}))
+"""
+
+
+@pytest.mark.slow
+def test_submodels_of_it_are_trained_and_used(folder, tmp_path):
+  """From recordings on, spelt by the checkpoint's own tokenizer."""
+
+  def ran(verb, *arguments):
+    done = _run(verb, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+  made, data, run = (tmp_path / name for name in ("made", "data", "run"))
+  ran("convert", f"--source={folder}", f"--out={made}")
+  corpus.write_manifests(tmp_path / "raw")
+  ran(
+    "prepare",
+    f"--source={tmp_path / 'raw'}",
+    f"--out={data}",
+    f"--tokenizer={made}",
+    "--unknown=drop",
+  )
+  assert (data / "vocab.json").read_bytes() == (
+    made / "vocab.json"
+  ).read_bytes()
+  experiment = tmp_path / "experiment.py"
+  experiment.write_text(
+    EXPERIMENT.format(
+      tests=str(Path(corpus.__file__).parent),
+      data=str(data),
+      backbone=str(made),
+    )
+  )
+  ran(
+    "train",
+    f"--config={experiment}",
+    f"--workdir={run}",
+    "--config.train.steps=4",
+  )
+  recording = tmp_path / "raw" / "test" / "anna-0.wav"
+  told = ran(
+    "transcribe", f"--workdir={run}", "--task=anna", "--noguard", recording
+  )
+  path, text = told.rstrip("\n").split("\t")
+  assert path == str(recording)
+  assert set(text) <= set("abce' ")
