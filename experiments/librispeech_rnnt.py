@@ -14,8 +14,8 @@ Data and splits are those of experiments/librispeech_las.py. 16 layers of width
 
 Published, test-clean / test-other: 2.3 / 5.0 without a language model, with a feed-forward
 of 4 x width, kernels of 32, BatchNorm, variational noise and a rate that falls with the
-root of the step; here kernels of 31, LayerNorm and a cosine. Not reached here yet. The same at a small size, on synthetic speech:
-experiments/tiny_rnnt.py.
+root of the step; here kernels of 31, LayerNorm and a cosine. Not reached here yet. The same
+at a small size, on synthetic speech: experiments/tiny_rnnt.py.
 """
 
 from hra.config import (

@@ -49,8 +49,8 @@ class Tokenizer:
   """Text <-> ids.
 
   `vocabulary` counts the labels and `labels` names them, the blank (id 0)
-  included; `blank` is its id in the original's own order. `hash` is a stable hash of the files' bytes: what is trained for one
-  tokenizer can't be used with another.
+  included; `blank` is its id in the original's own order. `hash` is a stable hash of
+  the files' bytes: what is trained for one tokenizer can't be used with another.
   """
 
   def __init__(
