@@ -39,9 +39,6 @@ from hra.errors import InputError
 from hra.keys import host_rng
 from hra.run import Parts
 
-_OUT = results.define_out()
-_SWEEP = flags.DEFINE_string("sweep", "", "The sweep's folder.")
-
 _EXPERIMENT = configs.load_module(
   str(epath.Path(__file__).parents[1] / "experiments" / "augmentation.py")
 )
@@ -109,18 +106,25 @@ class Heard(NamedTuple):
   """Likewise the WER of each seed."""
 
 
+def define_flags() -> None:
+  """Defines the script's flags; who imports this file has other ones."""
+  results.define_out()
+  flags.DEFINE_string("sweep", "", "The sweep's folder.")
+
+
 def main(argv: Sequence[str]) -> None:
   del argv
+  given = flags.FLAGS
   logging.set_verbosity(logging.FATAL)
   process.set_up()
-  heard = _hear(epath.Path(_SWEEP.value), seeds=_EXPERIMENT.SEEDS)
+  heard = _hear(epath.Path(given.sweep), seeds=_EXPERIMENT.SEEDS)
   about = results.about("augmentation")
   found = figures(heard)
   results.write(
     "augmentation",
     figures={**about, **found},
     markdown=_markdown(about, found),
-    out=_OUT.value,
+    out=given.out,
   )
   plots.wer_by_condition(
     {
@@ -129,7 +133,7 @@ def main(argv: Sequence[str]) -> None:
       }
       for condition in (CLEAN, *CONDITIONS)
     },
-    path=epath.Path(_OUT.value) / "augmentation.png",
+    path=epath.Path(given.out) / "augmentation.png",
   )
 
 
@@ -319,4 +323,5 @@ def _markdown(about: dict[str, str], found: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+  define_flags()
   app.run(main)
