@@ -35,6 +35,7 @@ from hra.config import (
 )
 from hra.data import perturb, sounds
 from hra.data.dataset import Example, Split, open_split
+from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
 from hra.keys import host_rng
 from hra.run import Parts
@@ -62,7 +63,6 @@ SNR = 10.0
 VOICES, STRETCHES, SECONDS = 6, 20, 6
 """Of babble: voices at once, recordings of it, and how long each is."""
 
-_ALWAYS = MultistyleConfig(part=1.0, snr_low=SNR, snr_high=SNR)
 CONDITIONS: dict[str, dict[str, Any]] = {
   "noise": {"noise": "coloured"},
   "babble": {"noise": "files"},
@@ -75,8 +75,9 @@ class Disturbed(Split):
 
   def __init__(self, split: Split, name: str, *, babble: sounds.Bank):
     self.__setstate__(split.__getstate__())
-    fields = CONDITIONS[name]
-    multistyle = MultistyleConfig(**{**vars(_ALWAYS), **fields})
+    multistyle = MultistyleConfig(
+      part=1.0, snr_low=SNR, snr_high=SNR, **CONDITIONS[name]
+    )
     self._config = DataConfig(multistyle=multistyle)
     self._condition = name
     if name == "babble":
@@ -264,7 +265,7 @@ def _babble(sweep: epath.Path, seed: int) -> sounds.Bank:
   data = json.loads(path.read_text())["config"]["data"]["path"]
   split = open_split(data, "train")
   rng = host_rng(seed, "babble")
-  samples = SECONDS * 16_000
+  samples = SECONDS * SAMPLE_RATE
   stretches = []
   for _ in range(STRETCHES):
     chosen = rng.choice(len(split), VOICES, replace=False)
