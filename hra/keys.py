@@ -28,11 +28,16 @@ def hash_words(name: str) -> np.ndarray:
   return np.array([value & 0xFFFFFFFF, value >> 32], dtype=np.uint32)
 
 
-def fold_words(key: jax.Array, words: jax.Array) -> jax.Array:
+def fold_words(key: jax.Array, words: jax.Array | np.ndarray) -> jax.Array:
   """Folds the two uint32s of `hash_words` into a key."""
   import jax  # here, so that processes that only hash start without JAX
 
   return jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
+
+
+def fold_name(key: jax.Array, name: str) -> jax.Array:
+  """Folds a name into a key."""
+  return fold_words(key, hash_words(name))
 
 
 def host_rng(seed: int, *parts: str | int) -> np.random.Generator:

@@ -7,6 +7,7 @@ of a task and over K tasks.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 
 from hra.adapters.interface import (
   Adapter,
+  Stack,
   Tree,
   layer_slices,
   switch,
@@ -23,8 +25,10 @@ from hra.backbone.network import Backbone
 from hra.config import FrontendConfig
 from hra.decoders import beam as beams
 from hra.decoders.beam import Hypotheses, LanguageModel, Weights
-from hra.decoders.interface import Decoder, Labels, Loss
+from hra.decoders.interface import Decoder, Labels, Loss, adapted
 from hra.features.frontend import Mel, log_mel
+from hra.nn.depth import Step
+from hra.nn.tap import Tap
 
 
 def _all_but_casts(primitive: Any, *_: Any, **__: Any) -> bool:
@@ -44,6 +48,77 @@ _REMAT_POLICIES = {
   "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
   "full": jax.checkpoint_policies.nothing_saveable,
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Depth:
+  """`hra.nn.depth.Depth` of a stack: THE layer scan."""
+
+  adapter: Adapter
+  """Of this stack's layers, as are its parameters."""
+  shared: Tree
+  row: Tree
+  active: jax.Array | None
+  remat: str
+
+  def through(
+    self, layers: Any, hidden_TD: jax.Array, step: Step, extras: Tree = ()
+  ) -> tuple[jax.Array, Tree]:
+    def body(
+      carried: tuple[jax.Array, Tree], scanned: Tree
+    ) -> tuple[tuple[jax.Array, Tree], Tree]:
+      hidden_TD, carry = carried
+      layer, extra, own = scanned
+      hidden_TD, said = step(layer, extra, hidden_TD, self._tap(own))
+      carry, adapted_TD = self.adapter.after_layer(
+        *self._of(own), own.layer, carry, hidden_TD
+      )
+      return (switch(self.active, adapted_TD, hidden_TD), carry), said
+
+    body = jax.checkpoint(
+      body, policy=_REMAT_POLICIES[self.remat], prevent_cse=False
+    )
+    start = (hidden_TD, self.adapter.init_carry(hidden_TD))
+    scanned = (layers, extras, self._slices(layers))
+    (hidden_TD, _), said_L = jax.lax.scan(body, start, scanned)
+    return hidden_TD, said_L
+
+  def each(self, layers: Any, function: Callable[[Any, Tap], Tree]) -> Tree:
+    def body(scanned: tuple[Any, _Slice]) -> Tree:
+      layer, own = scanned
+      return function(layer, self._tap(own))
+
+    return jax.lax.map(body, (layers, self._slices(layers)))
+
+  def _slices(self, layers: Any) -> "_Slice":
+    """[L, ...]: of each layer."""
+    return _Slice(
+      jnp.arange(len(jax.tree.leaves(layers)[0])),
+      layer_slices(self.shared)[1],
+      layer_slices(self.row)[1],
+    )
+
+  def _of(self, own: "_Slice") -> tuple[Tree, Tree]:
+    """What is shared and the row, as a layer is to see them."""
+    return (
+      with_layer(layer_slices(self.shared)[0], own.shared),
+      with_layer(layer_slices(self.row)[0], own.row),
+    )
+
+  def _tap(self, own: "_Slice") -> Tap:
+    def tap(site: str, inputs: jax.Array, outputs: jax.Array) -> jax.Array:
+      moved = self.adapter.tap(*self._of(own), own.layer, site, inputs, outputs)
+      return switch(self.active, moved, outputs)
+
+    return tap
+
+
+class _Slice(NamedTuple):
+  """One layer's part of what adapts it."""
+
+  layer: jax.Array
+  shared: Tree
+  row: Tree
 
 
 class Encoded(NamedTuple):
@@ -101,37 +176,23 @@ class Model:
       backbone,
     )
     hidden_TD, length, context = backbone.embed(mel_TF, length)
-    shared_whole, shared_layers = layer_slices(shared)
-    row_whole, row_layers = layer_slices(row)
 
-    def body(
-      carried: tuple[jax.Array, Tree], scanned: Tree
-    ) -> tuple[tuple[jax.Array, Tree], None]:
-      hidden_TD, carry = carried
-      layer, index, shared_layer, row_layer = scanned
-      shared_l = with_layer(shared_whole, shared_layer)
-      row_l = with_layer(row_whole, row_layer)
+    def step(
+      layer: Any, extra: Tree, hidden_TD: jax.Array, tap: Tap
+    ) -> tuple[jax.Array, Tree]:
+      return layer(hidden_TD, context, tap=tap), extra
 
-      def tap(site: str, inputs: jax.Array, outputs: jax.Array) -> jax.Array:
-        adapted = self.adapter.tap(
-          shared_l, row_l, index, site, inputs, outputs
-        )
-        return switch(active, adapted, outputs)
-
-      hidden_TD = layer(hidden_TD, context, tap=tap)
-      carry, adapted_TD = self.adapter.after_layer(
-        shared_l, row_l, index, carry, hidden_TD
+    def depth(stack: Stack) -> _Depth:
+      return _Depth(
+        *self.adapter.at(stack, shared, row), active, backbone.config.remat
       )
-      return (switch(active, adapted_TD, hidden_TD), carry), None
 
-    body = jax.checkpoint(
-      body, policy=_REMAT_POLICIES[backbone.config.remat], prevent_cse=False
+    hidden_TD, _ = depth("encoder").through(backbone.layers, hidden_TD, step)
+    return Encoded(
+      backbone.leave(hidden_TD),
+      length,
+      adapted(backbone.head, depth("decoder")),
     )
-    start = (hidden_TD, self.adapter.init_carry(hidden_TD))
-    indices_L = jnp.arange(backbone.config.layers)
-    scanned = (backbone.layers, indices_L, shared_layers, row_layers)
-    (hidden_TD, _), _ = jax.lax.scan(body, start, scanned)
-    return Encoded(backbone.leave(hidden_TD), length, backbone.head)
 
   def loss(
     self,

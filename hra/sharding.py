@@ -28,17 +28,21 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
   # First: a row of full fine-tuning holds paths of the backbone.
   (r"^(rows|progress/)", P()),
   (
-    r"backbone/layers/.*(query|key|value|relative|up|gate|input|recurrent)/kernel$",
+    r"backbone/(head/)?layers/.*(query|key|value|relative|up|gate|input|recurrent)/kernel$",
     P(None, "fsdp", "tensor"),
   ),
-  (r"backbone/layers/.*(output|down)/kernel$", P(None, "tensor", "fsdp")),
+  (
+    r"backbone/(head/)?layers/.*(output|down)/kernel$",
+    P(None, "tensor", "fsdp"),
+  ),
   (r"backbone/layers/.*depthwise/kernel$", P(None, None, "tensor")),
   (
-    r"backbone/layers/.*(query|key|value|up|gate|input)/bias$",
+    r"backbone/(head/)?layers/.*(query|key|value|up|gate|input)/bias$",
     P(None, "tensor"),
   ),
   (r"backbone/layers/", P()),
-  (r"backbone/(subsampling|norm|head)/", P()),
+  (r"backbone/head/labels/", P(None, "fsdp")),
+  (r"backbone/(subsampling|norm|head|positions)(/|$)", P()),
   (r"^shared", P()),
   (r"^(step|skipped_N)$", P()),
 )

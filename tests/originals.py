@@ -88,7 +88,7 @@ def _made(family: str, changes: tuple[tuple[str, object], ...], seed: int):
   config = getattr(transformers, kind.config)(**fields)
   torch.manual_seed(seed)
   model = getattr(transformers, kind.model)(config).eval()
-  _randomise(model, seed)
+  randomise(model, seed)
   return model
 
 
@@ -101,7 +101,7 @@ def model(family: str, *, seed: int = 0, **changes):
   return _made(family, tuple(sorted(changes.items())), seed)
 
 
-def _randomise(model, seed: int) -> None:
+def randomise(model, seed: int) -> None:
   generator = torch.Generator().manual_seed(seed)
 
   def normal(like, mean, deviation):

@@ -19,20 +19,20 @@ import functools
 from collections.abc import Iterator, Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hra.adapters.full import Full
 from hra.adapters.interface import (
   Adapter,
   Frozen,
+  Stack,
   Tree,
   layer_slices,
   switch,
   with_layer,
 )
 from hra.errors import InputError
-from hra.keys import fold_words, hash_words
+from hra.keys import fold_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,13 +75,30 @@ class Composite(Frozen):
 
   def init_shared(self, key: jax.Array) -> Tree:
     return _joined(
-      {name: part.init_shared(_own(key, name)) for name, part in self.parts}
+      {
+        name: part.init_shared(fold_name(key, name))
+        for name, part in self.parts
+      }
     )
 
   def init_task(self, key: jax.Array) -> Tree:
     """Fresh rows of all parts, none of them active."""
-    fresh = {name: part.init_task(_own(key, name)) for name, part in self.parts}
+    fresh = {
+      name: part.init_task(fold_name(key, name)) for name, part in self.parts
+    }
     return {"active": dict.fromkeys(fresh, np.asarray(False)), **_joined(fresh)}
+
+  def at(
+    self, stack: Stack, shared: Tree, row: Tree
+  ) -> tuple[Adapter, Tree, Tree]:
+    found = {
+      name: part.at(stack, _part(shared, name), _part(row, name))
+      for name, part in self.parts
+    }
+    own = Composite(parts=tuple((n, part) for n, (part, _, _) in found.items()))
+    own_shared = _joined({name: each for name, (_, each, _) in found.items()})
+    own_row = _joined({name: each for name, (_, _, each) in found.items()})
+    return own, own_shared, {"active": row["active"], **own_row}
 
   def init_carry(self, hidden_TD: jax.Array) -> Tree:
     return {name: part.init_carry(hidden_TD) for name, part in self.parts}
@@ -136,10 +153,6 @@ def _joined(trees: Mapping[str, Tree]) -> Tree:
 def _part(tree: Tree, name: str) -> Tree:
   """The inverse of `_joined`, for one part."""
   return with_layer(tree["whole"][name], tree.get("layers", {}).get(name, {}))
-
-
-def _own(key: jax.Array, name: str) -> jax.Array:
-  return fold_words(key, jnp.asarray(hash_words(name)))
 
 
 @functools.cache

@@ -1,14 +1,20 @@
 """The registry: a family's name in a config -> the adapter."""
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 from hra import config_tree
 from hra.adapters.bitfit import BitFit
 from hra.adapters.full import Full
 from hra.adapters.hierarchical import HierarchicalRecurrent
-from hra.adapters.interface import Adapter, Frozen
+from hra.adapters.interface import Adapter, Frozen, Stack
 from hra.adapters.lora import Lora, sites_of
 from hra.adapters.residual import Residual
+from hra.adapters.stacks import Stacks
 from hra.backbone.encoders import ENCODERS
 from hra.config import AdapterConfig, BackboneConfig
+from hra.decoders.families import LAYERED
+from hra.errors import InputError
 
 
 def build(
@@ -22,83 +28,142 @@ def build(
     mels: what the backbone hears of a frame; only `full` asks for it.
 
   Raises:
-    InputError: a field is set that the family does not use, or names no site.
+    InputError: a field is set that the family does not use, or names no site; the
+      decoder has no layers to adapt.
   """
   config_tree.validate(config, path="config.adapter")
-  return FAMILIES[config.family](config, backbone, mels)
+  if config.family == "none":
+    return Frozen()
+  if config.family == "full":
+    return _full(backbone, mels)
+  stacks: tuple[Stack, ...] = (
+    ("encoder", "decoder") if config.stacks == "both" else (config.stacks,)
+  )
+  layers = {stack: _layers_of(backbone, stack) for stack in stacks}
+  made = FAMILIES[config.family](config, layers, _dtype(backbone))
+  if stacks == ("encoder",):
+    return made["encoder"]
+  return Stacks(parts=tuple(made.items()))
+
+
+class Layers(NamedTuple):
+  """What a family has to know of a stack."""
+
+  width: int
+  number: int
+  projections: dict[str, tuple[int, int]]
+  """Sites of a layer -> (inputs, outputs)."""
+  biases: dict[str, int]
+  """Sites of a layer where a bias is added -> how wide it is."""
+
+
+_Made = dict[Stack, Adapter]
+
+
+def _layers_of(backbone: BackboneConfig, stack: Stack) -> Layers:
+  if stack == "encoder":
+    encoder = ENCODERS[backbone.encoder]
+    return Layers(
+      backbone.width,
+      backbone.layers,
+      encoder.projections(backbone),
+      encoder.biases(backbone),
+    )
+  decoder = backbone.decoder
+  if decoder.kind not in LAYERED:
+    raise InputError(
+      "config.adapter.stacks",
+      expected=f"'encoder': decoder {decoder.kind!r} has no layers to adapt",
+      got=stack,
+    )
+  sites = LAYERED[decoder.kind]
+  return Layers(
+    backbone.width,
+    decoder.layers,
+    sites.projections(backbone),
+    sites.biases(backbone),
+  )
 
 
 def _hierarchical(
-  config: AdapterConfig, backbone: BackboneConfig, mels: int | None
-) -> HierarchicalRecurrent:
-  del mels
-  return HierarchicalRecurrent(
-    width=backbone.width,
-    layers=backbone.layers,
-    controller_width=config.width,
-    controller=config.controller,
-    controllers=config.controllers,
-    head=config.head,
-    head_width=config.head_width,
-    heads=config.heads,
-    param_dtype=_dtype(backbone),
-  )
+  config: AdapterConfig, stacks: Mapping[Stack, Layers], dtype: str
+) -> _Made:
+  return {
+    stack: HierarchicalRecurrent(
+      width=layers.width,
+      layers=layers.number,
+      controller_width=config.width,
+      controller=config.controller,
+      controllers=config.controllers,
+      head=config.head,
+      head_width=config.head_width,
+      heads=config.heads,
+      param_dtype=dtype,
+    )
+    for stack, layers in stacks.items()
+  }
 
 
 def _residual(
-  config: AdapterConfig, backbone: BackboneConfig, mels: int | None
-) -> Residual:
-  del mels
-  return Residual(
-    width=backbone.width,
-    layers=backbone.layers,
-    bottleneck=config.width,
-    norm=config.norm,
-    param_dtype=_dtype(backbone),
-  )
+  config: AdapterConfig, stacks: Mapping[Stack, Layers], dtype: str
+) -> _Made:
+  return {
+    stack: Residual(
+      width=layers.width,
+      layers=layers.number,
+      bottleneck=config.width,
+      norm=config.norm,
+      param_dtype=dtype,
+    )
+    for stack, layers in stacks.items()
+  }
 
 
 def _lora(
-  config: AdapterConfig, backbone: BackboneConfig, mels: int | None
-) -> Lora:
-  del mels
-  return Lora(
-    layers=backbone.layers,
-    rank=config.width,
-    sites=sites_of(
-      config.sites, ENCODERS[backbone.encoder].projections(backbone)
-    ),
-    alpha=config.alpha,
-    param_dtype=_dtype(backbone),
-  )
+  config: AdapterConfig, stacks: Mapping[Stack, Layers], dtype: str
+) -> _Made:
+  everywhere = {
+    site: sizes
+    for layers in stacks.values()
+    for site, sizes in layers.projections.items()
+  }
+  chosen = {site for site, *_ in sites_of(config.sites, everywhere)}
+  made: _Made = {}
+  for stack, layers in stacks.items():
+    sites = tuple(
+      (site, *sizes)
+      for site, sizes in layers.projections.items()
+      if site in chosen
+    )
+    if sites:
+      made[stack] = Lora(
+        layers=layers.number,
+        rank=config.width,
+        sites=sites,
+        alpha=config.alpha,
+        param_dtype=dtype,
+      )
+  return made
 
 
 def _bitfit(
-  config: AdapterConfig, backbone: BackboneConfig, mels: int | None
-) -> BitFit:
-  del config, mels
-  outputs = ENCODERS[backbone.encoder].biases(backbone)
-  return BitFit(
-    layers=backbone.layers,
-    sites=tuple(outputs.items()),
-    param_dtype=_dtype(backbone),
-  )
-
-
-def _full(
-  config: AdapterConfig, backbone: BackboneConfig, mels: int | None
-) -> Full:
+  config: AdapterConfig, stacks: Mapping[Stack, Layers], dtype: str
+) -> _Made:
   del config
+  return {
+    stack: BitFit(
+      layers=layers.number,
+      sites=tuple(layers.biases.items()),
+      param_dtype=dtype,
+    )
+    for stack, layers in stacks.items()
+  }
+
+
+def _full(backbone: BackboneConfig, mels: int | None) -> Full:
   if mels is None:
     raise ValueError("full fine-tuning needs to know `mels`")
   return Full(config=backbone, mels=mels, param_dtype=_dtype(backbone))
-
-
-def _none(
-  config: AdapterConfig, backbone: BackboneConfig, mels: int | None
-) -> Frozen:
-  del config, backbone, mels
-  return Frozen()
 
 
 def _dtype(backbone: BackboneConfig) -> str:
@@ -110,6 +175,7 @@ FAMILIES = {
   "residual": _residual,
   "lora": _lora,
   "bitfit": _bitfit,
-  "full": _full,
-  "none": _none,
 }
+"""Those that leave the weights alone: adapters of stacks, by their layers.
+
+A stack may be left without one."""

@@ -8,7 +8,7 @@ slice of them; all other leaves reach every layer whole.
 
 import dataclasses
 import functools
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,9 @@ from hra.sharding import named_leaves
 
 Tree = Any
 """A pytree of arrays."""
+
+Stack = Literal["encoder", "decoder"]
+"""Layers one after the other, of which a backbone may have two."""
 
 
 class Adapter(Protocol):
@@ -45,6 +48,15 @@ class Adapter(Protocol):
     "both") acts on every task, also on one whose row is fresh; before it is
     trained it is the identity as well. A task that is fresh in an embedding
     space has not this row, but the space's base, which training moves.
+    """
+    ...
+
+  def at(
+    self, stack: Stack, shared: Tree, row: Tree
+  ) -> tuple["Adapter", Tree, Tree]:
+    """The adapter of one stack's layers, with what is shared and the row of it.
+
+    A family that leaves the stack alone returns `Frozen()` and nothing.
     """
     ...
 
@@ -164,6 +176,14 @@ class Frozen:
   def init_task(self, key: jax.Array) -> Tree:
     del key
     return {}
+
+  def at(
+    self, stack: Stack, shared: Tree, row: Tree
+  ) -> tuple[Adapter, Tree, Tree]:
+    """Families are written for the encoder's layers (`hra.adapters.stacks`)."""
+    if stack == "encoder":
+      return self, shared, row
+    return Frozen(), {}, {}
 
   def merge(self, row: Tree, backbone: Backbone) -> Backbone:
     del row

@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from hra.adapters.interface import Adapter, Tree, layer_slices
+from hra.adapters.stacks import Stacks
 from hra.config import AdapterConfig, SpaceConfig
 from hra.errors import InputError
+from hra.keys import fold_name
 
 
 class TaskSpace(Protocol):
@@ -110,7 +112,8 @@ class EmbeddingSpace:
   At the start the bases are zero, so that every row is the base, a fresh row and
   thereby the identity, while e and C are random: were all three zero, their
   gradients would be zero for good. The base is trained as well: it is what the
-  tasks have in common, and a task of embedding zero has it.
+  tasks have in common, and a task of embedding zero has it. Where an adapter acts
+  on two stacks of layers, each has a generator of its own.
   """
 
   adapter: Adapter
@@ -119,6 +122,10 @@ class EmbeddingSpace:
 
   def init_shared(self, key: jax.Array) -> Tree:
     """e and C e are of unit variance: e ~ N(0, 1), C ~ N(0, 1/E)."""
+    if isinstance(self.adapter, Stacks):
+      return self.adapter.each(
+        lambda stack, part: self._of(part).init_shared(fold_name(key, stack))
+      )
     key_base, key_whole, key_layers = jax.random.split(key, 3)
     base = self.adapter.init_task(key_base)
     whole, layers = layer_slices(base)
@@ -141,6 +148,10 @@ class EmbeddingSpace:
     return {"embedding": jax.random.normal(key, (self.size,), dtype)}
 
   def row(self, shared: Tree, owned: Tree) -> Tree:
+    if isinstance(self.adapter, Stacks):
+      return self.adapter.each(
+        lambda stack, part: self._of(part).row(shared[stack], owned)
+      )
     base, layers = layer_slices(shared["base"])
     basis, layers_basis = layer_slices(shared["basis"])
     weights = {
@@ -159,6 +170,10 @@ class EmbeddingSpace:
         layers_basis,
       )
     return row
+
+  def _of(self, part: Adapter) -> "EmbeddingSpace":
+    """The generator of one stack's rows, from the same embeddings."""
+    return dataclasses.replace(self, adapter=part)
 
   def _projection(
     self, key: jax.Array, part: Tree, layers: tuple[int, ...]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from hra.backbone import conformer, recurrent
+from hra.backbone import conformer, recurrent, transformer
 from hra.config import BackboneConfig
 
 
@@ -30,5 +30,9 @@ ENCODERS = {
   name: Encoder(
     layers.init_layers, layers.context_of, layers.projections, layers.biases
   )
-  for name, layers in (("conformer", conformer), ("lstm", recurrent))
+  for name, layers in (
+    ("conformer", conformer),
+    ("lstm", recurrent),
+    ("transformer", transformer),
+  )
 }

@@ -24,6 +24,7 @@ from hra.backbone.tensors import (
   write_tensors,
 )
 from hra.config import BackboneConfig, FrontendConfig
+from hra.data import prompts
 from hra.data.tokenizer import Tokenizer
 from hra.errors import InputError
 from hra.files import write_aside, write_json
@@ -34,8 +35,10 @@ BUNDLED = {"tiny": epath.Path(__file__).parent / "bundled" / "tiny"}
 
 _FORMAT = 1
 _COMPUTED = ("dtype", "param_dtype", "remat")
-_COMPUTED_BY_DECODER = ("chunk", "label_smoothing")
+_COMPUTED_BY_DECODER = ("chunk", "label_smoothing", "task", "timestamps")
 """What is the run's own to say, and no property of the parameters."""
+_PROMPTED = ("language", "prompt")
+"""No property of the parameters either; see `prompted`."""
 _FIELDS = ("backbone", "features", "tokenizer_hash", "fingerprint", "about")
 
 
@@ -152,9 +155,6 @@ def load(
       got=fingerprint,
       fix="the folder was changed or mixed: copy it again",
     )
-  if computed is not None:
-    config = _computed_as(config, computed)
-  module = from_tensors(tensors, config, frontend, where=str(folder), mesh=mesh)
   tokenizer = Tokenizer.load(folder)
   if tokenizer.hash != described["tokenizer_hash"]:
     raise InputError(
@@ -163,8 +163,51 @@ def load(
       got=tokenizer.hash,
       fix="the folder was changed or mixed: copy it again",
     )
+  if computed is not None:
+    config = _computed_as(config, computed)
+    config = prompted(config, tokenizer, language=computed.decoder.language)
+  module = from_tensors(tensors, config, frontend, where=str(folder), mesh=mesh)
   about = described["about"]
   return StoredBackbone(module, config, frontend, tokenizer, fingerprint, about)
+
+
+def prompted(
+  config: BackboneConfig, tokenizer: Tokenizer, *, language: str
+) -> BackboneConfig:
+  """With the prompt of a language, and of the task that the decoder is set.
+
+  Args:
+    language: empty is the one that the decoder is set to.
+
+  Raises:
+    InputError: a language that the decoder doesn't know, as one without prompts.
+  """
+  decoder = config.decoder
+  several = bool(decoder.language)
+  asked = {
+    "language": (language, several),
+    "task": (decoder.task != "transcribe" and decoder.task, several),
+    "timestamps": (decoder.timestamps, decoder.first_time > 0),
+  }
+  for field, (given, possible) in asked.items():
+    if given and not possible:
+      raise InputError(
+        f"config.backbone.decoder.{field}",
+        expected="none: the backbone's decoder has no prompt that asks for it",
+        got=str(given),
+      )
+  if decoder.kind != "transformer":
+    return config
+  language = language or decoder.language
+  labels = prompts.prompt(
+    tokenizer.labels,
+    start=decoder.prompt[0],
+    language=language,
+    task=decoder.task,
+    timestamps=decoder.timestamps,
+  )
+  decoder = dataclasses.replace(decoder, language=language, prompt=labels)
+  return dataclasses.replace(config, decoder=decoder)
 
 
 def folder_of(name: epath.PathLike) -> epath.Path:
@@ -255,7 +298,8 @@ def _fingerprinted(described: Mapping[str, Any]) -> str:
   """
   backbone = _without(described["backbone"], _COMPUTED)
   if "decoder" in backbone:
-    backbone["decoder"] = _without(backbone["decoder"], _COMPUTED_BY_DECODER)
+    own = _COMPUTED_BY_DECODER + _PROMPTED
+    backbone["decoder"] = _without(backbone["decoder"], own)
   return json.dumps([backbone, described["features"]], sort_keys=True)
 
 

@@ -18,6 +18,7 @@ from hra.config.model import (
   FrontendConfig,
   SpaceConfig,
   SpecAugmentConfig,
+  TransformerConfig,
 )
 from hra.config.run import (
   Config,
@@ -56,4 +57,5 @@ __all__ = [
   "SpecAugmentConfig",
   "SyntheticConfig",
   "TrainConfig",
+  "TransformerConfig",
 ]

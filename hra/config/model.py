@@ -81,15 +81,15 @@ class DecoderConfig:
   A field that the kind doesn't use has to stay at its default.
   """
 
-  kind: Literal["ctc", "rnnt", "las"] = "ctc"
+  kind: Literal["ctc", "rnnt", "las", "transformer"] = "ctc"
   """`ctc`: a projection; `rnnt`: a transducer; `las`: attention and an LSTM that
-  spells (Listen, Attend and Spell)."""
+  spells (Listen, Attend and Spell); `transformer`: layers that spell (Whisper)."""
   prediction: Literal["lstm", "stateless"] = "lstm"
   """What a transducer knows of the labels so far (rnnt): all, or the last few."""
   context: int = 1
   """Labels that a stateless prediction net sees (rnnt)."""
   layers: int = 1
-  """LSTM layers (rnnt with an LSTM, las)."""
+  """LSTM layers (rnnt with an LSTM, las), or its own (transformer)."""
   width: int = 128
   """Of these layers, or of a stateless net's embeddings (rnnt, las)."""
   embedding: int = 64
@@ -101,11 +101,34 @@ class DecoderConfig:
   attention: int = 128
   """Width of the attention, all heads together (las)."""
   heads: int = 1
-  """Of the attention (las)."""
+  """Of the attention (las, transformer)."""
   location: int = 0
   """Convolutions of the attention so far that it hears of (las); 0 is none."""
   label_smoothing: float = 0.0
-  """Part of the target that all labels share (las)."""
+  """Part of the target that all labels share (las, transformer)."""
+  feed_forward: int = 256
+  """Width of the feed-forward branches (transformer)."""
+  places: int = 448
+  """Labels of a sentence at most, the prompt included (transformer)."""
+  language: str = ""
+  """What is spoken, such as `de` (transformer); empty: as the backbone's folder says."""
+  task: Literal["transcribe", "translate"] = "transcribe"
+  """What is written (transformer): the same language, or English."""
+  timestamps: bool = False
+  """Whether times stand between what is heard (transformer)."""
+  prompt: tuple[int, ...] = (0,)
+  """Labels that begin a sentence (transformer); where the tokenizer has languages
+  and tasks, it follows from `language`, `task` and `timestamps`."""
+  suppressed: tuple[int, ...] = ()
+  """Labels that a search never says (transformer)."""
+  suppressed_first: tuple[int, ...] = ()
+  """Labels that a search never begins with (transformer)."""
+  texts: int = 0
+  """Labels 1 to this one are text (transformer with times)."""
+  first_time: int = 0
+  """The label of 0 s, times being the last labels (transformer); 0: there are none."""
+  latest_first_time: int = 0
+  """Steps of 0.02 s by which the first time is at most later (transformer); 0: any."""
 
 
 Activation = Literal["silu", "relu", "gelu", "gelu_tanh"]
@@ -146,15 +169,26 @@ class ConformerConfig:
 
 
 @dataclasses.dataclass(unsafe_hash=True)
+class TransformerConfig:
+  """What Transformer layers are made of, their sizes aside."""
+
+  activation: Activation = "gelu"
+  """Of the feed-forward branches, those of a decoder included."""
+  frames: int = 1500
+  """That the encoder always hears, silence included: its table of positions."""
+
+
+@dataclasses.dataclass(unsafe_hash=True)
 class BackboneConfig:
   """An encoder and a decoder (`hra.backbone.network`).
 
-  `heads` to `conformer` are the Conformer's but for `causal`.
+  `heads` to `conformer` are the Conformer's, of which Transformer layers have
+  `heads` and `feed_forward` too.
   """
 
-  encoder: Literal["conformer", "lstm"] = "conformer"
+  encoder: Literal["conformer", "lstm", "transformer"] = "conformer"
   """`lstm`: bidirectional layers of width / 2 cells a direction, or forward ones
-  where `causal`."""
+  where `causal`; `transformer`: attention alone (Whisper)."""
   width: int = 64
   layers: int = 3
   heads: int = 4
@@ -172,12 +206,20 @@ class BackboneConfig:
   conformer: ConformerConfig = dataclasses.field(
     default_factory=ConformerConfig
   )
+  transformer: TransformerConfig = dataclasses.field(
+    default_factory=TransformerConfig
+  )
   subsampling: Literal[
-    "convolution", "dense_convolution", "separable", "projection"
+    "convolution",
+    "dense_convolution",
+    "separable",
+    "projection",
+    "half",
   ] = "convolution"
   """What precedes the layers (`hra.nn.subsampling`): convolutions of stride 2 over
   time; such without padding, between two projections; over time and mel bins,
-  depthwise-separable from the second on; a norm and a projection, frame by frame."""
+  depthwise-separable from the second on; a norm and a projection, frame by frame;
+  two convolutions, the second of stride 2."""
   subsampling_channels: int = 32
   """Of these convolutions."""
   subsampling_kernel: int = 3
@@ -227,6 +269,8 @@ class AdapterConfig:
   a scale and a bias of the task's own."""
   alpha: float = 0.0
   """Updates are multiplied by alpha / rank (lora); 0 is twice the rank."""
+  stacks: Literal["encoder", "decoder", "both"] = "encoder"
+  """Layers that are adapted; a Transformer decoder has some too."""
   sites: tuple[str, ...] = ("attention", "first", "second")
   """Projections that get an update (lora), by the beginning of their path in a
   layer, such as `attention.query` or `second.down`."""

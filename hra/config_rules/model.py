@@ -13,16 +13,26 @@ from hra.config import (
   LanguageModelConfig,
   SpaceConfig,
   SpecAugmentConfig,
+  TransformerConfig,
 )
 from hra.config_rules.interface import Minima, Rule, Table, Told
 from hra.dims import SAMPLE_RATE
 
 FAMILY_FIELDS: dict[str, frozenset[str]] = {
   "hra": frozenset(
-    {"width", "controller", "controllers", "head", "head_width", "heads"}
+    {
+      "width",
+      "controller",
+      "controllers",
+      "head",
+      "head_width",
+      "heads",
+      "stacks",
+    }
   ),
-  "residual": frozenset({"width", "norm"}),
-  "lora": frozenset({"width", "alpha", "sites"}),
+  "residual": frozenset({"width", "norm", "stacks"}),
+  "lora": frozenset({"width", "alpha", "sites", "stacks"}),
+  "bitfit": frozenset({"stacks"}),
 }
 """Fields of the adapter that a family uses; all others use none."""
 
@@ -32,8 +42,30 @@ DECODER_FIELDS: dict[str, frozenset[str]] = {
   "las": frozenset(
     {"attention", "heads", "location", "label_smoothing", *_SPELLING}
   ),
+  "transformer": frozenset(
+    {
+      "layers",
+      "heads",
+      "feed_forward",
+      "places",
+      "label_smoothing",
+      "language",
+      "task",
+      "timestamps",
+      "prompt",
+      "suppressed",
+      "suppressed_first",
+      "texts",
+      "first_time",
+      "latest_first_time",
+    }
+  ),
 }
 """Fields that a kind of decoder uses; CTC uses none."""
+
+RUNS_OWN = frozenset({"chunk", "language", "task", "timestamps"})
+"""Fields of a decoder that a run may say whatever the kind in its configuration,
+since the backbone's folder says the kind."""
 
 
 MINIMA: Minima = {
@@ -58,6 +90,11 @@ MINIMA: Minima = {
     "attention": 1,
     "heads": 1,
     "location": 0,
+    "feed_forward": 1,
+    "places": 2,
+    "texts": 0,
+    "first_time": 0,
+    "latest_first_time": 0,
   },
   FrontendConfig: {
     "frame_length": 2,
@@ -67,6 +104,7 @@ MINIMA: Minima = {
     "floor": 0,
     "stack": 1,
   },
+  TransformerConfig: {"frames": 1},
   LanguageModelConfig: {
     "vocabulary": 0,
     "width": 1,
@@ -114,6 +152,7 @@ SUBSAMPLING_FIELDS: dict[str, frozenset[str]] = {
   "dense_convolution": frozenset({"channels", "kernel"}),
   "separable": frozenset({"channels", "kernel", "halvings"}),
   "projection": frozenset(),
+  "half": frozenset(),
 }
 """Fields `subsampling_...` that a kind of subsampling uses."""
 
@@ -122,29 +161,47 @@ def _backbone(config: BackboneConfig) -> Iterator[Told]:
   yield from _subsampling(config)
   if config.encoder == "conformer":
     yield from _conformer_of(config)
-    return
-  yield (
-    "width",
-    config.causal or config.width % 2 == 0,
-    "an even number: half of it in either direction",
-  )
-  for field in _OF_CONFORMERS:
+  elif config.encoder == "transformer":
+    yield from _transformer_of(config)
+  else:
+    yield (
+      "width",
+      config.causal or config.width % 2 == 0,
+      "an even number: half of it in either direction",
+    )
+  for field, users in _FIELDS_OF.items():
     default = getattr(BackboneConfig(), field)
     yield (
       field,
-      getattr(config, field) == default,
+      config.encoder in users or getattr(config, field) == default,
       f"its default, {default!r}, with encoder {config.encoder!r}",
     )
 
 
-_OF_CONFORMERS = (
-  "heads",
-  "feed_forward",
-  "kernel",
-  "position",
-  "left_context",
-  "conformer",
-)
+_FIELDS_OF = {
+  "heads": ("conformer", "transformer"),
+  "feed_forward": ("conformer", "transformer"),
+  "kernel": ("conformer",),
+  "position": ("conformer",),
+  "causal": ("conformer", "lstm"),
+  "left_context": ("conformer",),
+  "conformer": ("conformer",),
+}
+"""Fields of a backbone that not every encoder uses; `transformer` is also a
+decoder's."""
+
+
+def _transformer_of(config: BackboneConfig) -> Iterator[Told]:
+  yield (
+    "heads",
+    config.width % config.heads == 0,
+    f"a divisor of the width ({config.width})",
+  )
+  yield (
+    "subsampling",
+    config.subsampling == "half",
+    "'half' with encoder 'transformer'",
+  )
 
 
 def _subsampling(config: BackboneConfig) -> Iterator[Told]:
@@ -161,7 +218,7 @@ def _subsampling(config: BackboneConfig) -> Iterator[Told]:
   if kind == "separable":
     yield halvings, config.subsampling_halvings >= 1, "at least 1"
   else:
-    only = 0 if kind == "projection" else 2
+    only = {"projection": 0, "half": 1}.get(kind, 2)
     yield (
       halvings,
       config.subsampling_halvings == only,
@@ -207,7 +264,7 @@ def _conformer(config: ConformerConfig) -> Iterator[Told]:
 
 def _decoder(config: DecoderConfig) -> Iterator[Told]:
   for rule in _unused(config, "kind", DECODER_FIELDS):
-    if rule[0] != "chunk":  # changes no result; runs of before say another one
+    if rule.field not in RUNS_OWN:
       yield rule
   if config.kind == "rnnt":
     stateless = config.prediction == "stateless"
@@ -222,10 +279,21 @@ def _decoder(config: DecoderConfig) -> Iterator[Told]:
         belongs or getattr(config, field) == default,
         f"its default, {default}, with prediction {config.prediction!r}",
       )
+  if config.kind == "las":
+    yield (
+      "heads",
+      config.attention % config.heads == 0,
+      f"a divisor of the attention's width ({config.attention})",
+    )
   yield (
-    "heads",
-    config.attention % config.heads == 0,
-    f"a divisor of the attention's width ({config.attention})",
+    "prompt",
+    0 < len(config.prompt) < config.places,
+    f"labels that begin a sentence, fewer than its places ({config.places})",
+  )
+  yield (
+    "timestamps",
+    not config.timestamps or config.first_time > 0,
+    "False where no label is a time (first_time)",
   )
   yield (
     "label_smoothing",

@@ -118,6 +118,43 @@ class Pieces:
     return self._tokenizer.encode(text, add_special_tokens=False).ids
 
 
+class PromptedPieces(Pieces):
+  """A tokenizer.json of Whisper: pieces, what prompts are made of, and times.
+
+  Text begins with a space, as the model's own does. Times that its file lacks, as older
+  ones do, are labels all the same: the last ones, 0.02 s apart.
+  """
+
+  def __init__(self, model: bytes, settings: bytes):
+    super().__init__(model, settings)
+    if not any(map(_TIME.fullmatch, self.labels)):
+      times = (f"<|{step / 50:.2f}|>" for step in range(_TIMES))
+      self.labels = (*self.labels, *times)
+
+  def encode(self, text: str) -> list[int]:
+    return super().encode(f" {text.strip()}")
+
+  def decode(self, labels: Sequence[int]) -> str:
+    """Without what prompts are made of, and without times."""
+    text = [each for each in labels if not _TIME.fullmatch(self.labels[each])]
+    return super().decode(text).strip()
+
+
+_TIME = re.compile(r"<\|(\d+\.\d\d)\|>")
+_TIMES = 1501
+"""Every 0.02 s of 30."""
+
+
+def pieces(model: bytes, settings: bytes) -> Pieces:
+  """Those of a tokenizer.json, as its settings say.
+
+  Raises:
+    ValueError: they are no such files.
+  """
+  whisper = "Whisper" in str(_object(settings).get("tokenizer_class"))
+  return (PromptedPieces if whisper else Pieces)(model, settings)
+
+
 class Characters:
   """A vocab.json of wav2vec 2.0: characters, and a delimiter between words.
 

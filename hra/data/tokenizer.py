@@ -23,9 +23,9 @@ from hra.data.spelling import (
   BLANK,
   BLANK_LABEL,
   Characters,
-  Pieces,
   SentencePieces,
   Speller,
+  pieces,
 )
 from hra.data.text import normalize_transcript
 from hra.errors import InputError
@@ -37,7 +37,7 @@ MODEL_FILE = "tokenizer.model"
 SETTINGS_FILE = "tokenizer_config.json"
 """What the tokenizers of others say beside their vocabulary."""
 OTHERS: dict[str, Callable[[bytes, bytes], Speller]] = {
-  "tokenizer.json": Pieces,
+  "tokenizer.json": pieces,
   "vocab.json": Characters,
 }
 """Files that are no Sentencepiece model -> what reads them, and their settings."""

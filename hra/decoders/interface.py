@@ -5,10 +5,13 @@ Label 0 is nobody's: the blank of CTC and of the transducer, the beginning and t
 end of a sentence where labels are predicted from one another.
 """
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import optax
+
+from hra.nn.depth import Depth
 
 if TYPE_CHECKING:
   from hra.decoders.beam import Scorer
@@ -64,10 +67,51 @@ class Decoder(Protocol):
     ...
 
 
+@runtime_checkable
+class Layered(Protocol):
+  """A decoder with layers that can be adapted."""
+
+  def adapted(self, depth: Depth) -> Decoder:
+    """It, as `depth` runs its layers."""
+    ...
+
+
+def adapted(decoder: Decoder | Layered, depth: Depth) -> Decoder:
+  """A decoder as it is adapted; one without layers stays as it is."""
+  return decoder.adapted(depth) if isinstance(decoder, Layered) else decoder
+
+
 def masked(total: jax.Array, weight: jax.Array, counts: jax.Array) -> Loss:
   """A loss, or nothing where an utterance doesn't count."""
   weight = jnp.where(counts, weight, 0).astype(total.dtype)
   return Loss(jnp.where(counts, total, 0), weight)
+
+
+def spelling_loss(
+  logits_PV: jax.Array,
+  labels_U: jax.Array,
+  label_length: jax.Array,
+  *,
+  smoothing: float,
+  counts: jax.Array,
+) -> Loss:
+  """Cross-entropy of the labels and of the end, which counts as one of them.
+
+  With label smoothing e, 1 - e of the target lies on the label and e on all alike
+  (Szegedy et al. 2016, section 7).
+
+  Args:
+    logits_PV: of each label, those before it being given, and of the end: P = U + 1.
+    counts: whether there is anything to learn; an empty transcript never is.
+  """
+  index_P = jnp.arange(len(logits_PV))
+  target_P = jnp.where(index_P < label_length, jnp.pad(labels_U, (0, 1)), BLANK)
+  hot_PV = jax.nn.one_hot(target_P, logits_PV.shape[-1], dtype=logits_PV.dtype)
+  each_P = optax.softmax_cross_entropy(
+    logits_PV, optax.smooth_labels(hot_PV, smoothing)
+  )
+  total = jnp.where(index_P <= label_length, each_P, 0).sum()
+  return masked(total, label_length + 1, counts & (label_length > 0))
 
 
 def exactly(logits: jax.Array) -> jax.Array:

@@ -18,9 +18,9 @@ from flax import nnx
 
 from hra.config import LanguageModelConfig
 from hra.decoders.interface import BLANK, Loss, exactly, masked
-from hra.nn.attention import Attention, Cache, Context, make_context
-from hra.nn.feed_forward import FeedForward
+from hra.nn.attention import Cache, make_context
 from hra.nn.lstm import LstmStack, LstmState
+from hra.nn.transformer import TransformerLayer, stacked
 from hra.nn.types import Types
 
 Tree = Any
@@ -108,36 +108,6 @@ class LstmLanguageModel(nnx.Module):
     return self.labels(self.layers(self.labels.embeddings(labels_U)))
 
 
-class _TransformerLayer(nnx.Module):
-  """hidden + attention(norm hidden), then + feed_forward(norm hidden)."""
-
-  def __init__(self, config: LanguageModelConfig, *, rngs: nnx.Rngs):
-    types, width = _types(config), config.width
-    self.attention_norm = _norm(config, rngs=rngs)
-    self.attention = Attention(
-      width, heads=config.heads, position="rotary", types=types, rngs=rngs
-    )
-    self.feed_forward_norm = _norm(config, rngs=rngs)
-    self.feed_forward = FeedForward(
-      width, inner=config.feed_forward, types=types, rngs=rngs
-    )
-
-  def __call__(self, hidden_PD: jax.Array, context: Context) -> jax.Array:
-    hidden_PD += self.attention(self.attention_norm(hidden_PD), context)
-    return self._fed_forward(hidden_PD)
-
-  def step(
-    self, hidden_D: jax.Array, cache: Cache, count: jax.Array
-  ) -> tuple[jax.Array, Cache]:
-    normed_D = self.attention_norm(hidden_D)
-    mixed_D, cache = self.attention.step(normed_D, cache, count)
-    return self._fed_forward(hidden_D + mixed_D), cache
-
-  def _fed_forward(self, hidden: jax.Array) -> jax.Array:
-    normed = self.feed_forward_norm(hidden)
-    return hidden + self.feed_forward(normed, site="feed_forward")
-
-
 class TransformerState(NamedTuple):
   """After some labels."""
 
@@ -156,12 +126,15 @@ class TransformerLanguageModel(nnx.Module):
     self.labels = _Labels(config, types=types, rngs=rngs)
     size = config.embedding or config.width
     self.enter = nnx.Linear(size, config.width, rngs=rngs, **types)
-    self.layers = jax.vmap(
-      lambda key: _TransformerLayer(config, rngs=nnx.Rngs(key))
-    )(jax.random.split(rngs.params(), config.layers))
-    # Radford et al. 2019, section 2.3: two branches a layer.
-    for branch in (self.layers.attention.output, self.layers.feed_forward.down):
-      branch.kernel[...] *= (2 * config.layers) ** -0.5
+    self.layers = stacked(
+      config.layers,
+      key=rngs.params(),
+      width=config.width,
+      heads=config.heads,
+      inner=config.feed_forward,
+      position="rotary",
+      types=_types(config),
+    )
     self.norm = _norm(config, rngs=rngs)
 
   def start(self) -> TransformerState:
@@ -176,10 +149,11 @@ class TransformerLanguageModel(nnx.Module):
     self, state: TransformerState, label: jax.Array
   ) -> tuple[TransformerState, jax.Array]:
     def body(
-      hidden_D: jax.Array, scanned: tuple[_TransformerLayer, Cache]
+      hidden_D: jax.Array, scanned: tuple[TransformerLayer, Cache]
     ) -> tuple[jax.Array, Cache]:
       layer, cache = scanned
-      return layer.step(hidden_D, cache, state.heard)
+      after = layer.step(hidden_D, cache, state.heard)
+      return after.hidden_D, after.cache
 
     hidden_D = self.enter(self.labels.embedding(label))
     hidden_D, caches_L = jax.lax.scan(
@@ -203,7 +177,7 @@ class TransformerLanguageModel(nnx.Module):
     )
 
     def body(
-      hidden_PD: jax.Array, layer: _TransformerLayer
+      hidden_PD: jax.Array, layer: TransformerLayer
     ) -> tuple[jax.Array, None]:
       return layer(hidden_PD, context), None
 

@@ -15,11 +15,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 
 from hra.config import BackboneConfig
-from hra.decoders.interface import BLANK, Labels, Loss, exactly, masked
+from hra.decoders.interface import BLANK, Labels, Loss, exactly, spelling_loss
 from hra.decoders.scorers import AttentionScorer
 from hra.nn.lstm import Lstm, LstmStack, LstmState
 from hra.nn.types import Types, types_of
@@ -194,25 +193,14 @@ class Las(nnx.Module):
     labels_U: jax.Array,
     label_length: jax.Array,
   ) -> Loss:
-    """Cross-entropy of the labels and of the end, which counts as one of them.
-
-    With label smoothing e, 1 - e of the target lies on the label and e on all alike
-    (Szegedy et al. 2016, section 7).
-    """
-    logits_PV = self.logits(hidden_TD, length, labels_U)
-    index_P = jnp.arange(len(logits_PV))
-    target_P = jnp.where(
-      index_P < label_length, jnp.pad(labels_U, (0, 1)), BLANK
+    """Cross-entropy of the labels and of the end."""
+    return spelling_loss(
+      self.logits(hidden_TD, length, labels_U),
+      labels_U,
+      label_length,
+      smoothing=self.smoothing,
+      counts=length > 0,
     )
-    hot_PV = jax.nn.one_hot(
-      target_P, logits_PV.shape[-1], dtype=logits_PV.dtype
-    )
-    each_P = optax.softmax_cross_entropy(
-      logits_PV, optax.smooth_labels(hot_PV, self.smoothing)
-    )
-    total = jnp.where(index_P <= label_length, each_P, 0).sum()
-    counts = (length > 0) & (label_length > 0)
-    return masked(total, label_length + 1, counts)
 
   def greedy(self, hidden_TD: jax.Array, length: jax.Array) -> Labels:
     """Until the end, or as many labels as there are frames."""

@@ -7,6 +7,7 @@ CTC: prefix search (Graves and Jaitly 2014, algorithm 1; Hannun et al. 2014, arX
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -143,6 +144,8 @@ class AttentionScorer:
   """What stands before the first label; it is no label itself."""
   end: int = BLANK
   """What stands behind the last."""
+  most: int = sys.maxsize
+  """Labels that a sentence can have."""
   threshold: float = 0.5
 
   @property
@@ -150,7 +153,7 @@ class AttentionScorer:
     return self.length
 
   def steps(self, labels: int) -> int:
-    return labels + 1
+    return min(labels, self.most) + 1
 
   def start(self) -> _Decoded:
     return self._decoded(self.begin, jnp.array(self.first), 0.0)

@@ -1,6 +1,7 @@
-"""Multi-head self-attention of one utterance, and how it knows of positions.
+"""Multi-head attention of one utterance, and how it knows of positions.
 
-In: hidden_TD and the `Context` that all layers share. Out: hidden_TD.
+In: hidden_TD and the `Context` that all layers share, or what is attended to from
+elsewhere (`CrossAttention`). Out: hidden_TD.
 Rotary positions: Su et al. 2021, section 3.2. Relative positions: Dai et al.
 2019 (Transformer-XL), section 3.3, as the Conformer uses them (Gulati et al.
 2020, section 2.1). Distances: Shaw et al. 2018, section 3.2, in the keys alone.
@@ -35,14 +36,15 @@ class Context(NamedTuple):
   """[query, key]: which frames a frame may attend to."""
   positions: jax.Array
   """Rotary: angles [T, I/2]. Of offsets (query - key) T-1 .. -(T-1) otherwise:
-  relative: sinusoids [2T-1, D]; distance: rows of a layer's table [2T-1]."""
+  relative: sinusoids [2T-1, D]; distance: rows of a layer's table [2T-1]. None:
+  nothing [0]."""
 
 
 def make_context(
   frames: int,
   length: jax.Array,
   *,
-  position: Position,
+  position: Position | None,
   width: int,
   heads: int,
   limits: Limits | None = None,
@@ -66,6 +68,8 @@ def make_context(
   if position == "rotary":
     positions = _angles(index_T, width // heads, dtype=dtype)
     return Context(valid_T, visible_TT, positions)
+  if position is None:
+    return Context(valid_T, visible_TT, jnp.zeros(0, dtype))
   offsets = jnp.arange(frames - 1, -frames, -1)
   if position == "distance":
     assert limits is not None
@@ -82,7 +86,8 @@ _DISTANCE_SCALE = 0.02
 
 
 class Cache(NamedTuple):
-  """Keys, turned to their positions, and values of the last T frames: a ring."""
+  """Keys, turned to their positions, and values: of the last T frames, a ring, or
+  of all T frames that are attended to."""
 
   key_TAI: jax.Array
   value_TAI: jax.Array
@@ -96,12 +101,17 @@ class Attention(nnx.Module):
     width: int,
     *,
     heads: int,
-    position: Position,
+    position: Position | None,
     limits: Limits | None = None,
     bias: bool = True,
+    key_bias: bool | None = None,
     types: Types,
     rngs: nnx.Rngs,
   ):
+    """Args:
+    bias: of the projections.
+    key_bias: of the keys', where it is another.
+    """
     self.heads = heads
     self.position = position
 
@@ -114,7 +124,8 @@ class Attention(nnx.Module):
         **types,
       )
 
-    self.query, self.key, self.value = linear(), linear(), linear()
+    self.query, self.value = linear(), linear()
+    self.key = linear(bias if key_bias is None else key_bias)
     self.output = linear()
     if position == "relative":
       shape = (heads, width // heads)
@@ -132,60 +143,65 @@ class Attention(nnx.Module):
   def __call__(
     self, hidden_TD: jax.Array, context: Context, *, tap: Tap = no_tap
   ) -> jax.Array:
+    query_TAI, key_TAI, value_TAI = self._projected(hidden_TD, tap)
+    if self.position == "rotary":
+      query_TAI = _rotate(query_TAI, context.positions)
+      key_TAI = _rotate(key_TAI, context.positions)
+    if self.position == "relative":
+      scores_ATT = self._relative_scores(query_TAI, key_TAI, context.positions)
+    elif self.position == "distance":
+      scores_ATT = self._distance_scores(query_TAI, key_TAI, context.positions)
+    else:
+      scores_ATT = jnp.einsum("qai,kai->aqk", query_TAI, key_TAI)
+    mixed_TD, _ = _mixed(scores_ATT, value_TAI, context.visible_TT)
+    return tap("attention.output", mixed_TD, self.output(mixed_TD))
+
+  def step(
+    self,
+    hidden_D: jax.Array,
+    cache: Cache,
+    count: jax.Array,
+    *,
+    tap: Tap = no_tap,
+  ) -> tuple[jax.Array, Cache]:
+    """One more frame, where T frames at most are seen, itself included.
+
+    What a call says of frame `count` with causal attention, rotary or without
+    positions, and a left context of T - 1.
+
+    Args:
+      cache: of the `count` frames before.
+    """
+    assert self.position in ("rotary", None)
+    places, _, size = cache.key_TAI.shape
+    query_TAI, key_TAI, value_TAI = self._projected(hidden_D[None], tap)
+    if self.position == "rotary":
+      angles = _angles(count[None], size, dtype=cache.key_TAI.dtype)
+      query_TAI = _rotate(query_TAI, angles)
+      key_TAI = _rotate(key_TAI, angles)
+    # XLA's CPU backend is slow at writing one place into each of many rings.
+    here_T = (jnp.arange(places) == count % places)[:, None, None]
+    cache = Cache(
+      jnp.where(here_T, key_TAI, cache.key_TAI),
+      jnp.where(here_T, value_TAI, cache.value_TAI),
+    )
+    scores_AT = jnp.einsum("qai,kai->aqk", query_TAI, cache.key_TAI)
+    seen_T = jnp.arange(places) <= count
+    mixed_TD, _ = _mixed(scores_AT, cache.value_TAI, seen_T)
+    return tap("attention.output", mixed_TD, self.output(mixed_TD))[0], cache
+
+  def _projected(
+    self, hidden_TD: jax.Array, tap: Tap
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Query, key and value [T, A, I]."""
+
     def project(name: str) -> jax.Array:
       out_TD = tap(
         f"attention.{name}", hidden_TD, getattr(self, name)(hidden_TD)
       )
       return out_TD.reshape(len(out_TD), self.heads, -1)
 
-    query_TAI, key_TAI, value_TAI = map(project, ("query", "key", "value"))
-    if self.position == "rotary":
-      query_TAI = _rotate(query_TAI, context.positions)
-      key_TAI = _rotate(key_TAI, context.positions)
-      scores_ATT = jnp.einsum("qai,kai->aqk", query_TAI, key_TAI)
-    elif self.position == "relative":
-      scores_ATT = self._relative_scores(query_TAI, key_TAI, context.positions)
-    else:
-      scores_ATT = self._distance_scores(query_TAI, key_TAI, context.positions)
-    scores_ATT /= math.sqrt(query_TAI.shape[-1])
-    weights_ATT = _softmax(scores_ATT, context.visible_TT)
-    mixed_TAI = jnp.einsum(
-      "aqk,kai->qai", weights_ATT.astype(value_TAI.dtype), value_TAI
-    )
-    mixed_TD = mixed_TAI.reshape(hidden_TD.shape)
-    return tap("attention.output", mixed_TD, self.output(mixed_TD))
-
-  def step(
-    self, hidden_D: jax.Array, cache: Cache, count: jax.Array
-  ) -> tuple[jax.Array, Cache]:
-    """One more frame, where T frames at most are seen, itself included.
-
-    What a call says of frame `count` with causal rotary attention and a left
-    context of T - 1.
-
-    Args:
-      cache: of the `count` frames before.
-    """
-    assert self.position == "rotary"
-    (places, heads, size), dtype = cache.key_TAI.shape, cache.key_TAI.dtype
-    angles = _angles(count[None], size, dtype=dtype)
-    shape = (1, heads, size)
-    query_TAI = _rotate(self.query(hidden_D).reshape(shape), angles)
-    key_TAI = _rotate(self.key(hidden_D).reshape(shape), angles)
-    # XLA's CPU backend is slow at writing one place into each of many rings.
-    here_T = (jnp.arange(places) == count % places)[:, None, None]
-    value_TAI = self.value(hidden_D).reshape(shape)
-    cache = Cache(
-      jnp.where(here_T, key_TAI, cache.key_TAI),
-      jnp.where(here_T, value_TAI, cache.value_TAI),
-    )
-    scores_AT = jnp.einsum("ai,kai->ak", query_TAI[0], cache.key_TAI)
-    scores_AT /= math.sqrt(size)
-    weights_AT = _softmax(scores_AT, jnp.arange(places) <= count)
-    mixed_AI = jnp.einsum(
-      "ak,kai->ai", weights_AT.astype(dtype), cache.value_TAI
-    )
-    return self.output(mixed_AI.reshape(hidden_D.shape)), cache
+    return project("query"), project("key"), project("value")
 
   def _relative_scores(
     self, query_TAI: jax.Array, key_TAI: jax.Array, sinusoids: jax.Array
@@ -210,6 +226,57 @@ class Attention(nnx.Module):
     by_content = jnp.einsum("qai,kai->aqk", query_TAI, key_TAI)
     by_offset = jnp.einsum("qai,ri->aqr", query_TAI, vectors_RI)
     return by_content + _relative_shift(by_offset, len(query_TAI))
+
+
+class CrossAttention(nnx.Module):
+  """Attention to frames from elsewhere; keys have no bias.
+
+  `memory` is what it keeps of them, once for all that attends to them.
+  """
+
+  def __init__(self, width: int, *, heads: int, types: Types, rngs: nnx.Rngs):
+    self.heads = heads
+
+    def linear(bias: bool = True) -> nnx.Linear:
+      return nnx.Linear(width, width, use_bias=bias, rngs=rngs, **types)
+
+    self.query, self.key, self.value = linear(), linear(bias=False), linear()
+    self.output = linear()
+
+  def memory(self, frames_TD: jax.Array, *, tap: Tap = no_tap) -> Cache:
+    """Keys and values of all frames."""
+    return Cache(
+      self._projected("key", frames_TD, tap),
+      self._projected("value", frames_TD, tap),
+    )
+
+  def __call__(
+    self, hidden_PD: jax.Array, memory: Cache, *, tap: Tap = no_tap
+  ) -> tuple[jax.Array, jax.Array]:
+    """hidden_PD, and the heads' weights [A, P, T]."""
+    query_PAI = self._projected("query", hidden_PD, tap)
+    scores_APT = jnp.einsum("qai,kai->aqk", query_PAI, memory.key_TAI)
+    seen_T = jnp.ones(len(memory.key_TAI), bool)
+    mixed_PD, weights_APT = _mixed(scores_APT, memory.value_TAI, seen_T)
+    site = "cross_attention.output"
+    return tap(site, mixed_PD, self.output(mixed_PD)), weights_APT
+
+  def _projected(self, name: str, inputs: jax.Array, tap: Tap) -> jax.Array:
+    outputs = getattr(self, name)(inputs)
+    outputs = tap(f"cross_attention.{name}", inputs, outputs)
+    return outputs.reshape(len(outputs), self.heads, -1)
+
+
+def _mixed(
+  scores_AQK: jax.Array, value_KAI: jax.Array, visible: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """(values by the softmax of scaled scores [Q, D], the softmax [A, Q, K])."""
+  scores_AQK /= math.sqrt(value_KAI.shape[-1])
+  weights_AQK = _softmax(scores_AQK, visible)
+  mixed_QAI = jnp.einsum(
+    "aqk,kai->qai", weights_AQK.astype(value_KAI.dtype), value_KAI
+  )
+  return mixed_QAI.reshape(len(mixed_QAI), -1), weights_AQK
 
 
 def _softmax(scores: jax.Array, visible: jax.Array) -> jax.Array:

@@ -5,6 +5,9 @@ from flax import nnx
 from hra.config import ConformerConfig
 from hra.nn.types import Types
 
+EPSILON = 1e-5
+"""Where nothing else is said."""
+
 
 def layer_norm(
   width: int, *, parts: ConformerConfig, types: Types, rngs: nnx.Rngs

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from hra.config import BackboneConfig
+from hra.nn.activations import ACTIVATIONS
 from hra.nn.norm import layer_norm
 from hra.nn.types import Types, types_of
 
@@ -225,11 +226,44 @@ class Projection(nnx.Module):
     return self.output(self.norm(mel_TF)), length
 
 
+class HalfSubsampling(nnx.Module):
+  """Two convolutions over time, the second of stride 2 (Whisper).
+
+  Silence behind an utterance is heard like the rest, so that nothing is cleared.
+  """
+
+  def __init__(self, config: BackboneConfig, *, mels: int, rngs: nnx.Rngs):
+    types, width = types_of(config), config.width
+
+    def convolution(inputs: int, stride: int) -> nnx.Conv:
+      return _over_time(
+        inputs,
+        width,
+        kernel=3,
+        stride=stride,
+        padding=((1, 1),),
+        types=types,
+        rngs=rngs,
+      )
+
+    self.first, self.second = convolution(mels, 1), convolution(width, 2)
+    self.config = config
+
+  def __call__(
+    self, mel_TF: jax.Array, length: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """mel_TF, valid frames -> hidden_TD, valid frames."""
+    gelu = ACTIVATIONS["gelu"]
+    hidden_TD = gelu(self.second(gelu(self.first(mel_TF))))
+    return hidden_TD, subsampled(length, self.config)
+
+
 SUBSAMPLINGS = {
   "convolution": ConvolutionSubsampling,
   "dense_convolution": DenseConvolutionSubsampling,
   "separable": SeparableSubsampling,
   "projection": Projection,
+  "half": HalfSubsampling,
 }
 
 
@@ -239,6 +273,7 @@ def _over_time(
   *,
   kernel: int,
   padding: str | tuple[tuple[int, int], ...],
+  stride: int = 2,
   types: Types,
   rngs: nnx.Rngs,
 ) -> nnx.Conv:
@@ -246,7 +281,7 @@ def _over_time(
     inputs,
     outputs,
     kernel_size=(kernel,),
-    strides=(2,),
+    strides=(stride,),
     padding=padding,
     rngs=rngs,
     **types,

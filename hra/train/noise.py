@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from hra.adapters.interface import Tree
-from hra.keys import fold_words, hash_words
+from hra.keys import fold_name
 from hra.sharding import path_of
 
 
@@ -36,16 +36,14 @@ def noisy(
     key: of the job; what is drawn is a function of it, the step and a leaf's path.
   """
   deviation = jnp.where(step < noise.start, 0, noise.deviation)
-  own = fold_words(key, jnp.asarray(hash_words("weight noise")))
+  own = fold_name(key, "weight noise")
   own = jax.random.fold_in(own, step)
 
   def one(keys: tuple[object, ...], leaf: jax.Array) -> jax.Array:
     path = path_of(keys)
     if path.split("/")[-1] not in _WEIGHTS:
       return leaf
-    drawn = jax.random.normal(
-      fold_words(own, jnp.asarray(hash_words(path))), leaf.shape, leaf.dtype
-    )
+    drawn = jax.random.normal(fold_name(own, path), leaf.shape, leaf.dtype)
     return leaf + deviation.astype(leaf.dtype) * drawn
 
   return jax.tree_util.tree_map_with_path(one, backbone)

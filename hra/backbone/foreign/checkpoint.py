@@ -13,14 +13,18 @@ from hra.backbone.foreign.parakeet import PARAKEET
 from hra.backbone.foreign.rules import Plan
 from hra.backbone.foreign.source import CONFIG_FILE, Source
 from hra.backbone.foreign.w2v_bert import W2V_BERT
+from hra.backbone.foreign.whisper import WHISPER
 from hra.config import BackboneConfig, FrontendConfig
 from hra.errors import InputError
+from hra.features.frontend import num_frames
+from hra.nn.subsampling import subsampled
 from hra.sharding import named_leaves
 
 FAMILIES: dict[str, Family] = {
   "LasrForCTC": LASR,
   "ParakeetForCTC": PARAKEET,
   "Wav2Vec2BertForCTC": W2V_BERT,
+  "WhisperForConditionalGeneration": WHISPER,
 }
 """By the name that transformers gives the architecture."""
 
@@ -62,16 +66,18 @@ def read(folder: str, *, param_dtype: str = "float32") -> Checkpoint:
   family = FAMILIES[architecture]
   where = str(source.folder / CONFIG_FILE)
   translated = family.translate(source.config, where)
+  if family.searched is not None:
+    translated = family.searched(translated, source)
   config = config_tree.replaced(translated.config, "param_dtype", param_dtype)
   translated = translated._replace(config=config)
   config_tree.validate(config, path=where)
-  _check_blank(translated, where)
+  _check_blank(translated, f"{where}: {family.end}")
   frontend = _frontend(source, family)
+  _check_fills(config, frontend, where)
   plan = Plan(
     source,
     family.rules(translated),
     dict(named_leaves(store.abstract(config, frontend))),
-    layers=config.layers,
     ignorable=family.ignorable,
   )
   return Checkpoint(architecture, source, translated, frontend, plan)
@@ -95,9 +101,22 @@ def _check_blank(translated: Translated, where: str) -> None:
   vocabulary = translated.config.vocabulary
   if not 0 <= translated.blank < vocabulary:
     raise InputError(
-      f"{where}: pad_token_id",
-      expected=f"one of the vocabulary's {vocabulary} ids, CTC's blank",
+      where,
+      expected=f"one of the vocabulary's {vocabulary} ids",
       got=str(translated.blank),
+    )
+
+
+def _check_fills(
+  config: BackboneConfig, frontend: FrontendConfig, where: str
+) -> None:
+  """Whether what is always heard fills a table of positions."""
+  frames = subsampled(num_frames(frontend.pad_to, frontend), config)
+  if config.encoder == "transformer" and frames != config.transformer.frames:
+    raise InputError(
+      f"{where}: max_source_positions",
+      expected=f"the {frames} frames that {EXTRACTOR_FILE} makes of its audio",
+      got=str(config.transformer.frames),
     )
 
 

@@ -36,6 +36,7 @@ def convert(
   out: epath.PathLike,
   *,
   param_dtype: str = "float32",
+  language: str = "",
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Converted:
   """Makes a backbone's folder; config.json comes last.
@@ -44,6 +45,7 @@ def convert(
     source: a local folder as transformers saves it, with safetensors.
     out: a new folder, or what an interrupted conversion left.
     param_dtype: of the parameters that are written.
+    language: that a decoder of several is prompted for; empty is English.
     progress: is told how many of all numbers are written.
 
   Raises:
@@ -60,7 +62,8 @@ def convert(
     )
   found = checkpoint.read(source, param_dtype=param_dtype)
   tokenizer = _tokenizer(found)
-  shapes = dict(named_leaves(store.abstract(found.config, found.frontend)))
+  config = store.prompted(found.config, tokenizer, language=language)
+  shapes = dict(named_leaves(store.abstract(config, found.frontend)))
   parameters = sum(int(np.prod(leaf.shape)) for leaf in shapes.values())
   about = _about(found)
   written = 0
@@ -74,7 +77,7 @@ def convert(
 
   fingerprint = store.save_streamed(
     out,
-    found.config,
+    config,
     parts=parts,
     frontend=found.frontend,
     tokenizer=tokenizer,
@@ -82,7 +85,7 @@ def convert(
   )
   return Converted(
     found.architecture,
-    found.config,
+    config,
     found.frontend,
     parameters,
     about["labels"],

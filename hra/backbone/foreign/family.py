@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from hra.backbone.foreign.rules import Rule
+from hra.backbone.foreign.source import Source
 from hra.config import BackboneConfig, FrontendConfig
 
 
@@ -12,13 +13,17 @@ class Translated(NamedTuple):
 
   config: BackboneConfig
   blank: int
-  """Their id of CTC's blank, which is our label 0."""
+  """Their id of our label 0: CTC's blank, or the end of a sentence."""
 
   @property
   def order(self) -> tuple[int, ...]:
     """Their ids by our labels: the blank, then all others as they stood."""
     ids = range(self.config.vocabulary)
     return (self.blank, *(id for id in ids if id != self.blank))
+
+  def label(self, id: int) -> int:
+    """Ours of theirs."""
+    return 0 if id == self.blank else id + (id < self.blank)
 
 
 class Family(NamedTuple):
@@ -42,3 +47,7 @@ class Family(NamedTuple):
 
   Raises InputError as `translate` does.
   """
+  end: str = "pad_token_id"
+  """The option that says which id is our label 0."""
+  searched: Callable[[Translated, Source], Translated] | None = None
+  """What is translated, with what other files of the folder say of searches."""

@@ -128,6 +128,12 @@ def folded(ours: str, filters: str, batch_norm: str, *, bias: bool) -> Rule:
   )
 
 
+def embedding(ours: str, theirs: str, *, order: Sequence[int]) -> Rule:
+  """Vectors of labels, put in `order`: ours of label i is theirs of order[i]."""
+  at = np.asarray(order)
+  return _one(ours, theirs, lambda s: s, lambda table: table[at])
+
+
 def labels(
   ours: str, theirs: str, *, order: Sequence[int], rank: int
 ) -> list[Rule]:
@@ -169,10 +175,10 @@ class Plan:
     rules: Sequence[Rule],
     wanted: Mapping[str, jax.ShapeDtypeStruct],
     *,
-    layers: int,
     ignorable: Sequence[str],
   ):
-    self._source, self._layers = source, layers
+    self._source = source
+    self._wanted = wanted
     self._made_by = {
       path: (rule, place)
       for rule in rules
@@ -203,7 +209,8 @@ class Plan:
 
   def _names(self, rule: Rule) -> Iterator[tuple[str, ...]]:
     """Their names, of one layer after the other."""
-    for layer in range(self._layers if rule.layered else 1):
+    layers = self._wanted[rule.ours[0]].shape[0] if rule.layered else 1
+    for layer in range(layers):
       yield tuple(name.replace(_LAYER, str(layer)) for name in rule.theirs)
 
   def _checked(
