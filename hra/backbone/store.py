@@ -34,7 +34,7 @@ BUNDLED = {"tiny": epath.Path(__file__).parent / "bundled" / "tiny"}
 
 _FORMAT = 1
 _COMPUTED = ("dtype", "param_dtype", "remat")
-_COMPUTED_BY_DECODER = ("chunk", "label_smoothing")
+_COMPUTED_BY_DECODER = ("chunk", "label_smoothing", "sigma")
 """What is the run's own to say, and no property of the parameters."""
 _FIELDS = ("backbone", "features", "tokenizer_hash", "fingerprint", "about")
 

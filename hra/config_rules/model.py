@@ -27,8 +27,19 @@ FAMILY_FIELDS: dict[str, frozenset[str]] = {
 """Fields of the adapter that a family uses; all others use none."""
 
 _SPELLING = {"layers", "width", "embedding"}
+_TRANSDUCER = {
+  "prediction",
+  "context",
+  "joint",
+  "joint_activation",
+  "frame_labels",
+  "most_labels",
+  "chunk",
+  *_SPELLING,
+}
 DECODER_FIELDS: dict[str, frozenset[str]] = {
-  "rnnt": frozenset({"prediction", "context", "joint", "chunk", *_SPELLING}),
+  "rnnt": frozenset(_TRANSDUCER),
+  "tdt": frozenset({"durations", "sigma", *_TRANSDUCER}),
   "las": frozenset(
     {"attention", "heads", "location", "label_smoothing", *_SPELLING}
   ),
@@ -54,6 +65,9 @@ MINIMA: Minima = {
     "width": 1,
     "embedding": 1,
     "joint": 1,
+    "sigma": 0,
+    "frame_labels": 0,
+    "most_labels": 1,
     "chunk": 1,
     "attention": 1,
     "heads": 1,
@@ -209,7 +223,7 @@ def _decoder(config: DecoderConfig) -> Iterator[Told]:
   for rule in _unused(config, "kind", DECODER_FIELDS):
     if rule[0] != "chunk":  # changes no result; runs of before say another one
       yield rule
-  if config.kind == "rnnt":
+  if config.kind in ("rnnt", "tdt"):
     stateless = config.prediction == "stateless"
     for field, belongs in (
       ("context", stateless),
@@ -222,6 +236,14 @@ def _decoder(config: DecoderConfig) -> Iterator[Told]:
         belongs or getattr(config, field) == default,
         f"its default, {default}, with prediction {config.prediction!r}",
       )
+  durations = config.durations
+  yield (
+    "durations",
+    len(durations) == len(set(durations)) > 0
+    and min(durations) >= 0
+    and max(durations) > 0,
+    "different numbers of frames, one of them at least 1",
+  )
   yield (
     "heads",
     config.attention % config.heads == 0,

@@ -15,4 +15,13 @@ class _Make(Protocol):
   def __call__(self, config: BackboneConfig, *, rngs: nnx.Rngs) -> Decoder: ...
 
 
-DECODERS: dict[str, _Make] = {"ctc": Ctc, "rnnt": Rnnt, "las": Las}
+DECODERS: dict[str, _Make] = {
+  "ctc": Ctc,
+  "rnnt": Rnnt,
+  "tdt": Rnnt,
+  "las": Las,
+}
+
+GREEDY_ONLY = frozenset({"tdt"})
+"""Hypotheses of equal labels are at unlike frames there after equally many steps,
+which `hra.decoders.beam` can't merge."""

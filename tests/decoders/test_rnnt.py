@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from decoding import FRAMES, LABELS_U, greedy, hidden, inclined, losses, make
 
-from hra.decoders import rnnt, transducer
+from hra.config import DecoderConfig
+from hra.decoders import transducer
 
 KINDS = ("rnnt", "stateless")
+MOST = DecoderConfig().frame_labels
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -59,7 +61,7 @@ def _loop(decoder, hidden_TD, length):
   while frame < length:
     logits_TPV = _logits(decoder, hidden_TD, _padded(labels, length))
     label = int(np.argmax(logits_TPV[frame, len(labels)]))
-    full = in_frame >= rnnt.MAX_PER_FRAME or len(labels) >= length
+    full = in_frame >= MOST or len(labels) >= length
     if label == 0 or full:
       frame, in_frame = frame + 1, 0
     else:
@@ -98,12 +100,12 @@ def test_greedy_search_is_the_loop(name, blank):
 
 def test_a_frame_says_so_much_and_no_more():
   decoder = inclined(make("stateless"), -100.0)
-  frames = 2 * rnnt.MAX_PER_FRAME
+  frames = 2 * MOST
   other_TD = hidden(frames=frames)
   heard = [greedy(decoder, other_TD[None], np.array([frames])).labels_U[0]]
   assert heard[0].tolist() == _loop(decoder, other_TD, frames)
   other_TD[1] *= -1  # the second frame says the second half
   heard.append(greedy(decoder, other_TD[None], np.array([frames])).labels_U[0])
   same = np.equal(*heard)
-  assert same[: rnnt.MAX_PER_FRAME].all()
-  assert not same[rnnt.MAX_PER_FRAME :].all()
+  assert same[: MOST].all()
+  assert not same[MOST :].all()

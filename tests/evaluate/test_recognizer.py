@@ -336,7 +336,8 @@ def test_transcribe_searches_with_a_beam(
 ):
   """Each by his own Submodel, as a search of his logits says."""
   tokenizer = recognizer.stored.tokenizer
-  asked = open_search(SearchConfig(beam=4, length_bonus=0.7), tokenizer)
+  wanted = SearchConfig(beam=4, length_bonus=0.7)
+  asked = open_search(wanted, tokenizer, decoder="ctc")
   texts = recognizer.transcribe(waves, submodels, search=asked)
   expected = []
   for logits_TV in map(jnp.asarray, one_by_one):
