@@ -10,6 +10,7 @@ from hra.backbone import store
 from hra.backbone.foreign.family import Family, Translated
 from hra.backbone.foreign.lasr import LASR
 from hra.backbone.foreign.parakeet import PARAKEET
+from hra.backbone.foreign.parakeet_transducer import PARAKEET_RNNT, PARAKEET_TDT
 from hra.backbone.foreign.rules import Plan
 from hra.backbone.foreign.source import CONFIG_FILE, Source
 from hra.backbone.foreign.w2v_bert import W2V_BERT
@@ -20,6 +21,8 @@ from hra.sharding import named_leaves
 FAMILIES: dict[str, Family] = {
   "LasrForCTC": LASR,
   "ParakeetForCTC": PARAKEET,
+  "ParakeetForRNNT": PARAKEET_RNNT,
+  "ParakeetForTDT": PARAKEET_TDT,
   "Wav2Vec2BertForCTC": W2V_BERT,
 }
 """By the name that transformers gives the architecture."""
@@ -84,7 +87,7 @@ def _architecture(source: Source) -> str:
       f"{source.folder / CONFIG_FILE}: architectures",
       expected=f"one of {', '.join(FAMILIES)}",
       got=str(told[0]),
-      fix="a model without a CTC head has to be fine-tuned with one first"
+      fix="a model without a decoder has to be fine-tuned with one first"
       if str(told[0]).endswith("Model")
       else "",
     )
@@ -95,8 +98,8 @@ def _check_blank(translated: Translated, where: str) -> None:
   vocabulary = translated.config.vocabulary
   if not 0 <= translated.blank < vocabulary:
     raise InputError(
-      f"{where}: pad_token_id",
-      expected=f"one of the vocabulary's {vocabulary} ids, CTC's blank",
+      f"{where}: {translated.blank_named}",
+      expected=f"one of the vocabulary's {vocabulary} ids, the blank",
       got=str(translated.blank),
     )
 

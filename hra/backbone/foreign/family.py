@@ -12,7 +12,9 @@ class Translated(NamedTuple):
 
   config: BackboneConfig
   blank: int
-  """Their id of CTC's blank, which is our label 0."""
+  """Their id of the blank, which is our label 0."""
+  blank_named: str = "pad_token_id"
+  """Their field for it."""
 
   @property
   def order(self) -> tuple[int, ...]:

@@ -9,7 +9,12 @@ from hra.backbone.foreign import fast_conformer, rules
 from hra.backbone.foreign.family import Family, Translated
 from hra.backbone.foreign.options import Options
 from hra.backbone.foreign.rules import Rule
-from hra.config import BackboneConfig, ConformerConfig, FrontendConfig
+from hra.config import (
+  BackboneConfig,
+  ConformerConfig,
+  DecoderConfig,
+  FrontendConfig,
+)
 from hra.dims import SAMPLE_RATE
 from hra.features.frontend import PRESETS
 
@@ -49,6 +54,18 @@ _ODD = "an even kernel makes one frame fewer than it hears"
 
 def _translate(told: Mapping[str, Any], where: str) -> Translated:
   model = Options(told, _MODEL, where=where)
+  config = encoder(model, where, vocabulary=model["vocab_size"])
+  return Translated(config, model["pad_token_id"])
+
+
+def encoder(
+  model: Options, where: str, *, vocabulary: int, **others: DecoderConfig
+) -> BackboneConfig:
+  """A Fast Conformer as `encoder_config` says.
+
+  Args:
+    others: what else a backbone's configuration says.
+  """
   encoder = Options(
     model["encoder_config"], _ENCODER, where=f"{where}: encoder_config"
   )
@@ -59,7 +76,7 @@ def _translate(told: Mapping[str, Any], where: str) -> Translated:
   encoder.absent_or("head_dim", width // heads)
   kernel = encoder["conv_kernel_size"]
   encoder.only("conv_kernel_size", kernel | 1, why=_ODD)
-  config = BackboneConfig(
+  return BackboneConfig(
     width=width,
     layers=encoder["num_hidden_layers"],
     heads=heads,
@@ -77,13 +94,20 @@ def _translate(told: Mapping[str, Any], where: str) -> Translated:
     subsampling_kernel=encoder["subsampling_conv_kernel_size"],
     subsampling_halvings=_FACTORS.index(encoder["subsampling_factor"]) + 1,
     scale_input=encoder["scale_input"],
-    vocabulary=model["vocab_size"],
+    vocabulary=vocabulary,
+    **others,
   )
-  return Translated(config, model["pad_token_id"])
 
 
 def _rules(translated: Translated) -> list[Rule]:
-  config = translated.config
+  return [
+    *encoder_rules(translated.config),
+    *rules.labels("head", "ctc_head", order=translated.order, rank=3),
+  ]
+
+
+def encoder_rules(config: BackboneConfig) -> list[Rule]:
+  """All but the decoder."""
   theirs, attention = "encoder.subsampling", "encoder.layers.{l}.self_attn"
   others: list[Rule] = []
   for place in range(config.subsampling_halvings - 1):
@@ -105,7 +129,6 @@ def _rules(translated: Translated) -> list[Rule]:
     *rules.linear("layers/attention/relative", f"{attention}.relative_k_proj"),
     rules.same("layers/attention/content_bias", f"{attention}.bias_u"),
     rules.same("layers/attention/position_bias", f"{attention}.bias_v"),
-    *rules.labels("head", "ctc_head", order=translated.order, rank=3),
   ]
 
 
