@@ -30,6 +30,7 @@ from hra.nn.activations import ACTIVATIONS
 from hra.nn.lstm import LstmStack, LstmState
 from hra.nn.types import Types, types_of
 
+
 class Prediction(Protocol):
   """What a transducer knows of the labels before the next one."""
 

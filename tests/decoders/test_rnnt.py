@@ -120,5 +120,5 @@ def test_a_frame_says_so_much_and_no_more():
   other_TD[1] *= -1  # the second frame says the second half
   heard.append(greedy(decoder, other_TD[None], np.array([frames])).labels_U[0])
   same = np.equal(*heard)
-  assert same[: MOST].all()
-  assert not same[MOST :].all()
+  assert same[:MOST].all()
+  assert not same[MOST:].all()
