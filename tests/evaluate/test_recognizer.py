@@ -331,6 +331,13 @@ def test_submodel_of_another_backbone_is_refused(recognizer, waves):
   assert "0" * 32 in str(refused.value)
 
 
+def test_a_beam_where_there_is_none_is_refused(recognizer):
+  wanted, tokenizer = SearchConfig(beam=4), recognizer.stored.tokenizer
+  assert open_search(SearchConfig(), tokenizer, decoder="tdt") is None
+  with pytest.raises(InputError, match="greedy search with decoder 'tdt'"):
+    open_search(wanted, tokenizer, decoder="tdt")
+
+
 def test_transcribe_searches_with_a_beam(
   recognizer, waves, submodels, one_by_one
 ):

@@ -54,18 +54,14 @@ _ODD = "an even kernel makes one frame fewer than it hears"
 
 def _translate(told: Mapping[str, Any], where: str) -> Translated:
   model = Options(told, _MODEL, where=where)
-  config = encoder(model, where, vocabulary=model["vocab_size"])
+  config = encoder(model, where, decoder=DecoderConfig())
   return Translated(config, model["pad_token_id"])
 
 
 def encoder(
-  model: Options, where: str, *, vocabulary: int, **others: DecoderConfig
+  model: Options, where: str, *, decoder: DecoderConfig
 ) -> BackboneConfig:
-  """A Fast Conformer as `encoder_config` says.
-
-  Args:
-    others: what else a backbone's configuration says.
-  """
+  """A Fast Conformer as `encoder_config` says, and what follows it."""
   encoder = Options(
     model["encoder_config"], _ENCODER, where=f"{where}: encoder_config"
   )
@@ -94,8 +90,8 @@ def encoder(
     subsampling_kernel=encoder["subsampling_conv_kernel_size"],
     subsampling_halvings=_FACTORS.index(encoder["subsampling_factor"]) + 1,
     scale_input=encoder["scale_input"],
-    vocabulary=vocabulary,
-    **others,
+    vocabulary=model["vocab_size"],
+    decoder=decoder,
   )
 
 

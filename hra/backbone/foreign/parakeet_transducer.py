@@ -44,9 +44,7 @@ def _translate(
   )
   if kind == "tdt":
     decoder.durations = model["durations"]
-  config = parakeet.encoder(
-    model, where, vocabulary=model["vocab_size"], decoder=decoder
-  )
+  config = parakeet.encoder(model, where, decoder=decoder)
   return Translated(config, model["blank_token_id"], "blank_token_id")
 
 

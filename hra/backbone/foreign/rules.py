@@ -55,8 +55,10 @@ def summed(
   """
 
   def make(*biases: np.ndarray) -> tuple[np.ndarray, ...]:
-    total = sum(bias.astype(np.float64) for bias in biases)
-    return (total - less(total.shape) if less else total,)
+    total = np.stack(biases).astype(np.float64).sum(axis=0)
+    if less is not None:
+      total = total - less(total.shape)
+    return (np.asarray(total),)
 
   return Rule((ours,), theirs, lambda s: (s,) * len(theirs), make)
 

@@ -348,6 +348,28 @@ def test_options_of_w2v_bert_without_a_form_here(
   _refused(folder, tmp_path, mentioned)
 
 
+@pytest.mark.parametrize(
+  ("changes", "mentioned"),
+  [
+    ({"durations": [0, 1, 1]}, ("durations", "different")),
+    ({"durations": []}, ("durations",)),
+    ({"durations": [0, 1]}, ("joint.head.weight", "(10, 12)", "(13, 12)")),
+    ({"blank_token_id": 8}, ("blank_token_id", "got 8")),
+    ({"blank_token_id": 2}, ("id 2", "blank_token_id", "id 7")),
+    ({"hidden_act": "mish"}, ("hidden_act", "mish")),
+    ({"num_decoder_layers": 3}, ("lstm.weight_ih_l2",)),
+    ({"num_decoder_layers": 1}, ("l1", "no such tensor")),
+    ({"max_symbols_per_step": 0}, ("most_labels",)),
+  ],
+)
+def test_options_of_transducers_without_a_form_here(
+  folders, tmp_path, changes, mentioned
+):
+  folder = shutil.copytree(folders["parakeet_tdt"], tmp_path / "original")
+  originals.edit_json(folder / "config.json", lambda d: d.update(changes))
+  _refused(folder, tmp_path, *mentioned)
+
+
 def test_a_pickle_is_never_opened(folder, tmp_path, monkeypatch):
   _pickled(folder)
   monkeypatch.setattr(
