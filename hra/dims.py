@@ -14,7 +14,8 @@ suffix is a scalar or a tree.
   A  attention heads;  I  width of one head
   L  layers
   U  labels of one utterance;  P  states of a prediction net, U + 1
-  Z  anti-diagonals of a transducer's lattice, T + U
+  Z  anti-diagonals of a transducer's lattice, T + U;  M  the next ones of them
+  Q  durations that a transducer tells apart
   V  vocabulary, the CTC blank included
   W  hypotheses of a beam search
   N  rows of a task table

@@ -194,7 +194,11 @@ def texts(
     trained,
     _loader(parts, split),
     adapted=adapted,
-    search=open_search(search, parts.backbone.tokenizer),
+    search=open_search(
+      search,
+      parts.backbone.tokenizer,
+      decoder=parts.backbone.config.decoder.kind,
+    ),
   )
 
 

@@ -21,6 +21,9 @@ CONFIGS = {
   "stateless": DecoderConfig(
     kind="rnnt", joint=8, prediction="stateless", context=2, **SMALL
   ),
+  "tdt": DecoderConfig(
+    kind="tdt", joint=8, embedding=6, durations=(0, 1, 3), **SMALL
+  ),
   "las": DecoderConfig(
     kind="las", embedding=6, layers=2, attention=8, heads=2, location=3, **SMALL
   ),

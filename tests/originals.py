@@ -77,9 +77,36 @@ KINDS = {
 }
 
 
+_TRANSDUCER = Kind(
+  "ParakeetRNNTConfig",
+  "ParakeetForRNNT",
+  "ParakeetFeatureExtractor",
+  fields=(
+    ("pad_token_id", 2),
+    ("blank_token_id", VOCABULARY - 1),
+    ("decoder_hidden_size", 12),
+    ("num_decoder_layers", 2),
+    ("hidden_act", "relu"),
+    ("max_symbols_per_step", 10),
+  ),
+  encoder=KINDS["parakeet"].encoder,
+)
+TRANSDUCERS = {
+  "parakeet_rnnt": _TRANSDUCER,
+  "parakeet_tdt": dataclasses.replace(
+    _TRANSDUCER,
+    config="ParakeetTDTConfig",
+    model="ParakeetForTDT",
+    fields=(*_TRANSDUCER.fields, ("durations", (0, 1, 2, 3, 4))),
+  ),
+}
+"""Families whose decoder is one."""
+ALL = KINDS | TRANSDUCERS
+
+
 @functools.cache
 def _made(family: str, changes: tuple[tuple[str, object], ...], seed: int):
-  kind = KINDS[family]
+  kind = ALL[family]
   fields = {"vocab_size": VOCABULARY, **dict(kind.fields)}
   encoder = dict(kind.encoder)
   for name, value in changes:
@@ -125,7 +152,7 @@ def randomise(model, seed: int) -> None:
 
 
 def extractor(family: str):
-  kind = KINDS[family]
+  kind = ALL[family]
   return getattr(transformers, kind.extractor)(**dict(kind.extracted))
 
 
@@ -145,12 +172,21 @@ def tokenizer(family: str, folder: pathlib.Path, *, blank: int):
       bos_token=None,
       eos_token=None,
     )
-  pieces.insert(blank, "<pad>")
+  if family == "parakeet_tdt":
+    pieces[5] = "<pad>"
+    pieces.insert(blank, "<blank>")
+    return _parakeet_tokenizer(pieces, "<pad>")
+  pad = "<blank>" if family == "parakeet_rnnt" else "<pad>"
+  pieces.insert(blank, pad)
+  return _parakeet_tokenizer(pieces, pad, eos_token="</s>")
+
+
+def _parakeet_tokenizer(pieces, pad, **marks):
   return transformers.ParakeetTokenizer(
     tokenizer_object=_unigram(pieces),
-    pad_token="<pad>",
+    pad_token=pad,
     unk_token="<unk>",
-    eos_token="</s>",
+    **marks,
   )
 
 
@@ -161,7 +197,8 @@ def _unigram(pieces):
   found = tokenizers.Tokenizer(model)
   found.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
   found.decoder = tokenizers.decoders.Metaspace()
-  found.add_special_tokens(["<pad>", "<unk>", "</s>"])
+  marks = ("<pad>", "<blank>", "<unk>", "</s>")
+  found.add_special_tokens([mark for mark in marks if mark in pieces])
   return found
 
 
@@ -169,9 +206,14 @@ def save(folder: pathlib.Path, family: str, model) -> pathlib.Path:
   """The model, its feature extractor and a tokenizer that fits it."""
   model.save_pretrained(folder)
   extractor(family).save_pretrained(folder)
-  blank = model.config.pad_token_id
-  tokenizer(family, folder, blank=blank).save_pretrained(folder)
+  tokenizer(family, folder, blank=blank(model)).save_pretrained(folder)
   return folder
+
+
+def blank(model) -> int:
+  """Their id of it."""
+  config = model.config
+  return getattr(config, "blank_token_id", config.pad_token_id)
 
 
 def converted(folder: pathlib.Path):
@@ -191,7 +233,7 @@ def converted(folder: pathlib.Path):
 def features(family: str, lengths, *, seed: int = 1) -> np.ndarray:
   """[B, T, F] for B lengths, zero in the padding."""
   rng = np.random.default_rng(seed)
-  mels = MELS * KINDS[family].stack
+  mels = MELS * ALL[family].stack
   found = rng.standard_normal((len(lengths), max(lengths), mels))
   there_BT1 = (
     np.arange(max(lengths))[None, :, None] < np.array(lengths)[:, None, None]

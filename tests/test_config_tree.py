@@ -180,6 +180,13 @@ def test_a_tuple_of_floats_is_finite():
     (DecoderConfig(kind="las", attention=9, heads=2), "heads"),
     (DecoderConfig(kind="rnnt", label_smoothing=0.1), "label_smoothing"),
     (DecoderConfig(kind="rnnt", context=2), "context"),
+    (DecoderConfig(kind="rnnt", durations=(0, 1)), "durations"),
+    (DecoderConfig(kind="tdt", durations=(0, 1, 1)), "durations"),
+    (DecoderConfig(kind="tdt", durations=(0,)), "durations"),
+    (DecoderConfig(kind="tdt", durations=(-1, 1)), "durations"),
+    (DecoderConfig(kind="tdt", durations=()), "durations"),
+    (DecoderConfig(kind="tdt", most_labels=0), "most_labels"),
+    (DecoderConfig(joint_activation="relu"), "joint_activation"),
     (
       DecoderConfig(kind="rnnt", prediction="stateless", embedding=8),
       "embedding",

@@ -35,7 +35,13 @@ BUNDLED = {"tiny": epath.Path(__file__).parent / "bundled" / "tiny"}
 
 _FORMAT = 1
 _COMPUTED = ("dtype", "param_dtype", "remat")
-_COMPUTED_BY_DECODER = ("chunk", "label_smoothing", "task", "timestamps")
+_COMPUTED_BY_DECODER = (
+  "chunk",
+  "label_smoothing",
+  "sigma",
+  "task",
+  "timestamps",
+)
 """What is the run's own to say, and no property of the parameters."""
 _PROMPTED = ("language", "prompt")
 """No property of the parameters either; see `prompted`."""

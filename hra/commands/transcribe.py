@@ -53,8 +53,11 @@ def main(argv: Sequence[str]) -> None:
   from hra.evaluate.search import open_search
 
   recognizer, submodel = _load()
+  stored = recognizer.stored
   search = open_search(
-    searching.given(SearchConfig()), recognizer.stored.tokenizer
+    searching.given(SearchConfig()),
+    stored.tokenizer,
+    decoder=stored.config.decoder.kind,
   )
   if _GUARD.value and submodel is not None and submodel.worse_than_backbone:
     print(

@@ -74,6 +74,9 @@ class SpecAugmentConfig:
   """Own steps, from there on, over which the probability grows to its value."""
 
 
+Activation = Literal["silu", "relu", "gelu", "gelu_tanh", "tanh"]
+
+
 @dataclasses.dataclass(unsafe_hash=True)
 class DecoderConfig:
   """From the encoder's frames to labels (`hra.decoders`).
@@ -81,9 +84,11 @@ class DecoderConfig:
   A field that the kind doesn't use has to stay at its default.
   """
 
-  kind: Literal["ctc", "rnnt", "las", "transformer"] = "ctc"
-  """`ctc`: a projection; `rnnt`: a transducer; `las`: attention and an LSTM that
-  spells (Listen, Attend and Spell); `transformer`: layers that spell (Whisper)."""
+  kind: Literal["ctc", "rnnt", "tdt", "las", "transformer"] = "ctc"
+  """`ctc`: a projection; `rnnt`: a transducer; `tdt`: one that also says how many
+  frames each label and each blank lasts (Xu et al. 2023), which takes all fields of
+  rnnt; `las`: attention and an LSTM that spells (Listen, Attend and Spell);
+  `transformer`: layers that spell (Whisper)."""
   prediction: Literal["lstm", "stateless"] = "lstm"
   """What a transducer knows of the labels so far (rnnt): all, or the last few."""
   context: int = 1
@@ -96,6 +101,17 @@ class DecoderConfig:
   """Numbers for a label that enters LSTM layers (rnnt, las)."""
   joint: int = 128
   """Inner width of the joint (rnnt)."""
+  joint_activation: Activation = "tanh"
+  """(rnnt)"""
+  durations: tuple[int, ...] = (0, 1, 2, 3, 4)
+  """Frames that a label or a blank may last (tdt); a blank lasts 1 at least."""
+  sigma: float = 0.0
+  """Nats that training takes from each label's and blank's log-probability (tdt), so
+  that fewer, longer ones are preferred."""
+  frame_labels: int = 10
+  """Labels that greedy search hears in one frame at most (rnnt); 0 is no limit."""
+  most_labels: int = 1
+  """Labels that greedy search hears at most, for each frame that there is (rnnt)."""
   chunk: int = 4
   """Frames whose logits exist at a time (rnnt); changes memory, not results."""
   attention: int = 128
@@ -129,9 +145,6 @@ class DecoderConfig:
   """The label of 0 s, times being the last labels (transformer); 0: there are none."""
   latest_first_time: int = 0
   """Steps of 0.02 s by which the first time is at most later (transformer); 0: any."""
-
-
-Activation = Literal["silu", "relu", "gelu", "gelu_tanh"]
 
 
 @dataclasses.dataclass(unsafe_hash=True)

@@ -37,8 +37,19 @@ FAMILY_FIELDS: dict[str, frozenset[str]] = {
 """Fields of the adapter that a family uses; all others use none."""
 
 _SPELLING = {"layers", "width", "embedding"}
+_TRANSDUCER = {
+  "prediction",
+  "context",
+  "joint",
+  "joint_activation",
+  "frame_labels",
+  "most_labels",
+  "chunk",
+  *_SPELLING,
+}
 DECODER_FIELDS: dict[str, frozenset[str]] = {
-  "rnnt": frozenset({"prediction", "context", "joint", "chunk", *_SPELLING}),
+  "rnnt": frozenset(_TRANSDUCER),
+  "tdt": frozenset({"durations", "sigma", *_TRANSDUCER}),
   "las": frozenset(
     {"attention", "heads", "location", "label_smoothing", *_SPELLING}
   ),
@@ -86,6 +97,9 @@ MINIMA: Minima = {
     "width": 1,
     "embedding": 1,
     "joint": 1,
+    "sigma": 0,
+    "frame_labels": 0,
+    "most_labels": 1,
     "chunk": 1,
     "attention": 1,
     "heads": 1,
@@ -266,7 +280,7 @@ def _decoder(config: DecoderConfig) -> Iterator[Told]:
   for rule in _unused(config, "kind", DECODER_FIELDS):
     if rule.field not in RUNS_OWN:
       yield rule
-  if config.kind == "rnnt":
+  if config.kind in ("rnnt", "tdt"):
     stateless = config.prediction == "stateless"
     for field, belongs in (
       ("context", stateless),
@@ -279,6 +293,14 @@ def _decoder(config: DecoderConfig) -> Iterator[Told]:
         belongs or getattr(config, field) == default,
         f"its default, {default}, with prediction {config.prediction!r}",
       )
+  durations = config.durations
+  yield (
+    "durations",
+    len(durations) == len(set(durations)) > 0
+    and min(durations) >= 0
+    and max(durations) > 0,
+    "different numbers of frames, one of them at least 1",
+  )
   if config.kind == "las":
     yield (
       "heads",
@@ -289,11 +311,6 @@ def _decoder(config: DecoderConfig) -> Iterator[Told]:
     "prompt",
     0 < len(config.prompt) < config.places,
     f"labels that begin a sentence, fewer than its places ({config.places})",
-  )
-  yield (
-    "timestamps",
-    not config.timestamps or config.first_time > 0,
-    "False where no label is a time (first_time)",
   )
   yield (
     "label_smoothing",

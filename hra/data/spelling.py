@@ -89,7 +89,10 @@ class Pieces:
     self._tokenizer.no_padding()
     ids = range(self._tokenizer.get_vocab_size())
     names = [self._tokenizer.id_to_token(id) for id in ids]
-    self._moved = _Moved(names, blank=_token(told, "pad_token"))
+    # A transducer's blank is none of its settings, and padding is another.
+    named = BLANK_LABEL in names
+    blank = BLANK_LABEL if named else _token(told, "pad_token")
+    self._moved = _Moved(names, blank=blank)
     self.labels, self.blank = self._moved.labels, self._moved.blank
     unknown = _token(told, "unk_token")
     self._unknown = self._tokenizer.token_to_id(unknown) if unknown else None

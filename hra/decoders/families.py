@@ -22,9 +22,14 @@ class _Make(Protocol):
 DECODERS: dict[str, _Make] = {
   "ctc": Ctc,
   "rnnt": Rnnt,
+  "tdt": Rnnt,
   "las": Las,
   "transformer": TransformerSpeller,
 }
 
 LAYERED = {"transformer": transformer}
 """Those with layers to adapt -> whose `projections` and `biases` say of which."""
+
+GREEDY_ONLY = frozenset({"tdt"})
+"""Hypotheses of equal labels are at unlike frames there after equally many steps,
+which `hra.decoders.beam` can't merge."""

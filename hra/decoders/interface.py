@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from hra.errors import InputError
 from hra.nn.depth import Depth
 
 if TYPE_CHECKING:
@@ -35,6 +36,18 @@ class Labels(NamedTuple):
   length: jax.Array
 
 
+class Emissions(NamedTuple):
+  """What greedy search says, in order: [U] of which `length` count, 0 from there on.
+
+  CTC: a label or a blank for each frame. Transducer: labels.
+  """
+
+  labels_U: jax.Array
+  frame_U: jax.Array
+  """Of the encoder; where each was said."""
+  length: jax.Array
+
+
 class Decoder(Protocol):
   """A decoder's parameters; registered in `hra.decoders.families`."""
 
@@ -53,17 +66,24 @@ class Decoder(Protocol):
   ) -> jax.Array:
     """What training compares with the labels, in at least float32.
 
-    CTC: [T, V], whatever the labels. Transducer: [T, U + 1, V]. Attention: [U + 1,
-    V], of each label and of the end, the labels before it being given.
+    CTC: [T, V], whatever the labels. Transducer: [T, U + 1, V], behind which those
+    of durations stand where it has such. Attention: [U + 1, V], of each label and
+    of the end, the labels before it being given.
     """
     ...
 
   def greedy(self, hidden_TD: jax.Array, length: jax.Array) -> Labels:
-    """The labels that the likeliest next step leads to, `length` at most."""
+    """The labels that the likeliest next step leads to.
+
+    `length` at most, but for a transducer that is told another bound."""
     ...
 
   def scorer(self, hidden_TD: jax.Array, length: jax.Array) -> "Scorer":
-    """What a beam search asks (`hra.decoders.beam`)."""
+    """What a beam search asks (`hra.decoders.beam`).
+
+    Raises:
+      InputError: the kind has none.
+    """
     ...
 
 
@@ -79,6 +99,16 @@ class Layered(Protocol):
 def adapted(decoder: Decoder | Layered, depth: Depth) -> Decoder:
   """A decoder as it is adapted; one without layers stays as it is."""
   return decoder.adapted(depth) if isinstance(decoder, Layered) else decoder
+
+
+def no_beam(kind: str) -> InputError:
+  """A beam search was asked of a kind of decoder that has none."""
+  return InputError(
+    "beam",
+    expected=f"greedy search with decoder {kind!r}",
+    got="a beam search",
+    fix="leave the beam at 0",
+  )
 
 
 def masked(total: jax.Array, weight: jax.Array, counts: jax.Array) -> Loss:

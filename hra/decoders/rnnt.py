@@ -4,8 +4,11 @@ The prediction net is an LSTM over the labels so far, or stateless: it sees the 
 only (Ghodsi et al. 2020) or the last few (Prabhavalkar et al. 2021, arXiv 2012.06749).
 
     joint(t, u) = tanh(encoded_t A + predicted_u C + b) V + c
+
+One that knows durations (Xu et al. 2023) goes on by as many frames as it says.
 """
 
+import functools
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -13,14 +16,19 @@ import jax.numpy as jnp
 from flax import nnx
 
 from hra.config import BackboneConfig
-from hra.decoders import transducer
-from hra.decoders.interface import BLANK, Labels, Loss, exactly
+from hra.decoders import durations, transducer
+from hra.decoders.interface import (
+  BLANK,
+  Emissions,
+  Labels,
+  Loss,
+  exactly,
+  no_beam,
+)
 from hra.decoders.scorers import TransducerScorer
+from hra.nn.activations import ACTIVATIONS
 from hra.nn.lstm import LstmStack, LstmState
 from hra.nn.types import Types, types_of
-
-MAX_PER_FRAME = 10
-"""Labels that greedy search hears in one frame at most."""
 
 
 class Prediction(Protocol):
@@ -127,15 +135,20 @@ class _Search(NamedTuple):
   in_frame: jax.Array
   """Labels of this frame."""
   state: Any
-  heard: Labels
+  heard: Emissions
 
 
 class Rnnt(nnx.Module):
-  """`hra.decoders.interface.Decoder`, frame by frame and label by label."""
+  """`hra.decoders.interface.Decoder`, frame by frame and label by label.
+
+  Of kind `tdt` each label and each blank says how many frames it lasts, too: its
+  logits stand behind those of labels.
+  """
 
   def __init__(self, config: BackboneConfig, *, rngs: nnx.Rngs):
     types, decoder = types_of(config), config.decoder
-    self.chunk = decoder.chunk
+    self.config = nnx.static(decoder)
+    self.vocabulary = config.vocabulary
     self.prediction = _PREDICTIONS[decoder.prediction](
       config, types=types, rngs=rngs
     )
@@ -144,12 +157,21 @@ class Rnnt(nnx.Module):
       decoder.width, decoder.joint, use_bias=False, rngs=rngs, **types
     )
     self.output = nnx.Linear(
-      decoder.joint, config.vocabulary, rngs=rngs, **types
+      decoder.joint,
+      config.vocabulary + len(self.durations),
+      rngs=rngs,
+      **types,
     )
 
+  @property
+  def durations(self) -> tuple[int, ...]:
+    """In the order of their logits."""
+    return self.config.durations if self.config.kind == "tdt" else ()
+
   def joint(self, encoded_TJ: jax.Array, predicted_PJ: jax.Array) -> jax.Array:
-    """Logits [T, P, V] of projected frames and states."""
-    return self.output(jnp.tanh(encoded_TJ[:, None] + predicted_PJ))
+    """Logits [T, P, V], or [T, P, V + Q], of projected frames and states."""
+    activation = ACTIVATIONS[self.config.joint_activation]
+    return self.output(activation(encoded_TJ[:, None] + predicted_PJ))
 
   def loss(
     self,
@@ -158,14 +180,21 @@ class Rnnt(nnx.Module):
     labels_U: jax.Array,
     label_length: jax.Array,
   ) -> Loss:
-    return transducer.joint_loss(
+    loss = functools.partial(transducer.joint_loss, chunk=self.config.chunk)
+    if self.durations:
+      loss = functools.partial(
+        durations.joint_loss,
+        durations=self.durations,
+        sigma=self.config.sigma,
+        chunk=self.config.chunk,
+      )
+    return loss(
       self.joint,
       self.encoded(hidden_TD),
       self.predicted(self.prediction(labels_U)),
       length,
       labels_U,
       label_length,
-      chunk=self.chunk,
     )
 
   def logits(
@@ -176,39 +205,73 @@ class Rnnt(nnx.Module):
     return exactly(self.joint(self.encoded(hidden_TD), predicted_PJ))
 
   def greedy(self, hidden_TD: jax.Array, length: jax.Array) -> Labels:
-    """At most `MAX_PER_FRAME` labels of a frame, `length` in all."""
+    heard = self.emissions(hidden_TD, length)
+    return Labels(heard.labels_U, heard.length)
+
+  def emissions(self, hidden_TD: jax.Array, length: jax.Array) -> Emissions:
+    """What is heard, and at which frame.
+
+    Of a frame `frame_labels` labels at most, unless that is 0; in all
+    `most_labels` for each of `length` frames.
+    """
     encoded_TJ = self.encoded(hidden_TD)
-    most = len(hidden_TD)
+    most = self.config.most_labels
 
     def going(search: _Search) -> jax.Array:
-      return search.frame < length
+      room = search.heard.length < most * length
+      return (search.frame < length) & room
 
     def step(search: _Search) -> _Search:
       frame, in_frame, state, heard = search
       predicted_J = self.predicted(self.prediction.predicted(state))
-      logits_V = self.joint(encoded_TJ[frame][None], predicted_J[None])[0, 0]
-      label = jnp.argmax(logits_V)
-      full = (in_frame >= MAX_PER_FRAME) | (heard.length >= length)
-      stays = (label == BLANK) | full
+      logits = self.joint(encoded_TJ[frame][None], predicted_J[None])[0, 0]
+      label = jnp.argmax(logits[: self.vocabulary])
+      said = label != BLANK
+      lasts = self._lasts(logits, label, in_frame)
       after = self.prediction.advance(state, label)
       state = jax.tree.map(
-        lambda new, old: jnp.where(stays, old, new), after, state
+        lambda new, old: jnp.where(said, new, old), after, state
       )
-      place = jnp.where(stays, most, heard.length)
-      heard = Labels(
+      place = jnp.where(said, heard.length, len(heard.labels_U))
+      heard = Emissions(
         heard.labels_U.at[place].set(label, mode="drop"),
-        heard.length + ~stays,
+        heard.frame_U.at[place].set(frame, mode="drop"),
+        heard.length + said,
       )
-      in_frame = jnp.where(stays, 0, in_frame + 1)
-      return _Search(frame + stays, in_frame, state, heard)
+      in_frame = jnp.where(lasts > 0, 0, in_frame + 1)
+      return _Search(frame + lasts, in_frame, state, heard)
 
     none = jnp.zeros((), jnp.int32)
-    nothing = Labels(jnp.zeros(most, jnp.int32), none)
+    nothing_U = jnp.zeros(most * len(hidden_TD), jnp.int32)
     state = self.prediction.advance(self.prediction.start(), none + BLANK)
-    begun = _Search(none, none, state, nothing)
+    heard = Emissions(nothing_U, nothing_U, none)
+    begun = _Search(none, none, state, heard)
     return jax.lax.while_loop(going, step, begun).heard
 
+  def _lasts(
+    self, logits: jax.Array, label: jax.Array, in_frame: jax.Array
+  ) -> jax.Array:
+    """Frames from here to where search goes on.
+
+    Args:
+      logits: of labels and of durations.
+      label: the likeliest.
+      in_frame: labels of this frame before it.
+    """
+    goes_on = label == BLANK
+    if self.config.frame_labels:
+      goes_on |= in_frame + 1 >= self.config.frame_labels
+    if not self.durations:
+      return goes_on.astype(jnp.int32)
+    longest = jnp.argmax(logits[self.vocabulary :])
+    lasts = jnp.asarray(self.durations, jnp.int32)[longest]
+    return jnp.where(goes_on, jnp.maximum(lasts, 1), lasts)
+
   def scorer(self, hidden_TD: jax.Array, length: jax.Array) -> TransducerScorer:
+    """Raises InputError where labels have durations."""
+    if self.durations:
+      raise no_beam("tdt")
+
     def predict(state: Any, label: jax.Array) -> tuple[Any, jax.Array]:
       state = self.prediction.advance(state, label)
       return state, self.predicted(self.prediction.predicted(state))

@@ -10,11 +10,14 @@ so that each of two scans takes Z = T + U steps of vectors [P].
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from hra.decoders.interface import BLANK, Loss, exactly, masked
+
+Tree = Any
 
 Joint = Callable[[jax.Array, jax.Array], jax.Array]
 """encoded_TD, predicted_PD -> logits_TPV."""
@@ -46,7 +49,7 @@ def loss(
     length: jax.Array,
     label_length: jax.Array,
   ) -> jax.Array:
-    blank_TP, label_TU = _scores(logits_TPV, labels_U, blank=blank)
+    blank_TP, label_TU = scores(logits_TPV, labels_U, blank=blank)
     return -log_likelihood(blank_TP, label_TU, length, label_length)
 
   return jax.vmap(one)(logits_BTPV, labels_BU, lengths_B, label_lengths_B)
@@ -71,23 +74,33 @@ def joint_loss(
     joint: may close over parameters, which get their gradients.
   """
 
-  @jax.checkpoint
   def score(part_TD: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return _scores(joint(part_TD, predicted_PD), labels_U, blank=BLANK)
+    return scores(joint(part_TD, predicted_PD), labels_U)
 
-  frames = len(encoded_TD)
-  chunk = min(chunk, max(frames, 1))
-  padded = jnp.pad(encoded_TD, ((0, -frames % chunk), (0, 0)))
-  scored = jax.lax.map(score, padded.reshape(-1, chunk, encoded_TD.shape[1]))
-  blank_TP, label_TU = (
-    each.reshape(len(padded), -1)[:frames] for each in scored
-  )
+  blank_TP, label_TU = in_chunks(score, encoded_TD, chunk=chunk)
   total = -log_likelihood(blank_TP, label_TU, length, label_length)
   return masked(total, label_length, (length > 0) & (label_length > 0))
 
 
-def _scores(
-  logits_TPV: jax.Array, labels_U: jax.Array, *, blank: int
+def in_chunks(
+  score: Callable[[jax.Array], Tree], encoded_TD: jax.Array, *, chunk: int
+) -> Tree:
+  """What `score` says of all frames, `chunk` of them at a time.
+
+  What it computes on the way is computed again in the backward pass.
+  """
+  frames = len(encoded_TD)
+  chunk = min(chunk, max(frames, 1))
+  padded = jnp.pad(encoded_TD, ((0, -frames % chunk), (0, 0)))
+  parts = padded.reshape(-1, chunk, encoded_TD.shape[1])
+  scored = jax.lax.map(jax.checkpoint(score), parts)
+  return jax.tree.map(
+    lambda each: each.reshape(len(padded), *each.shape[2:])[:frames], scored
+  )
+
+
+def scores(
+  logits_TPV: jax.Array, labels_U: jax.Array, *, blank: int = BLANK
 ) -> tuple[jax.Array, jax.Array]:
   """Log-probabilities of the blank [T, P] and of the next label [T, U]."""
   logits_TPV = exactly(logits_TPV)
@@ -133,8 +146,8 @@ def _forward(
   ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     alpha_P, offset = before
     blank_P, label_P = leaving
-    after_label_P = _shifted(alpha_P + label_P, by=1)
-    next_P, peak = _levelled(jnp.logaddexp(alpha_P + blank_P, after_label_P))
+    after_label_P = shifted(alpha_P + label_P, by=1)
+    next_P, peak = levelled(jnp.logaddexp(alpha_P + blank_P, after_label_P))
     return (next_P, offset + peak), before
 
   last, (alpha_ZP, offset_Z) = jax.lax.scan(
@@ -163,13 +176,13 @@ def _backward(
   ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     index, alpha_P, blank_P, label_P = scanned
     by_blank_P = blank_P + after_P
-    by_label_P = label_P + _shifted(after_P, by=-1)
+    by_label_P = label_P + shifted(after_P, by=-1)
     # An alignment leaves each diagonal once: these chances sum to 1.
     logs = jnp.stack([alpha_P + by_blank_P, alpha_P + by_label_P])
-    logs, _ = _levelled(logs)
+    logs, _ = levelled(logs)
     chances = jnp.exp(logs)
     chances /= jnp.maximum(chances.sum(), 1)
-    beta_P, _ = _levelled(jnp.logaddexp(by_blank_P, by_label_P))
+    beta_P, _ = levelled(jnp.logaddexp(by_blank_P, by_label_P))
     return jnp.where(at_end(index), 0, beta_P), (chances[0], chances[1])
 
   last_P = jnp.where(at_end(steps), 0, -jnp.inf).astype(alpha_ZP.dtype)
@@ -177,7 +190,7 @@ def _backward(
   _, (of_blank_ZP, of_label_ZP) = jax.lax.scan(
     step, last_P, scanned, reverse=True
   )
-  of_blank_TP, of_label_TP = map(_by_frame, (of_blank_ZP, of_label_ZP))
+  of_blank_TP, of_label_TP = map(by_frame, (of_blank_ZP, of_label_ZP))
   return (
     cotangent * of_blank_TP,
     cotangent * of_label_TP[:, :-1],
@@ -186,7 +199,7 @@ def _backward(
   )
 
 
-def _levelled(logs: jax.Array) -> tuple[jax.Array, jax.Array]:
+def levelled(logs: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Less their largest, and that; 0 where all are -inf.
 
   Left as they are, logs of a long utterance are some thousand nats, of which float32
@@ -213,10 +226,10 @@ def _lattice(
   blank_TP = jnp.where(there_TP, blank_TP, -jnp.inf)
   label_TP = jnp.pad(label_TU, ((0, 0), (0, 1)))
   label_TP = jnp.where(there_TP & (state_P < label_length), label_TP, -jnp.inf)
-  return _by_diagonal(blank_TP), _by_diagonal(label_TP)
+  return by_diagonal(blank_TP), by_diagonal(label_TP)
 
 
-def _by_diagonal(x_TP: jax.Array) -> jax.Array:
+def by_diagonal(x_TP: jax.Array) -> jax.Array:
   """[T, P] by frame -> [Z, P] by t + u; -inf beyond the lattice."""
   frames, states = x_TP.shape
   padding = ((0, 0), (0, states))
@@ -224,15 +237,15 @@ def _by_diagonal(x_TP: jax.Array) -> jax.Array:
   return wide[: states * (frames + states - 1)].reshape(states, -1).T
 
 
-def _by_frame(x_ZP: jax.Array) -> jax.Array:
-  """The inverse of `_by_diagonal`."""
+def by_frame(x_ZP: jax.Array) -> jax.Array:
+  """The inverse of `by_diagonal`."""
   steps, states = x_ZP.shape
   frames = steps - states + 1
   wide = jnp.pad(x_ZP.T.ravel(), (0, states))
   return wide.reshape(states, frames + states)[:, :frames].T
 
 
-def _shifted(x_P: jax.Array, *, by: int) -> jax.Array:
+def shifted(x_P: jax.Array, *, by: int) -> jax.Array:
   """Each state's value at the next one (1) or the one before (-1); -inf moves in."""
   edge = jnp.full_like(x_P[:1], -jnp.inf)
   if by > 0:

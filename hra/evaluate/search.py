@@ -13,6 +13,8 @@ from hra.config import SearchConfig
 from hra.data.tokenizer import Tokenizer
 from hra.decoders import ngram
 from hra.decoders.beam import LanguageModel, Weights
+from hra.decoders.families import GREEDY_ONLY
+from hra.decoders.interface import no_beam
 
 
 class Search(NamedTuple):
@@ -23,14 +25,22 @@ class Search(NamedTuple):
   language_model: LanguageModel | None
 
 
-def open_search(config: SearchConfig, tokenizer: Tokenizer) -> Search | None:
+def open_search(
+  config: SearchConfig, tokenizer: Tokenizer, *, decoder: str
+) -> Search | None:
   """What `config` describes; None is greedy search.
 
+  Args:
+    decoder: its kind.
+
   Raises:
-    InputError: the language model is none, or one of other labels.
+    InputError: the language model is none, or one of other labels; a beam is asked
+      of a decoder that has none.
   """
   if not config.beam:
     return None
+  if decoder in GREEDY_ONLY:
+    raise no_beam(decoder)
   weights = Weights(
     language_model=config.language_model_weight,
     length=config.length_bonus,

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from decoding import FRAMES, LABELS_U, greedy, hidden, inclined, losses, make
 
-from hra.decoders import rnnt, transducer
+from hra.config import DecoderConfig
+from hra.decoders import transducer
 
 KINDS = ("rnnt", "stateless")
+VOCABULARY = 8
+MOST = DecoderConfig().frame_labels
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -54,17 +57,21 @@ def test_how_far_back_a_prediction_net_sees(name, remembers):
 
 
 def _loop(decoder, hidden_TD, length):
-  """Greedy search as one would write it on the host."""
-  labels, frame, in_frame = [], 0, 0
-  while frame < length:
-    logits_TPV = _logits(decoder, hidden_TD, _padded(labels, length))
-    label = int(np.argmax(logits_TPV[frame, len(labels)]))
-    full = in_frame >= rnnt.MAX_PER_FRAME or len(labels) >= length
-    if label == 0 or full:
-      frame, in_frame = frame + 1, 0
-    else:
-      labels, in_frame = [*labels, label], in_frame + 1
-  return labels
+  """Greedy search as one would write it on the host: labels and their frames."""
+  labels, frames, frame, in_frame = [], [], 0, 0
+  while frame < length and len(labels) < length:
+    logits = _logits(decoder, hidden_TD, _padded(labels, length))
+    logits = logits[frame, len(labels)]
+    label, lasts = int(np.argmax(logits[:VOCABULARY])), 0
+    if decoder.durations:
+      lasts = decoder.durations[int(np.argmax(logits[VOCABULARY:]))]
+    if label:
+      labels, frames = [*labels, label], [*frames, frame]
+      in_frame += 1
+    if not label or in_frame == MOST:
+      lasts = max(lasts, 1)
+    frame, in_frame = frame + lasts, 0 if lasts else in_frame
+  return labels, frames
 
 
 def _padded(labels, size):
@@ -76,21 +83,29 @@ def _logits(decoder, hidden_TD, labels_U):
   return decoder.logits(hidden_TD, FRAMES, labels_U)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@jax.jit
+def _emissions(decoder, hidden_BTD, lengths_B):
+  return jax.vmap(lambda *given: decoder.emissions(*given))(
+    hidden_BTD, lengths_B
+  )
+
+
+@pytest.mark.parametrize("name", [*KINDS, "tdt"])
 @pytest.mark.parametrize("blank", [-100.0, 0.0, 4.0])
 def test_greedy_search_is_the_loop(name, blank):
   decoder = inclined(make(name), blank)
   lengths_B = np.array([FRAMES, 4, 6])
   hidden_BTD = np.stack([hidden(seed) for seed in range(3)])
-  heard = greedy(decoder, hidden_BTD, lengths_B)
+  heard = _emissions(decoder, hidden_BTD, lengths_B)
   sizes = set()
-  for labels_U, size, hidden_TD, length in zip(
+  for labels_U, frame_U, size, hidden_TD, length in zip(
     *heard, hidden_BTD, lengths_B, strict=True
   ):
-    expected = _loop(decoder, hidden_TD, length)
+    expected, frames = _loop(decoder, hidden_TD, length)
     assert labels_U[:size].tolist() == expected
+    assert frame_U[:size].tolist() == frames
     sizes.add(len(expected))
-  if blank == -100.0:  # as much as there is room for
+  if blank == -100.0 and name != "tdt":  # as much as there is room for
     assert sizes == {FRAMES, 4, 6}
   else:
     assert sizes != {0}
@@ -98,12 +113,12 @@ def test_greedy_search_is_the_loop(name, blank):
 
 def test_a_frame_says_so_much_and_no_more():
   decoder = inclined(make("stateless"), -100.0)
-  frames = 2 * rnnt.MAX_PER_FRAME
+  frames = 2 * MOST
   other_TD = hidden(frames=frames)
   heard = [greedy(decoder, other_TD[None], np.array([frames])).labels_U[0]]
-  assert heard[0].tolist() == _loop(decoder, other_TD, frames)
+  assert heard[0].tolist() == _loop(decoder, other_TD, frames)[0]
   other_TD[1] *= -1  # the second frame says the second half
   heard.append(greedy(decoder, other_TD[None], np.array([frames])).labels_U[0])
   same = np.equal(*heard)
-  assert same[: rnnt.MAX_PER_FRAME].all()
-  assert not same[rnnt.MAX_PER_FRAME :].all()
+  assert same[:MOST].all()
+  assert not same[MOST:].all()

@@ -331,12 +331,20 @@ def test_submodel_of_another_backbone_is_refused(recognizer, waves):
   assert "0" * 32 in str(refused.value)
 
 
+def test_a_beam_where_there_is_none_is_refused(recognizer):
+  wanted, tokenizer = SearchConfig(beam=4), recognizer.stored.tokenizer
+  assert open_search(SearchConfig(), tokenizer, decoder="tdt") is None
+  with pytest.raises(InputError, match="greedy search with decoder 'tdt'"):
+    open_search(wanted, tokenizer, decoder="tdt")
+
+
 def test_transcribe_searches_with_a_beam(
   recognizer, waves, submodels, one_by_one
 ):
   """Each by his own Submodel, as a search of his logits says."""
   tokenizer = recognizer.stored.tokenizer
-  asked = open_search(SearchConfig(beam=4, length_bonus=0.7), tokenizer)
+  wanted = SearchConfig(beam=4, length_bonus=0.7)
+  asked = open_search(wanted, tokenizer, decoder="ctc")
   texts = recognizer.transcribe(waves, submodels, search=asked)
   expected = []
   for logits_TV in map(jnp.asarray, one_by_one):

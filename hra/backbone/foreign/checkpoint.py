@@ -10,6 +10,7 @@ from hra.backbone import store
 from hra.backbone.foreign.family import Family, Translated
 from hra.backbone.foreign.lasr import LASR
 from hra.backbone.foreign.parakeet import PARAKEET
+from hra.backbone.foreign.parakeet_transducer import PARAKEET_RNNT, PARAKEET_TDT
 from hra.backbone.foreign.rules import Plan
 from hra.backbone.foreign.source import CONFIG_FILE, Source
 from hra.backbone.foreign.w2v_bert import W2V_BERT
@@ -23,6 +24,8 @@ from hra.sharding import named_leaves
 FAMILIES: dict[str, Family] = {
   "LasrForCTC": LASR,
   "ParakeetForCTC": PARAKEET,
+  "ParakeetForRNNT": PARAKEET_RNNT,
+  "ParakeetForTDT": PARAKEET_TDT,
   "Wav2Vec2BertForCTC": W2V_BERT,
   "WhisperForConditionalGeneration": WHISPER,
 }
@@ -71,7 +74,7 @@ def read(folder: str, *, param_dtype: str = "float32") -> Checkpoint:
   config = config_tree.replaced(translated.config, "param_dtype", param_dtype)
   translated = translated._replace(config=config)
   config_tree.validate(config, path=where)
-  _check_blank(translated, f"{where}: {family.end}")
+  _check_blank(translated, where)
   frontend = _frontend(source, family)
   _check_fills(config, frontend, where)
   plan = Plan(
@@ -90,7 +93,7 @@ def _architecture(source: Source) -> str:
       f"{source.folder / CONFIG_FILE}: architectures",
       expected=f"one of {', '.join(FAMILIES)}",
       got=str(told[0]),
-      fix="a model without a CTC head has to be fine-tuned with one first"
+      fix="a model without a decoder has to be fine-tuned with one first"
       if str(told[0]).endswith("Model")
       else "",
     )
@@ -101,7 +104,7 @@ def _check_blank(translated: Translated, where: str) -> None:
   vocabulary = translated.config.vocabulary
   if not 0 <= translated.blank < vocabulary:
     raise InputError(
-      where,
+      f"{where}: {translated.blank_named}",
       expected=f"one of the vocabulary's {vocabulary} ids",
       got=str(translated.blank),
     )

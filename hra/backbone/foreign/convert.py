@@ -131,7 +131,7 @@ def _tokenizer(found: Checkpoint) -> Tokenizer:
     raise InputError(
       f"{source.folder / SETTINGS_FILE}: pad_token",
       expected=f"the token of id {found.translated.blank}, the model's blank "
-      "(pad_token_id)",
+      f"({found.translated.blank_named})",
       got=f"that of id {tokenizer.blank}",
       fix="bring the tokenizer that the checkpoint was trained with",
     )

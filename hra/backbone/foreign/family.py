@@ -14,6 +14,8 @@ class Translated(NamedTuple):
   config: BackboneConfig
   blank: int
   """Their id of our label 0: CTC's blank, or the end of a sentence."""
+  blank_named: str = "pad_token_id"
+  """Their field for it."""
 
   @property
   def order(self) -> tuple[int, ...]:
@@ -47,7 +49,5 @@ class Family(NamedTuple):
 
   Raises InputError as `translate` does.
   """
-  end: str = "pad_token_id"
-  """The option that says which id is our label 0."""
   searched: Callable[[Translated, Source], Translated] | None = None
   """What is translated, with what other files of the folder say of searches."""

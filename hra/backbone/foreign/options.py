@@ -13,6 +13,7 @@ ACTIVATIONS: dict[str, Activation] = {
   "gelu": "gelu",
   "gelu_new": "gelu_tanh",
   "gelu_pytorch_tanh": "gelu_tanh",
+  "tanh": "tanh",
 }
 """Theirs -> `hra.nn.activations`."""
 

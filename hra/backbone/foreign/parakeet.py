@@ -9,7 +9,12 @@ from hra.backbone.foreign import fast_conformer, rules
 from hra.backbone.foreign.family import Family, Translated
 from hra.backbone.foreign.options import Options
 from hra.backbone.foreign.rules import Rule
-from hra.config import BackboneConfig, ConformerConfig, FrontendConfig
+from hra.config import (
+  BackboneConfig,
+  ConformerConfig,
+  DecoderConfig,
+  FrontendConfig,
+)
 from hra.dims import SAMPLE_RATE
 from hra.features.frontend import PRESETS
 
@@ -49,6 +54,14 @@ _ODD = "an even kernel makes one frame fewer than it hears"
 
 def _translate(told: Mapping[str, Any], where: str) -> Translated:
   model = Options(told, _MODEL, where=where)
+  config = encoder(model, where, decoder=DecoderConfig())
+  return Translated(config, model["pad_token_id"])
+
+
+def encoder(
+  model: Options, where: str, *, decoder: DecoderConfig
+) -> BackboneConfig:
+  """A Fast Conformer as `encoder_config` says, and what follows it."""
   encoder = Options(
     model["encoder_config"], _ENCODER, where=f"{where}: encoder_config"
   )
@@ -59,7 +72,7 @@ def _translate(told: Mapping[str, Any], where: str) -> Translated:
   encoder.absent_or("head_dim", width // heads)
   kernel = encoder["conv_kernel_size"]
   encoder.only("conv_kernel_size", kernel | 1, why=_ODD)
-  config = BackboneConfig(
+  return BackboneConfig(
     width=width,
     layers=encoder["num_hidden_layers"],
     heads=heads,
@@ -78,12 +91,19 @@ def _translate(told: Mapping[str, Any], where: str) -> Translated:
     subsampling_halvings=_FACTORS.index(encoder["subsampling_factor"]) + 1,
     scale_input=encoder["scale_input"],
     vocabulary=model["vocab_size"],
+    decoder=decoder,
   )
-  return Translated(config, model["pad_token_id"])
 
 
 def _rules(translated: Translated) -> list[Rule]:
-  config = translated.config
+  return [
+    *encoder_rules(translated.config),
+    *rules.labels("head", "ctc_head", order=translated.order, rank=3),
+  ]
+
+
+def encoder_rules(config: BackboneConfig) -> list[Rule]:
+  """All but the decoder."""
   theirs, attention = "encoder.subsampling", "encoder.layers.{l}.self_attn"
   others: list[Rule] = []
   for place in range(config.subsampling_halvings - 1):
@@ -105,7 +125,6 @@ def _rules(translated: Translated) -> list[Rule]:
     *rules.linear("layers/attention/relative", f"{attention}.relative_k_proj"),
     rules.same("layers/attention/content_bias", f"{attention}.bias_u"),
     rules.same("layers/attention/position_bias", f"{attention}.bias_v"),
-    *rules.labels("head", "ctc_head", order=translated.order, rank=3),
   ]
 
 

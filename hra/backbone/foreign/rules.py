@@ -39,9 +39,54 @@ def same(ours: str, theirs: str) -> Rule:
   return _one(ours, theirs, lambda s: s, lambda x: x)
 
 
-def linear(ours: str, theirs: str) -> list[Rule]:
+def linear(ours: str, theirs: str, *, bias: bool = True) -> list[Rule]:
   """A projection: [outputs, inputs] -> [inputs, outputs], and its bias."""
-  return _with_bias(ours, theirs, lambda s: s[::-1], np.transpose)
+  both = _with_bias(ours, theirs, lambda s: s[::-1], np.transpose)
+  return both if bias else both[:1]
+
+
+def summed(
+  ours: str, *theirs: str, less: Callable[[Shape], np.ndarray] | None = None
+) -> Rule:
+  """A bias of several, in float64.
+
+  Args:
+    less: its shape -> what ours adds by itself.
+  """
+
+  def make(*biases: np.ndarray) -> tuple[np.ndarray, ...]:
+    total = np.stack(biases).astype(np.float64).sum(axis=0)
+    if less is not None:
+      total = total - less(total.shape)
+    return (np.asarray(total),)
+
+  return Rule((ours,), theirs, lambda s: (s,) * len(theirs), make)
+
+
+def rows(ours: str, theirs: str, *, order: Sequence[int]) -> Rule:
+  """A table put in `order`, as the labels of `labels`."""
+  at = np.asarray(order)
+  return _one(ours, theirs, lambda s: s, lambda x: x[at])
+
+
+def lstm(ours: str, theirs: str, *, layer: int) -> list[Rule]:
+  """A layer of PyTorch's LSTM: two biases, and no forget gate that starts open.
+
+  The order of its gates is ours.
+  """
+  found: list[Rule] = []
+  for our, their in (("input", "ih"), ("recurrent", "hh")):
+    weight = f"{theirs}.weight_{their}_l{layer}"
+    found.append(
+      _one(f"{ours}/{our}/kernel", weight, lambda s: s[::-1], np.transpose)
+    )
+  biases = (f"{theirs}.bias_{name}_l{layer}" for name in ("ih", "hh"))
+  return [*found, summed(f"{ours}/input/bias", *biases, less=_open_gates)]
+
+
+def _open_gates(shape: Shape) -> np.ndarray:
+  """What `hra.nn.lstm` adds to its forget gates, the second of four."""
+  return np.repeat([0.0, 1.0, 0.0, 0.0], shape[0] // 4)
 
 
 def pointwise(ours: str, theirs: str, *, axes: int = 1) -> list[Rule]:
@@ -126,12 +171,6 @@ def folded(ours: str, filters: str, batch_norm: str, *, bias: bool) -> Rule:
     ),
     make=make,
   )
-
-
-def embedding(ours: str, theirs: str, *, order: Sequence[int]) -> Rule:
-  """Vectors of labels, put in `order`: ours of label i is theirs of order[i]."""
-  at = np.asarray(order)
-  return _one(ours, theirs, lambda s: s, lambda table: table[at])
 
 
 def labels(

@@ -98,7 +98,7 @@ def _translate(told: Mapping[str, Any], where: str) -> Translated:
       places=options["max_target_positions"],
     ),
   )
-  translated = Translated(config, options["eos_token_id"])
+  translated = Translated(config, options["eos_token_id"], "eos_token_id")
   start = options["decoder_start_token_id"]
   config.decoder.prompt = (translated.label(start),)
   return translated
@@ -143,7 +143,7 @@ def _rules(translated: Translated) -> list[Rule]:
     rules.same("positions", f"{encoder}.embed_positions.weight"),
     *_layers("layers", f"{encoder}.layers.{{l}}", crosses=False),
     *rules.norm("norm", f"{encoder}.layer_norm"),
-    rules.embedding(
+    rules.rows(
       "head/labels/embedding",
       f"{decoder}.embed_tokens.weight",
       order=translated.order,
@@ -196,6 +196,5 @@ WHISPER = Family(
   tokenizer="tokenizer.json",
   extractor="WhisperFeatureExtractor",
   frontend=_frontend,
-  end="eos_token_id",
   searched=_searched,
 )

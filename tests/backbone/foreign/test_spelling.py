@@ -27,11 +27,15 @@ def _loaded(folder, family, blank):
 
 
 @pytest.mark.parametrize("blank", [0, 3, 7])
-@pytest.mark.parametrize("family", ["parakeet", "w2v_bert"])
+@pytest.mark.parametrize(
+  "family", ["parakeet", "w2v_bert", "parakeet_rnnt", "parakeet_tdt"]
+)
 def test_text_and_ids_equal_the_original_s(tmp_path, family, blank):
   original, ours = _loaded(tmp_path / "original", family, blank)
   assert ours.vocabulary == len(original) == originals.VOCABULARY
-  assert ours.blank == blank == original.pad_token_id
+  pad = original.pad_token_id
+  assert ours.blank == blank
+  assert (pad == blank) == (family != "parakeet_tdt")
   order = _order(ours, blank)
   assert list(ours.labels[1:]) == original.convert_ids_to_tokens(order[1:])
   for text in (*TEXTS, *(WORDS if family == "w2v_bert" else ())):
