@@ -22,6 +22,7 @@ ORDER = (
   {"adapters"},
   {"model"},
   {"checkpoint", "language_store", "submodels"},
+  {"peft"},
   {"train", "evaluate"},
   {"claim"},
   {"given"},

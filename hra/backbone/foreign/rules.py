@@ -14,7 +14,8 @@ from hra.backbone.foreign.source import Source
 from hra.errors import InputError
 
 Shape = tuple[int, ...]
-_LAYER = "{l}"
+LAYER = "{l}"
+"""Stands for the number of a layer in names of theirs."""
 _BATCH_NORM_EPSILON = 1e-5
 """PyTorch's, which no checkpoint states."""
 
@@ -32,7 +33,7 @@ class Rule(NamedTuple):
 
   @property
   def layered(self) -> bool:
-    return _LAYER in self.theirs[0]
+    return LAYER in self.theirs[0]
 
 
 def same(ours: str, theirs: str) -> Rule:
@@ -204,7 +205,7 @@ class Plan:
   def _names(self, rule: Rule) -> Iterator[tuple[str, ...]]:
     """Their names, of one layer after the other."""
     for layer in range(self._layers if rule.layered else 1):
-      yield tuple(name.replace(_LAYER, str(layer)) for name in rule.theirs)
+      yield tuple(name.replace(LAYER, str(layer)) for name in rule.theirs)
 
   def _checked(
     self,
