@@ -27,7 +27,7 @@ ORDER = (
   {"claim"},
   {"given"},
   {"run"},
-  {"scoring"},
+  {"scoring", "starts"},
   {"export"},
   {"jobs", "language_jobs"},
   {"sweeps", "growth"},

@@ -68,7 +68,7 @@ def _lora(
     sites=sites_of(
       config.sites, ENCODERS[backbone.encoder].projections(backbone)
     ),
-    alpha=config.alpha,
+    alpha=config.alpha or 2.0 * config.width,
     param_dtype=_dtype(backbone),
   )
 

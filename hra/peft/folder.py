@@ -300,7 +300,7 @@ def _settings(
   sites = {site for site, *_ in adapter.sites}
   return Settings(
     rank=adapter.rank,
-    alpha=adapter.alpha or 2.0 * adapter.rank,
+    alpha=adapter.alpha,
     modules=tuple(name for name, each in known.items() if each.site in sites),
   )
 
