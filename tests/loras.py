@@ -9,6 +9,8 @@ import pytest
 import safetensors.torch
 from originals import torch
 
+from hra.backbone.foreign.convert import convert
+from hra.backbone.foreign.family import Translated
 from hra.evaluate.recognizer import Recognizer, load_backbone
 
 peft = pytest.importorskip("peft")
@@ -72,11 +74,15 @@ def loaded(family: str, folder: pathlib.Path):
 
 def backbone(folder: pathlib.Path, family: str) -> Recognizer:
   """The converted original of a family."""
-  from hra.backbone.foreign.convert import convert
-
   source = originals.save(folder / "original", family, originals.model(family))
   convert(str(source), folder / "backbone")
   return load_backbone(folder / "backbone")
+
+
+def order(recognizer: Recognizer) -> tuple[int, ...]:
+  """Their ids by our labels."""
+  stored = recognizer.stored
+  return Translated(stored.config, stored.about["blank"]).order
 
 
 def logits(model, mel_BTF, length_B, *, order) -> np.ndarray:

@@ -16,7 +16,6 @@ from originals import torch
 
 from hra import submodels
 from hra.adapters import families
-from hra.backbone.foreign.family import Translated
 from hra.config import AdapterConfig
 from hra.errors import InputError
 from hra.evaluate.recognizer import load_backbone
@@ -59,11 +58,6 @@ def backbone_of(tmp_path_factory):
   return get
 
 
-def _order(recognizer):
-  stored = recognizer.stored
-  return Translated(stored.config, stored.about["blank"]).order
-
-
 def _asked(recognizer, family, given):
   """Our logits, and how many of them are valid."""
   found = recognizer.logits(
@@ -74,7 +68,7 @@ def _asked(recognizer, family, given):
 
 def _answers(recognizer, family, model):
   mel_BTF = originals.features(family, LENGTHS)
-  return loras.logits(model, mel_BTF, LENGTHS, order=_order(recognizer))
+  return loras.logits(model, mel_BTF, LENGTHS, order=loras.order(recognizer))
 
 
 def _differ(ours_BTV, theirs_BTV, valid_B):
