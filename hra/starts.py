@@ -34,10 +34,7 @@ def begun(parts: Parts, fresh: TrainState) -> TrainState:
     InputError: as `owned`.
   """
   rows = owned(parts, fresh.shared)
-  kept = bool(jax.tree.leaves(fresh.progress.best))
-  best = jax.tree.map(jnp.copy, rows) if kept else {}
-  progress = fresh.progress._replace(best=best)
-  return place_state(fresh._replace(rows=rows, progress=progress), parts.mesh)
+  return place_state(fresh._replace(rows=rows), parts.mesh)
 
 
 def owned(parts: Parts, shared: Tree) -> Tree:

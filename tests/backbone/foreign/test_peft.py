@@ -16,10 +16,13 @@ from originals import torch
 
 from hra import submodels
 from hra.adapters import families
+from hra.backbone.foreign.modules import modules
 from hra.config import AdapterConfig
 from hra.errors import InputError
 from hra.evaluate.recognizer import load_backbone
 from hra.peft import folder as peft_folder
+from hra.peft import settings
+from hra.peft.settings import Settings
 from hra.submodels import Submodel
 
 LOGITS = 1e-5
@@ -141,22 +144,26 @@ def test_mixed_with_others_equals_peft(family, backbone_of, tmp_path):
   assert _differ(ours, expected, valid_B) < LOGITS
 
 
+@pytest.mark.parametrize("other", ["hra", None])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_sixteen_bits_equal_peft_beside_others(dtype, backbone_of, tmp_path):
+def test_sixteen_bits_equal_peft_beside_others(
+  dtype, other, backbone_of, tmp_path
+):
   family = "w2v_bert"
   recognizer = backbone_of(family)
+  adapter = adapted.VARIANTS[other] if other else None
+  beside = _other(recognizer, adapter, seed=5) if adapter else None
   folders = [
     loras.save(tmp_path / str(each), loras.made(family, seed=3), dtype=each)
     for each in (dtype, torch.float32, torch.bfloat16)
   ]
-  given = [folders[0], folders[1], None, folders[2], folders[0]]
+  given = [folders[0], folders[1], beside, folders[2], folders[0]]
   ours, valid_B = _asked(recognizer, family, given)
+  alone, _ = _asked(recognizer, family, [beside] * len(given))
   theirs = [
-    _answers(
-      recognizer,
-      family,
-      loras.loaded(family, path) if path else originals.model(family),
-    )[index]
+    alone[index]
+    if path is beside
+    else _answers(recognizer, family, loras.loaded(family, path))[index]
     for index, path in enumerate(given)
   ]
   assert _differ(ours, theirs, valid_B) < LOGITS
@@ -488,8 +495,6 @@ def test_a_backbone_of_our_own_has_no_modules_by_these_names(whole):
 @pytest.mark.parametrize("family", FAMILY)
 def test_modules_are_those_of_the_original(family, backbone_of):
   """Every name that we know is one of theirs, and every linear one is known."""
-  from hra.backbone.foreign.modules import modules
-
   known = modules(backbone_of(family).stored)
   theirs = dict(originals.model(family).named_modules())
   assert known.keys() <= theirs.keys()
@@ -497,3 +502,17 @@ def test_modules_are_those_of_the_original(family, backbone_of):
     name for name, each in theirs.items() if isinstance(each, torch.nn.Linear)
   }
   assert {name for name, each in known.items() if each.linear} == linear
+
+
+def test_targets_are_whole_names_where_ends_mean_more(backbone_of):
+  known = modules(backbone_of("parakeet").stored)
+  chosen = tuple(name for name in known if name.endswith(".q_proj"))
+  found = Settings(rank=2, alpha=4.0, modules=chosen)
+
+  def targets(known):
+    told = settings.described(found, known, architecture="ParakeetForCTC")
+    return told["target_modules"]
+
+  assert targets(known) == ["self_attn.q_proj"]
+  decoder = {"decoder.layers.0.self_attn.q_proj": known["ctc_head"]}
+  assert targets(known | decoder) == sorted(chosen)
