@@ -61,6 +61,7 @@ FILES = (
   "data.multistyle.noise_files",
   "data.multistyle.responses",
   "train.task_settings",
+  "train.rows_from",
 )
 """Fields that name files which a run is given."""
 

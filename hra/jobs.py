@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from hra import claim, export, given, scoring, submodels
+from hra import claim, export, given, scoring, starts, submodels
 from hra.adapters.spaces import TaskSpace
 from hra.config import SpecAugmentConfig
 from hra.data import settings, sounds
@@ -65,7 +65,7 @@ def train(
   loader = make_loader(parts)
   if not quiet:
     print("".join(f"{line}\n" for line in loader.roster.describe()), end="")
-  initial = [initial_state(parts) if start is None else start]
+  initial = [_initial(parts) if start is None else start]
   job = make_job(parts, loader, initial=initial[0])
   if start is None:
     _check_learns(parts, job)
@@ -79,6 +79,14 @@ def train(
   )
   best = parts.pretraining and parts.config.train.select == "best"
   return trained_state(parts) if best else last
+
+
+def _initial(parts: Parts) -> TrainState:
+  """A state at step 0; where there is a checkpoint, which replaces it, a fresh one."""
+  fresh = initial_state(parts)
+  if not parts.config.train.rows_from or _newest(parts.workdir) >= 0:
+    return fresh
+  return starts.begun(parts, fresh)
 
 
 def _check_goes_on(workdir: epath.Path) -> None:

@@ -140,7 +140,7 @@ def _lora(
         layers=layers.number,
         rank=config.width,
         sites=sites,
-        alpha=config.alpha,
+        alpha=config.alpha or 2.0 * config.width,
         param_dtype=dtype,
       )
   return made

@@ -109,6 +109,17 @@ def with_layer(whole: Tree, layer_part: Tree) -> Tree:
   return {**whole, "layers": layer_part} if layer_part else whole
 
 
+def wide(row: Tree) -> Tree:
+  """A row on the host in types that stack: some hold 16 bits, of either kind."""
+
+  def widened(leaf: np.ndarray) -> np.ndarray:
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+      return leaf
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32), copy=False)
+
+  return jax.tree.map(widened, row)
+
+
 def switch(
   active: jax.Array | None, adapted: jax.Array, plain: jax.Array
 ) -> jax.Array:

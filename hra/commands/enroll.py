@@ -41,7 +41,13 @@ _INIT = flags.DEFINE_enum(
   get_args(Init),
   "What a row starts from. mean: the mean of the run's tasks; nearest: the task "
   "whose row has the lowest loss on the new training recordings; fresh: as the "
-  "run's tasks started.",
+  "run's tasks started; given: what --start names.",
+)
+_START = flags.DEFINE_string(
+  "start",
+  "",
+  "A Submodel's file or a LoRA folder of PEFT that rows start from, in place of "
+  "--init; or a folder that has one for each new task, by its name.",
 )
 _FIT = flags.DEFINE_enum(
   "fit",
@@ -93,6 +99,7 @@ def _options() -> Options:
   values = {
     "task": _TASK.value,
     "init": _INIT.value,
+    "start": _START.value,
     "fit": _FIT.value,
     "steps": _STEPS.value,
     "unguarded": _UNGUARDED.value,

@@ -36,6 +36,7 @@ VERBS = {
   "train": "pretrain or adapt, as the config says; resumes by itself",
   "enroll": "add a task to a finished run, all else frozen",
   "forget": "remove a task, and all that is its alone, from a run",
+  "export": "a Submodel -> a LoRA folder that PEFT loads, and back",
   "evaluate": "WER and CER per task, adapted and backbone",
   "transcribe": "audio files -> text, with a Submodel or without",
   "report": "one self-contained HTML page from finished runs",

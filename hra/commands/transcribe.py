@@ -2,6 +2,7 @@
 
     hra transcribe --workdir=runs/mine --task=anna new/*.wav
     hra transcribe --backbone=tiny recording.flac
+    hra transcribe --backbone=backbones/parakeet --submodel=peft/anna new/*.wav
 
 One line a file: its path, a tab, the text.
 """
@@ -10,24 +11,15 @@ import sys
 from collections.abc import Sequence
 
 from absl import flags
-from etils import epath
 
-from hra.commands import configs, process, searching
+from hra.commands import choosing, process, searching
 from hra.config import SearchConfig
 from hra.errors import InputError
 
 TAKES_FILES = True
 
 flags.adopt_module_key_flags(searching)
-_WORKDIR = flags.DEFINE_string(
-  "workdir", "", "A trained run's folder: its backbone and its Submodels."
-)
-_TASK = flags.DEFINE_string(
-  "task", "", "Whose Submodel to use; empty is the bare backbone."
-)
-_BACKBONE = flags.DEFINE_string(
-  "backbone", "", "A backbone's folder, or tiny; with --workdir, the run's own."
-)
+flags.adopt_module_key_flags(choosing)
 _GUARD = flags.DEFINE_bool(
   "guard",
   True,
@@ -52,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
   from hra.data.audio import decode
   from hra.evaluate.search import open_search
 
-  recognizer, submodel = _load()
+  recognizer, submodel = choosing.load()
   stored = recognizer.stored
   search = open_search(
     searching.given(SearchConfig()),
@@ -76,28 +68,6 @@ def main(argv: Sequence[str]) -> None:
     )
     for path, text in zip(chosen, texts, strict=True):
       print(f"{path}\t{text}", flush=True)
-
-
-def _load():
-  from hra import run, submodels
-  from hra.evaluate.recognizer import load_backbone
-
-  if not _WORKDIR.value:
-    if _TASK.value:
-      configs.required(_WORKDIR, "runs/mine")
-    return load_backbone(_BACKBONE.value or "tiny"), None
-  workdir = epath.Path(_WORKDIR.value)
-  recognizer = load_backbone(_BACKBONE.value or run.backbone_of(workdir))
-  if not _TASK.value:
-    return recognizer, None
-  store = submodels.Store(workdir / "submodels")
-  if _TASK.value not in store:
-    raise InputError(
-      f"--task={_TASK.value}",
-      expected=f"one of {len(store)} tasks ({', '.join(sorted(store)[:8])}...)",
-      got="an unknown one",
-    )
-  return recognizer, store[_TASK.value]
 
 
 if __name__ == "__main__":

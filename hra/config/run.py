@@ -161,6 +161,10 @@ class TrainConfig:
   """Part of the job's joint steps in which shared parameters train; their
   schedule ends there and they are frozen. 0 never trains them. What pretrains
   trains to the end."""
+  rows_from: str = ""
+  """What rows start from, in place of fresh ones: a Submodel's file or a LoRA folder
+  of PEFT, from which each task starts; or a folder that has one for each task, by
+  its name. They have to be of `adapter`."""
   task_settings: str = ""
   """A JSON file {task: {setting: value}} of the rows' learning_rate, schedule,
   warmup_steps, weight_decay and clip_norm, and of steps and patience, where a

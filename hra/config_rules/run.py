@@ -168,6 +168,11 @@ def _train(config: TrainConfig) -> Iterator[Told]:
     config.mode == "pretrain" or config.weight_noise == 0,
     "0 where the backbone is frozen (train.mode 'adapt')",
   )
+  yield (
+    "rows_from",
+    config.mode == "adapt" or not config.rows_from,
+    "nothing where tasks own no rows (train.mode 'adapt' has them)",
+  )
   if config.mode == "pretrain":
     for field in ("eval_every", "keep_best"):
       yield (

@@ -17,7 +17,7 @@ from etils import epath
 
 from hra.adapters import families
 from hra.adapters.composite import Composite
-from hra.adapters.interface import Adapter, Frozen, Tree, check_trees
+from hra.adapters.interface import Adapter, Frozen, Tree, check_trees, wide
 from hra.backbone import store
 from hra.backbone.network import Backbone
 from hra.config import AdapterConfig, BackboneConfig
@@ -27,6 +27,7 @@ from hra.evaluate.search import Search
 from hra.evaluate.transcribe import heard, spelled
 from hra.features.frontend import Mel
 from hra.model import Model, Output
+from hra.peft.folder import Given, open_all, open_submodel
 from hra.submodels import Submodel
 
 _ROUND = SAMPLE_RATE // 2
@@ -56,6 +57,17 @@ class Recognizer:
     self.stored = stored
     self._bare = Model(adapter=Frozen(), frontend=stored.frontend)
 
+  def submodel(self, path: epath.PathLike, *, task: str = "") -> Submodel:
+    """A Submodel's file, or a LoRA folder that PEFT saved for the original.
+
+    Args:
+      task: whose a folder is called; empty is its own name.
+
+    Raises:
+      InputError: it can't be read, or is none of this backbone.
+    """
+    return open_submodel(path, self.stored, task=task)
+
   def features(
     self, waves: Sequence[np.ndarray]
   ) -> tuple[jax.Array, jax.Array]:
@@ -69,7 +81,7 @@ class Recognizer:
     self,
     features: jax.Array,
     lengths: jax.Array,
-    submodels: Sequence[Submodel | None] | None = None,
+    submodels: Sequence[Given] | None = None,
     *,
     labels: np.ndarray | jax.Array | None = None,
     guard: bool = True,
@@ -79,7 +91,8 @@ class Recognizer:
     CTC: [B, T, V]. Transducer: [B, T, U + 1, V]. Attention: [B, U + 1, V].
 
     Args:
-      submodels: one for each row, None being the bare backbone.
+      submodels: one for each row, or its path as for `submodel`; None is the bare
+        backbone.
       labels: labels_BU that the logits are of; CTC has no use for them.
       guard: as for `transcribe`.
 
@@ -114,7 +127,7 @@ class Recognizer:
   def transcribe(
     self,
     waves: Sequence[np.ndarray],
-    submodels: Sequence[Submodel | None] | None = None,
+    submodels: Sequence[Given] | None = None,
     *,
     search: Search | None = None,
     guard: bool = True,
@@ -122,7 +135,8 @@ class Recognizer:
     """Waveforms, 16 kHz float32 in [-1, 1] -> texts.
 
     Args:
-      submodels: one for each waveform, None being the bare backbone.
+      submodels: one for each waveform, or its path as for `submodel`; None is the
+        bare backbone.
       search: `hra.evaluate.search.open_search`; None is greedy.
       guard: the bare backbone answers in place of a Submodel that was no better
         than it on its dev recordings; False uses every Submodel that is given.
@@ -153,7 +167,7 @@ class Recognizer:
 
   def _groups(
     self,
-    submodels: Sequence[Submodel | None],
+    submodels: Sequence[Given],
     count: int,
     *,
     guard: bool = False,
@@ -172,7 +186,7 @@ class Recognizer:
     mixed: dict[int, Submodel | None] = {}
     full: dict[_Kind, list[int]] = {}
     weights: dict[_Kind, Submodel] = {}
-    for index, submodel in enumerate(submodels):
+    for index, submodel in enumerate(open_all(submodels, self.stored)):
       if submodel is None:
         mixed[index] = None
         continue
@@ -203,7 +217,7 @@ class Recognizer:
     if len(kinds) == 1:
       (first,) = kinds.values()
       adapter, shared = self._adapter(first.adapter), first.shared
-      rows = [(each or first).row for each in chosen.values()]
+      rows = [wide((each or first).row) for each in chosen.values()]
     else:
       # In an order of their own: the same mix is the same program.
       names = {kind: str(place) for place, kind in enumerate(sorted(kinds))}
@@ -217,7 +231,7 @@ class Recognizer:
         {name: each.shared for name, each in parts.items()}
       )
       rows = [
-        composite.row({names[kind_of[index]]: each.row} if each else {})
+        composite.row({names[kind_of[index]]: wide(each.row)} if each else {})
         for index, each in chosen.items()
       ]
     active = np.zeros(_places(len(members)), bool)

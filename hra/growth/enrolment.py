@@ -77,7 +77,7 @@ def enroll(
   workdir = epath.Path(workdir)
   _check_run(workdir)
   parent = run.reopen(workdir)
-  fit = _fit(parent, options.fit)
+  fit, init = _fit(parent, options.fit), _init(options)
   corpus = recordings.read(source, task=options.task)
   folder = workdir / claim.ENROLLED / _label(corpus.tasks)
   _check_new(parent, corpus.tasks, folder=folder)
@@ -91,7 +91,7 @@ def enroll(
   _check_store(parent, trained)
   begun = claim.has_begun(folder)
   if begun:
-    _check_begun(folder, fit=fit, init=options.init)
+    _check_begun(folder, fit=fit, init=init)
   else:
     _begin(folder, fit, corpus.tasks)
   try:
@@ -99,7 +99,7 @@ def enroll(
     parts = run.assemble(config, folder)
     if not options.unguarded:
       recordings.check_guard(parts)
-    initial, starts = start.initial(parent, trained, parts, init=options.init)
+    initial, starts = start.initial(parent, trained, parts, init=init)
   except InputError as error:
     if not begun:
       remove_folder(folder)
@@ -168,6 +168,18 @@ def _fit(parent: Parts, fit: Fit) -> Fit:
   if fit == "auto":
     return "embedding" if embeds else "row"
   return fit
+
+
+def _init(options: Options) -> Init:
+  """What rows start from; a start that is named needs no other word."""
+  if options.init == "given" and not options.start:
+    raise InputError(
+      "--init=given",
+      expected="a Submodel's file or a LoRA folder of PEFT",
+      got="none",
+      fix="name it by --start=PATH",
+    )
+  return "given" if options.start else options.init
 
 
 def _label(names: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-Init = Literal["mean", "nearest", "fresh"]
+Init = Literal["mean", "nearest", "fresh", "given"]
 Fit = Literal["auto", "row", "embedding"]
 
 
@@ -15,7 +15,11 @@ class Options:
   """The one task of all recordings; empty takes the tasks that they name."""
   init: Init = "mean"
   """What a row starts from: the mean of the run's tasks; the one with the lowest
-  loss on the new training recordings; or as the run's own tasks did."""
+  loss on the new training recordings; as the run's own tasks did; or from what
+  `start` names."""
+  start: str = ""
+  """A Submodel's file or a LoRA folder of PEFT that a row starts from, or a folder
+  that has one for each new task; `init` is `given` then."""
   fit: Fit = "auto"
   """What is fitted: the row or the embedding; `auto`: as the run's space has."""
   steps: int = 0

@@ -134,6 +134,7 @@ def configuration(
   data.eval_batch = min(data.eval_batch, _EVAL_BATCH)
   train.steps = options.steps or min(train.steps, _STEPS)
   train.eval_every, train.shared_part, train.task_settings = 0, 0.0, ""
+  train.rows_from = options.start
   train.select, train.patience, train.keep = "best", _PATIENCE, 1
   for setting in options.settings:
     config_tree.override(config, setting)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hra import export, jobs, submodels
+from hra import starts as starts_from
 from hra.adapters.interface import Tree
 from hra.adapters.spaces import (
   OffsetSpace,
@@ -57,6 +58,8 @@ class Start(NamedTuple):
         f"starts from task {self.task!r}, of {self.of:,} the one with the "
         f"lowest loss on its recordings ({self.loss:.3f} nats per label)"
       )
+    if self.init == "given":
+      return "starts from the row that was given"
     return "starts as a task of the run did"
 
 
@@ -76,7 +79,7 @@ def initial(
 
   Raises:
     InputError: no row of the parent's is finite (mean), or gives a finite loss
-      (nearest).
+      (nearest); what is given can't be used.
   """
   plain = isinstance(parts.space, TaskTable)
   space = trained.shared["space"]
@@ -86,7 +89,10 @@ def initial(
     return freeze(parent.space, space, owned) if plain else owned
 
   shared = {**trained.shared, "space": {} if plain else space}
-  if init == "fresh":
+  if init == "given":
+    owned = starts_from.owned(parts, shared)
+    starts = [Start("given")] * len(parts.tasks)
+  elif init == "fresh":
     fresh = state.init(
       parent.space,
       parent.optimizers,

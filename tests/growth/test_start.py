@@ -146,3 +146,32 @@ def test_that_a_candidate_whose_loss_is_not_finite_is_not_the_nearest(finished):
   )
   with pytest.raises(InputError, match="--init=mean"):
     start._nearest(parts, trained.shared, broken)
+
+
+@pytest.mark.parametrize("space", ["table", "offset"])
+def test_that_a_row_that_is_given_is_what_it_starts_from(
+  copied, tmp_path, space
+):
+  """Also one that joined, on the shared parameters of its run."""
+  workdir = copied(space)
+  manifest = newcomers.write(tmp_path / "new")
+  anna = workdir / "submodels" / "anna.safetensors"
+  enrolled = _enroll(workdir, manifest, start=str(anna))
+  assert "was given" in enrolled.starts["zoe"].describe()
+  store = submodels.Store(workdir / "submodels")
+  for ours, theirs in zip(
+    jax.tree.leaves(store["zoe"].row),
+    jax.tree.leaves(store["anna"].row),
+    strict=True,
+  ):
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_that_a_start_that_is_not_there_is_refused(copied, tmp_path):
+  workdir = copied("table")
+  manifest = newcomers.write(tmp_path / "new")
+  with pytest.raises(InputError, match="--start=PATH"):
+    _enroll(workdir, manifest, init="given")
+  with pytest.raises(InputError, match=r"zoe\.safetensors, a LoRA folder"):
+    _enroll(workdir, manifest, start=str(tmp_path / "nowhere"))
+  assert not (workdir / "enrolled" / "zoe").exists()

@@ -14,7 +14,8 @@ from hra.backbone.foreign.source import Source
 from hra.errors import InputError
 
 Shape = tuple[int, ...]
-_LAYER = "{l}"
+LAYER = "{l}"
+"""Stands for the number of a layer in names of theirs."""
 _BATCH_NORM_EPSILON = 1e-5
 """PyTorch's, which no checkpoint states."""
 
@@ -32,7 +33,7 @@ class Rule(NamedTuple):
 
   @property
   def layered(self) -> bool:
-    return _LAYER in self.theirs[0]
+    return LAYER in self.theirs[0]
 
 
 def same(ours: str, theirs: str) -> Rule:
@@ -250,7 +251,7 @@ class Plan:
     """Their names, of one layer after the other."""
     layers = self._wanted[rule.ours[0]].shape[0] if rule.layered else 1
     for layer in range(layers):
-      yield tuple(name.replace(_LAYER, str(layer)) for name in rule.theirs)
+      yield tuple(name.replace(LAYER, str(layer)) for name in rule.theirs)
 
   def _checked(
     self,

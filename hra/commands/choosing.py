@@ -1,0 +1,59 @@
+"""Flags that name a backbone and a Submodel, of a run or by their paths."""
+
+from typing import TYPE_CHECKING
+
+from absl import flags
+from etils import epath
+
+from hra.commands import configs
+from hra.errors import InputError
+
+if TYPE_CHECKING:
+  from hra.evaluate.recognizer import Recognizer
+  from hra.submodels import Submodel
+
+WORKDIR = flags.DEFINE_string(
+  "workdir", "", "A trained run's folder: its backbone and its Submodels."
+)
+TASK = flags.DEFINE_string(
+  "task",
+  "",
+  "Whose Submodel of the run to use; with --submodel, whose a LoRA folder is "
+  "called.",
+)
+BACKBONE = flags.DEFINE_string(
+  "backbone", "", "A backbone's folder, or tiny; with --workdir, the run's own."
+)
+SUBMODEL = flags.DEFINE_string(
+  "submodel", "", "A Submodel's file, or a LoRA folder that PEFT saved."
+)
+
+
+def load() -> tuple["Recognizer", "Submodel | None"]:
+  """What the flags name; no Submodel where they name none.
+
+  Raises:
+    InputError: nothing is there by these names, or what can't be used together.
+  """
+  from hra import run, submodels
+  from hra.evaluate.recognizer import load_backbone
+
+  workdir = epath.Path(WORKDIR.value) if WORKDIR.value else None
+  if workdir is None and TASK.value and not SUBMODEL.value:
+    configs.required(WORKDIR, "runs/mine")
+  default = (
+    run.backbone_of(workdir) if workdir and not BACKBONE.value else "tiny"
+  )
+  recognizer = load_backbone(BACKBONE.value or default)
+  if SUBMODEL.value:
+    return recognizer, recognizer.submodel(SUBMODEL.value, task=TASK.value)
+  if workdir is None or not TASK.value:
+    return recognizer, None
+  store = submodels.Store(workdir / "submodels")
+  if TASK.value not in store:
+    raise InputError(
+      f"--task={TASK.value}",
+      expected=f"one of {len(store)} tasks ({', '.join(sorted(store)[:8])}...)",
+      got="an unknown one",
+    )
+  return recognizer, store[TASK.value]

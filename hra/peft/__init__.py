@@ -1,0 +1,1 @@
+"""LoRA folders as PEFT saves them <-> Submodels."""
