@@ -8,6 +8,9 @@ import numpy as np
 import originals
 from originals import torch, transformers
 
+from hra.backbone import store
+from hra.backbone.foreign import checkpoint, convert
+
 SECONDS, MELS = 1, 8
 FRAMES = 50 * SECONDS
 TIMES = tuple(f"<|{step / 50:.2f}|>" for step in range(FRAMES + 1))
@@ -146,3 +149,52 @@ def change(folder: pathlib.Path, file: str, **fields) -> None:
   told = json.loads((folder / file).read_text()) | fields
   kept = {name: value for name, value in told.items() if value is not None}
   (folder / file).write_text(json.dumps(kept))
+
+
+CONFIGS = {
+  "small": {},
+  "odd": {
+    "d_model": 18,
+    "encoder_layers": 3,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 3,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 21,
+    "activation_function": "gelu_new",
+  },
+  "one language": {},
+}
+
+
+@functools.cache
+def pair(root, name):
+  """(their model, its folder, our backbone)."""
+  original = model(**CONFIGS[name])
+  folder = save(root / name / "theirs", original)
+  if name == "one language":
+    change(folder, "generation_config.json", is_multilingual=False)
+  convert.convert(str(folder), root / name / "ours")
+  return original, folder, store.load(root / name / "ours")
+
+
+SAMPLES = (16_000, 9_000, 200)
+
+
+def features(waves):
+  found = extractor()(
+    waves,
+    sampling_rate=16_000,
+    return_tensors="np",
+    return_attention_mask=True,
+  )
+  return found["input_features"], found["attention_mask"]
+
+
+def order(folder):
+  return np.array(checkpoint.read(str(folder)).translated.order)
+
+
+def adapted(stored):
+  """(a backbone, features of `SAMPLES`, their lengths)."""
+  mel_BFT, mask_BT = features(waves(SAMPLES))
+  return stored, mel_BFT.swapaxes(1, 2), mask_BT.sum(axis=1)

@@ -23,7 +23,7 @@ from hra.backbone.tensors import (
   read_tensors,
   write_tensors,
 )
-from hra.config import BackboneConfig, FrontendConfig
+from hra.config import BackboneConfig, FrontendConfig, Task
 from hra.data import prompts
 from hra.data.tokenizer import Tokenizer
 from hra.errors import InputError
@@ -175,6 +175,25 @@ def load(
   module = from_tensors(tensors, config, frontend, where=str(folder), mesh=mesh)
   about = described["about"]
   return StoredBackbone(module, config, frontend, tokenizer, fingerprint, about)
+
+
+def asked(
+  stored: StoredBackbone, *, language: str, task: Task, timestamps: bool
+) -> StoredBackbone:
+  """A backbone whose decoder is asked for something else (`prompted`)."""
+  decoder = dataclasses.replace(
+    stored.config.decoder, task=task, timestamps=timestamps
+  )
+  config = prompted(
+    dataclasses.replace(stored.config, decoder=decoder),
+    stored.tokenizer,
+    language=language,
+  )
+  shapes = abstract(config, stored.frontend)
+  module = jax.tree.unflatten(
+    jax.tree.structure(shapes), jax.tree.leaves(stored.module)
+  )
+  return dataclasses.replace(stored, module=module, config=config)
 
 
 def prompted(

@@ -8,6 +8,9 @@ config.json, safetensors, preprocessor_config.json and tokenizer, of one of
     LasrForCTC            MedASR and others of its kind
     ParakeetForCTC        Parakeet with CTC
     Wav2Vec2BertForCTC    w2v-BERT 2.0, fine-tuned with CTC
+    WhisperForConditionalGeneration
+                          Whisper, all sizes; --language is what it is asked for where
+                          a run doesn't say another (config.backbone.decoder.language)
 
 What is made hears as the original does, without dropout. Memory holds one tensor at
 a time. Pickles (pytorch_model.bin) are never opened. Reading tokenizer.json takes
@@ -30,6 +33,9 @@ _PARAM_DTYPE = flags.DEFINE_enum(
   ["float32", "bfloat16"],
   "Type of the parameters that are written, whatever the checkpoint has.",
 )
+_LANGUAGE = flags.DEFINE_string(
+  "language", "", "What is spoken, such as de; empty is English (Whisper)."
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -49,7 +55,13 @@ def main(argv: Sequence[str]) -> None:
       bar.total = total
       bar.update(done - bar.n)
 
-    made = convert(source, out, param_dtype=_PARAM_DTYPE.value, progress=show)
+    made = convert(
+      source,
+      out,
+      param_dtype=_PARAM_DTYPE.value,
+      language=_LANGUAGE.value,
+      progress=show,
+    )
   config = made.config
   lines = [
     f"{made.architecture}: {made.parameters / 1e6:,.1f}M parameters "

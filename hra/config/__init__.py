@@ -18,6 +18,7 @@ from hra.config.model import (
   FrontendConfig,
   SpaceConfig,
   SpecAugmentConfig,
+  Task,
   TransformerConfig,
 )
 from hra.config.run import (
@@ -56,6 +57,7 @@ __all__ = [
   "SpaceConfig",
   "SpecAugmentConfig",
   "SyntheticConfig",
+  "Task",
   "TrainConfig",
   "TransformerConfig",
 ]

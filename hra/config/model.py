@@ -77,6 +77,9 @@ class SpecAugmentConfig:
 Activation = Literal["silu", "relu", "gelu", "gelu_tanh", "tanh"]
 
 
+Task = Literal["transcribe", "translate"]
+
+
 @dataclasses.dataclass(unsafe_hash=True)
 class DecoderConfig:
   """From the encoder's frames to labels (`hra.decoders`).
@@ -128,7 +131,7 @@ class DecoderConfig:
   """Labels of a sentence at most, the prompt included (transformer)."""
   language: str = ""
   """What is spoken, such as `de` (transformer); empty: as the backbone's folder says."""
-  task: Literal["transcribe", "translate"] = "transcribe"
+  task: Task = "transcribe"
   """What is written (transformer): the same language, or English."""
   timestamps: bool = False
   """Whether times stand between what is heard (transformer)."""

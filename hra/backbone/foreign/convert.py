@@ -96,9 +96,11 @@ def convert(
 def _about(found: Checkpoint) -> dict[str, Any]:
   """Where it comes from, and what of it stands elsewhere now."""
   blank, most = found.translated.blank, found.config.vocabulary
-  labels = "labels are the original's ids, of which 0 is the blank"
+  spells = found.config.decoder.kind == "transformer"
+  name = "the end of a sentence" if spells else "the blank"
+  labels = f"labels are the original's ids, of which 0 is {name}"
   if blank:
-    labels = f"label 0, the blank, is the original's id {blank}; labels 1 to "
+    labels = f"label 0, {name}, is the original's id {blank}; labels 1 to "
     labels += f"{blank} are its ids 0 to {blank - 1}"
   if 0 < blank < most - 1:
     labels += "; others are the same"

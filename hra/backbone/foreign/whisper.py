@@ -119,7 +119,7 @@ def _searched(translated: Translated, source: Source) -> Translated:
       if type(id) is not int or not 0 <= id < config.vocabulary:
         raise InputError(
           f"{source.folder / file}: {field}",
-          expected=f"ids of the vocabulary's {config.vocabulary}",
+          expected=f"ids of the vocabulary's {config.vocabulary} labels",
           got=repr(id),
         )
     return tuple(sorted(map(translated.label, ids)))

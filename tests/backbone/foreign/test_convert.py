@@ -214,8 +214,8 @@ SPOILT = {
     ("config.json", "JSON"),
   ),
   "another architecture": (
-    _config(architectures=["WhisperForConditionalGeneration"]),
-    ("LasrForCTC, ParakeetForCTC", "Whisper"),
+    _config(architectures=["HubertForCTC"]),
+    ("LasrForCTC, ParakeetForCTC", "Hubert"),
   ),
   "no head": (
     _config(architectures=["Wav2Vec2BertModel"]),

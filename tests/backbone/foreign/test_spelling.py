@@ -5,6 +5,7 @@ import pickle
 
 import originals
 import pytest
+import whispers
 
 from hra.data.tokenizer import Tokenizer
 from hra.errors import InputError
@@ -136,3 +137,26 @@ def test_what_is_no_tokenizer(tmp_path):
   (tmp_path / "original" / "tokenizer_config.json").unlink()
   with pytest.raises(InputError, match=r"tokenizer_config\.json: "):
     Tokenizer.load(vocabulary)
+
+
+@pytest.mark.parametrize("times", [True, False])
+def test_whisper_spells_as_its_own_tokenizer(tmp_path, times):
+  """Behind a space, as the model speaks, and without marks and times."""
+  original = whispers.tokenizer(times=times)
+  original.save_pretrained(tmp_path)
+  ours = Tokenizer.load(tmp_path)
+  expected = len(original) + (0 if times else 1501)
+  assert (ours.vocabulary, ours.blank) == (expected, whispers.END)
+  order = _order(ours, whispers.END)
+  start, time = (
+    ours.labels.index(name) for name in ("<|startoftranscript|>", "<|0.02|>")
+  )
+  assert time == whispers.NO_TIMES + 2
+  for text in (*TEXTS, "Abcd é 東 ß", "it's 5 o'clock, isn't it?"):
+    ids = original(f" {text}", add_special_tokens=False).input_ids
+    assert [order[label] for label in ours.encode(text)] == ids
+    spoken = original.decode(ids, skip_special_tokens=True).strip()
+    assert spoken == text
+    labels = ours.encode(text)
+    assert ours.decode([start, time, *labels, time, 0]) == text.strip()
+  assert ours.labels[-1] == ("<|1.00|>" if times else "<|30.00|>")
