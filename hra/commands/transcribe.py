@@ -6,17 +6,20 @@
 One line a file: its path, a tab, the text.
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 
 from absl import flags
 from etils import epath
 
+from hra import config_tree
 from hra.commands import configs, process, searching
-from hra.config import SearchConfig
+from hra.config import ChunksConfig, SearchConfig
 from hra.errors import InputError
 
 TAKES_FILES = True
+_CHUNKS = ChunksConfig()
 
 flags.adopt_module_key_flags(searching)
 _WORKDIR = flags.DEFINE_string(
@@ -39,6 +42,19 @@ _BATCH = flags.DEFINE_integer(
 )
 
 
+_CHUNK = flags.DEFINE_float(
+  "chunk_seconds",
+  _CHUNKS.seconds,
+  "Longer recordings are heard in overlapping pieces of this length, greedily; 0 "
+  "cuts none. LAS always hears a recording whole.",
+)
+_OVERLAP = flags.DEFINE_float(
+  "chunk_overlap",
+  _CHUNKS.overlap,
+  "Seconds that neighbouring pieces have in common.",
+)
+
+
 def main(argv: Sequence[str]) -> None:
   paths = argv[1:]
   if not paths:
@@ -52,6 +68,10 @@ def main(argv: Sequence[str]) -> None:
   from hra.data.audio import decode
   from hra.evaluate.search import open_search
 
+  chunks = dataclasses.replace(
+    _CHUNKS, seconds=_CHUNK.value, overlap=_OVERLAP.value
+  )
+  config_tree.validate(chunks, path="chunk")
   recognizer, submodel = _load()
   stored = recognizer.stored
   search = open_search(
@@ -73,6 +93,7 @@ def main(argv: Sequence[str]) -> None:
       submodels=[submodel] * len(chosen),
       search=search,
       guard=_GUARD.value,
+      chunks=chunks,
     )
     for path, text in zip(chosen, texts, strict=True):
       print(f"{path}\t{text}", flush=True)

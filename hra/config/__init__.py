@@ -20,6 +20,7 @@ from hra.config.model import (
   SpecAugmentConfig,
 )
 from hra.config.run import (
+  ChunksConfig,
   Config,
   DataConfig,
   EvalConfig,
@@ -38,6 +39,7 @@ from hra.config.sound import (
 __all__ = [
   "AdapterConfig",
   "BackboneConfig",
+  "ChunksConfig",
   "Config",
   "ConformerConfig",
   "DataConfig",
