@@ -8,7 +8,7 @@ of a task and over K tasks.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,14 @@ from hra.backbone.network import Backbone
 from hra.config import FrontendConfig
 from hra.decoders import beam as beams
 from hra.decoders.beam import Hypotheses, LanguageModel, Weights
-from hra.decoders.interface import Decoder, Labels, Loss, adapted
+from hra.decoders.interface import (
+  Decoder,
+  Emissions,
+  FrameDecoder,
+  Labels,
+  Loss,
+  adapted,
+)
 from hra.features.frontend import Mel, log_mel
 from hra.nn.depth import Step
 from hra.nn.tap import Tap
@@ -236,11 +243,28 @@ class Model:
     samples: jax.Array,
   ) -> Labels:
     """wave_S -> labels, greedily."""
-    mel_TF, length = self.features(wave_S, samples)
-    hidden_TD, length, decoder = self.encode(
-      backbone, shared, row, mel_TF, length, active=active
+    hidden_TD, length, decoder = self._heard(
+      backbone, shared, row, active, wave_S, samples
     )
     return decoder.greedy(hidden_TD, length)
+
+  def emissions(
+    self,
+    backbone: Backbone,
+    shared: Tree,
+    row: Tree,
+    active: jax.Array | None,
+    wave_S: jax.Array,
+    samples: jax.Array,
+  ) -> Emissions:
+    """wave_S -> what greedy search says, and of which frame.
+
+    Not of every decoder (`hra.evaluate.long.WAYS`).
+    """
+    hidden_TD, length, decoder = self._heard(
+      backbone, shared, row, active, wave_S, samples
+    )
+    return cast(FrameDecoder, decoder).emissions(hidden_TD, length)
 
   def search(
     self,
@@ -256,9 +280,8 @@ class Model:
     language_model: LanguageModel | None,
   ) -> Hypotheses:
     """wave_S -> the `beam` best sentences (`hra.decoders.beam.search`)."""
-    mel_TF, length = self.features(wave_S, samples)
-    hidden_TD, length, decoder = self.encode(
-      backbone, shared, row, mel_TF, length, active=active
+    hidden_TD, length, decoder = self._heard(
+      backbone, shared, row, active, wave_S, samples
     )
     return beams.search(
       decoder.scorer(hidden_TD, length),
@@ -267,3 +290,15 @@ class Model:
       weights=weights,
       language_model=language_model,
     )
+
+  def _heard(
+    self,
+    backbone: Backbone,
+    shared: Tree,
+    row: Tree,
+    active: jax.Array | None,
+    wave_S: jax.Array,
+    samples: jax.Array,
+  ) -> Encoded:
+    mel_TF, length = self.features(wave_S, samples)
+    return self.encode(backbone, shared, row, mel_TF, length, active=active)

@@ -7,16 +7,19 @@
 One line a file: its path, a tab, the text.
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 
 from absl import flags
 
+from hra import config_tree
 from hra.commands import choosing, process, searching
-from hra.config import SearchConfig
+from hra.config import ChunksConfig, SearchConfig
 from hra.errors import InputError
 
 TAKES_FILES = True
+_CHUNKS = ChunksConfig()
 
 flags.adopt_module_key_flags(searching)
 flags.adopt_module_key_flags(choosing)
@@ -28,6 +31,19 @@ _GUARD = flags.DEFINE_bool(
 )
 _BATCH = flags.DEFINE_integer(
   "batch", 16, "Files that are run together.", lower_bound=1
+)
+
+
+_CHUNK = flags.DEFINE_float(
+  "chunk_seconds",
+  _CHUNKS.seconds,
+  "Longer recordings are heard in overlapping pieces of this length, greedily; 0 "
+  "cuts none. LAS always hears a recording whole.",
+)
+_OVERLAP = flags.DEFINE_float(
+  "chunk_overlap",
+  _CHUNKS.overlap,
+  "Seconds that neighbouring pieces have in common.",
 )
 
 
@@ -44,6 +60,10 @@ def main(argv: Sequence[str]) -> None:
   from hra.data.audio import decode
   from hra.evaluate.search import open_search
 
+  chunks = dataclasses.replace(
+    _CHUNKS, seconds=_CHUNK.value, overlap=_OVERLAP.value
+  )
+  config_tree.validate(chunks, path="chunk")
   recognizer, submodel = choosing.load()
   stored = recognizer.stored
   search = open_search(
@@ -65,6 +85,7 @@ def main(argv: Sequence[str]) -> None:
       submodels=[submodel] * len(chosen),
       search=search,
       guard=_GUARD.value,
+      chunks=chunks,
     )
     for path, text in zip(chosen, texts, strict=True):
       print(f"{path}\t{text}", flush=True)

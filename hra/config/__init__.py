@@ -22,6 +22,7 @@ from hra.config.model import (
   TransformerConfig,
 )
 from hra.config.run import (
+  ChunksConfig,
   Config,
   DataConfig,
   EvalConfig,
@@ -40,6 +41,7 @@ from hra.config.sound import (
 __all__ = [
   "AdapterConfig",
   "BackboneConfig",
+  "ChunksConfig",
   "Config",
   "ConformerConfig",
   "DataConfig",

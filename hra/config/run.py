@@ -220,6 +220,19 @@ class SearchConfig:
   """Nats for each frame that was attended to (las)."""
 
 
+@dataclasses.dataclass(unsafe_hash=True)
+class ChunksConfig:
+  """How long recordings are transcribed piece by piece (`hra.evaluate.long`)."""
+
+  seconds: float = 30.0
+  """Of a piece; a longer recording is cut into such. 0 cuts none."""
+  overlap: float = 6.0
+  """Seconds that two neighbours hear both. They meet in the middle half of them,
+  where they say least, so that each has a quarter of them as context at least."""
+  batch: int = 8
+  """Pieces that are run together."""
+
+
 @dataclasses.dataclass
 class EvalConfig:
   """Scoring (`hra.evaluate`)."""

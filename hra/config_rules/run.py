@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from hra.config import (
+  ChunksConfig,
   Config,
   DataConfig,
   EvalConfig,
@@ -50,6 +51,7 @@ MINIMA: Minima = {
   },
   Config: {"seed": 0},
   SentencesConfig: {"sentences_per_batch": 1, "buckets": 1, "max_labels": 1},
+  ChunksConfig: {"seconds": 0, "overlap": 0, "batch": 1},
   SearchConfig: {"beam": 0, "language_model_weight": 0},
   EvalConfig: {"bootstrap": 100, "seed": 0, "guard_words": 1},
   SyntheticConfig: {
@@ -182,6 +184,15 @@ def _train(config: TrainConfig) -> Iterator[Told]:
       )
 
 
+def _chunks(config: ChunksConfig) -> Iterator[Told]:
+  most = config.seconds / 2
+  yield (
+    "overlap",
+    not config.seconds or config.overlap <= most,
+    f"half of the piece at most ({most:g} s)",
+  )
+
+
 def _search(config: SearchConfig) -> Iterator[Told]:
   for field in (
     "language_model",
@@ -201,6 +212,7 @@ def _evaluate(config: EvalConfig) -> Iterator[Told]:
 
 
 RULES: Table = {
+  ChunksConfig: _chunks,
   Config: _config,
   DataConfig: _data,
   EvalConfig: _evaluate,

@@ -9,7 +9,14 @@ import optax
 from flax import nnx
 
 from hra.config import BackboneConfig
-from hra.decoders.interface import BLANK, Labels, Loss, exactly, masked
+from hra.decoders.interface import (
+  BLANK,
+  Emissions,
+  Labels,
+  Loss,
+  exactly,
+  masked,
+)
 from hra.decoders.scorers import CtcScorer
 from hra.nn.types import types_of
 
@@ -39,6 +46,10 @@ class Ctc(nnx.Linear):
 
   def greedy(self, hidden_TD: jax.Array, length: jax.Array) -> Labels:
     return collapse(best_path(exactly(self(hidden_TD)), length))
+
+  def emissions(self, hidden_TD: jax.Array, length: jax.Array) -> Emissions:
+    path_T = best_path(exactly(self(hidden_TD)), length)
+    return Emissions(path_T, jnp.arange(len(path_T)), length)
 
   def scorer(self, hidden_TD: jax.Array, length: jax.Array) -> CtcScorer:
     return CtcScorer(logits_TV=exactly(self(hidden_TD)), length=length)

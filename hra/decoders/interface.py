@@ -101,6 +101,14 @@ def adapted(decoder: Decoder | Layered, depth: Depth) -> Decoder:
   return decoder.adapted(depth) if isinstance(decoder, Layered) else decoder
 
 
+class FrameDecoder(Decoder, Protocol):
+  """One that knows at which frame it says something."""
+
+  def emissions(self, hidden_TD: jax.Array, length: jax.Array) -> Emissions:
+    """What `greedy` makes labels of."""
+    ...
+
+
 def no_beam(kind: str) -> InputError:
   """A beam search was asked of a kind of decoder that has none."""
   return InputError(

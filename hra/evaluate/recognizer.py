@@ -7,7 +7,7 @@ by one compiled program. Only who was fine-tuned in full is answered apart.
 
 import functools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -20,11 +20,12 @@ from hra.adapters.composite import Composite
 from hra.adapters.interface import Adapter, Frozen, Tree, check_trees, wide
 from hra.backbone import store
 from hra.backbone.network import Backbone
-from hra.config import AdapterConfig, BackboneConfig
+from hra.config import AdapterConfig, BackboneConfig, ChunksConfig
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
+from hra.evaluate import long
 from hra.evaluate.search import Search
-from hra.evaluate.transcribe import heard, spelled
+from hra.evaluate.transcribe import heard
 from hra.features.frontend import Mel
 from hra.model import Model, Output
 from hra.peft.folder import Given, open_all, open_submodel
@@ -131,8 +132,12 @@ class Recognizer:
     *,
     search: Search | None = None,
     guard: bool = True,
+    chunks: ChunksConfig | None = None,
   ) -> list[str]:
     """Waveforms, 16 kHz float32 in [-1, 1] -> texts.
+
+    Long ones are heard piece by piece, by greedy search of a decoder that knows at
+    which frame it says something (`hra.evaluate.long`).
 
     Args:
       submodels: one for each waveform, or its path as for `submodel`; None is the
@@ -140,6 +145,7 @@ class Recognizer:
       search: `hra.evaluate.search.open_search`; None is greedy.
       guard: the bare backbone answers in place of a Submodel that was no better
         than it on its dev recordings; False uses every Submodel that is given.
+      chunks: what is long, and its pieces; None is as configured by default.
 
     Raises:
       InputError: when a waveform is not one-dimensional float, or a Submodel was
@@ -147,23 +153,33 @@ class Recognizer:
     """
     _check_waves(waves)
     chosen = [None] * len(waves) if submodels is None else submodels
-    texts = [""] * len(waves)
-    for group in self._groups(chosen, len(waves), guard=guard):
-      wave_BS, lengths_B = _stacked([waves[i] for i in _filled(group.members)])
-      found = heard(
-        group.model,
-        search,
-        group.backbone,
-        group.shared,
-        group.rows,
-        group.active,
-        wave_BS,
-        lengths_B,
-      )
-      spoken = spelled(found, self.stored.tokenizer)
-      for member, text in zip(group.members, spoken, strict=False):
-        texts[member] = text
-    return texts
+    _check_count(chosen, len(waves))
+    cutting = None
+    if search is None:
+      cutting = long.cutting(self.stored, chunks or ChunksConfig())
+    run = functools.partial(self._run, guard=guard)
+
+    hear = functools.partial(heard, search=search)
+    found = long.labels(run, hear, waves, chosen, cutting=cutting)
+    return [self.stored.tokenizer.decode(labels) for labels in found]
+
+  def _run(
+    self,
+    hear: Callable[..., Any],
+    waves: Sequence[np.ndarray],
+    submodels: Sequence[Submodel | None],
+    *,
+    guard: bool,
+  ) -> list[Any]:
+    """What `hear` says of each waveform, on the host."""
+    found: list[Any] = [None] * len(waves)
+    for group in self._groups(submodels, len(waves), guard=guard):
+      given = _stacked([waves[i] for i in _filled(group.members)])
+      of_group = (group.backbone, group.shared, group.rows, group.active)
+      said = jax.device_get(hear(group.model, *of_group, *given))
+      for place, member in enumerate(group.members):  # the others fill up
+        found[member] = jax.tree.map(operator.itemgetter(place), said)
+    return found
 
   def _groups(
     self,
@@ -177,12 +193,7 @@ class Recognizer:
     That is all of them, but for those that were fine-tuned in full: each of these
     is a backbone of its own, made when its turn comes.
     """
-    if len(submodels) != count:
-      raise InputError(
-        "submodels",
-        expected=f"one for each of {count}",
-        got=str(len(submodels)),
-      )
+    _check_count(submodels, count)
     mixed: dict[int, Submodel | None] = {}
     full: dict[_Kind, list[int]] = {}
     weights: dict[_Kind, Submodel] = {}
@@ -363,6 +374,15 @@ def _filled(members: Sequence[Any]) -> list[Any]:
   """As many as there are places; the first fills up."""
   given = list(members)
   return given + given[:1] * (_places(len(given)) - len(given))
+
+
+def _check_count(submodels: Sequence[Submodel | None], count: int) -> None:
+  if len(submodels) != count:
+    raise InputError(
+      "submodels",
+      expected=f"one for each of {count}",
+      got=str(len(submodels)),
+    )
 
 
 def _check_waves(waves: Sequence[np.ndarray]) -> None:

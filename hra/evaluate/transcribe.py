@@ -17,7 +17,7 @@ from hra.backbone.network import Backbone
 from hra.data.loader import EvaluationBatch
 from hra.data.tokenizer import Tokenizer
 from hra.decoders.beam import LanguageModel, Weights
-from hra.decoders.interface import Labels
+from hra.decoders.interface import Emissions, Labels
 from hra.evaluate.search import Search
 from hra.model import Model
 
@@ -48,6 +48,16 @@ def greedy(
   )
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def emitted(model: Model, *given: Any) -> Emissions:
+  """What greedy search says in each of K utterances, and of which frame.
+
+  Args:
+    given: what `greedy` takes after the model.
+  """
+  return jax.vmap(model.emissions, in_axes=(None, None, 0, 0, 0, 0))(*given)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _searched(
   model: Model,
@@ -73,7 +83,7 @@ def _searched(
   return Labels(found.labels_WU[:, 0], length_K)
 
 
-def heard(model: Model, search: Search | None, *given: Any) -> Labels:
+def heard(model: Model, *given: Any, search: Search | None) -> Labels:
   """What is heard in each of K utterances, by `search` or else greedily.
 
   Args:
@@ -106,13 +116,13 @@ def hypotheses(
   for batch, indices_K in batches:
     found = heard(
       model,
-      search,
       backbone,
       shared,
       rows_of(batch.task_K),
       np.full(len(indices_K), adapted),
       batch.wave_KBS[:, 0],
       batch.lengths_KB[:, 0],
+      search=search,
     )
     pending.append((indices_K, found))
     if len(pending) > 1:  # decode one batch while the device runs the next

@@ -1,0 +1,150 @@
+"""How a recording too long for one piece is heard, by kind of decoder.
+
+In: a backbone and `ChunksConfig`. Out: pieces of recordings, and labels of all of one
+from what was heard in its pieces.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hra.backbone.store import StoredBackbone
+from hra.config import ChunksConfig
+from hra.data.cutting import Piece, cut
+from hra.decoders.interface import Emissions
+from hra.dims import SAMPLE_RATE
+from hra.evaluate import stitching
+from hra.evaluate.stitching import Overlap, Said
+from hra.evaluate.transcribe import emitted
+
+Hear = Callable[..., Any]
+"""Batches, as `hra.evaluate.transcribe.greedy`."""
+Run = Callable[[Hear, Sequence[np.ndarray], Sequence[Any]], list[Any]]
+"""(what hears, waveforms, a Submodel or none for each) -> what is heard in each."""
+Stitch = Callable[[Sequence[Piece], Sequence[Any], int], list[int]]
+"""(pieces, what was heard in each, samples of a frame) -> labels."""
+
+
+class Way(NamedTuple):
+  """How a kind of decoder hears a recording piece by piece."""
+
+  hear: Hear
+  stitch: Stitch
+
+
+class Cutting(NamedTuple):
+  """Of all recordings of a backbone, in samples."""
+
+  size: int
+  overlap: int
+  unit: int
+  """Of a frame of the encoder."""
+  batch: int
+  """Pieces that are run together."""
+  way: Way
+
+  def pieces(self, samples: int) -> list[Piece]:
+    return cut(samples, size=self.size, overlap=self.overlap, unit=self.unit)
+
+
+def cutting(stored: StoredBackbone, config: ChunksConfig) -> Cutting | None:
+  """None where recordings stay in one piece, however long."""
+  way = WAYS.get(stored.config.decoder.kind)
+  if way is None or not config.seconds:
+    return None
+  unit = stored.frontend.hop_length * stored.frontend.stack
+  unit *= 2**stored.config.subsampling_halvings
+  size, overlap = (
+    max(int(seconds * SAMPLE_RATE) // unit, least) * unit
+    for seconds, least in ((config.seconds, 2), (config.overlap, 0))
+  )
+  return Cutting(size, min(overlap, size // 2), unit, config.batch, way)
+
+
+def labels(
+  run: Run,
+  hear: Hear,
+  waves: Sequence[np.ndarray],
+  submodels: Sequence[Any],
+  *,
+  cutting: Cutting | None,
+) -> list[list[int]]:
+  """Of recordings, of which those that are too long are heard piece by piece.
+
+  Args:
+    hear: what hears those that aren't.
+  """
+  places: tuple[list[int], list[int]] = ([], [])
+  for index, wave in enumerate(waves):
+    places[cutting is not None and len(wave) > cutting.size].append(index)
+  short, long = (
+    ([waves[i] for i in each], [submodels[i] for i in each]) for each in places
+  )
+  said = run(hear, *short)
+  found = [each.labels_U[: each.length].tolist() for each in said]
+  if cutting is not None:
+    found += _of_pieces(run, *long, cutting)
+  by_index = dict(zip(places[0] + places[1], found, strict=True))
+  return [by_index[index] for index in range(len(waves))]
+
+
+def _of_pieces(
+  run: Run,
+  waves: Sequence[np.ndarray],
+  submodels: Sequence[Any],
+  cutting: Cutting,
+) -> list[list[int]]:
+  """Pieces are run together, whoever's they are."""
+  cut_up = [cutting.pieces(len(wave)) for wave in waves]
+  places = [(i, piece) for i, pieces in enumerate(cut_up) for piece in pieces]
+  found: list[list[Any]] = [[] for _ in waves]
+  for start in range(0, len(places), cutting.batch):
+    batch = places[start : start + cutting.batch]
+    # Filled up: one compiled program serves all.
+    missing = cutting.batch - len(batch) if start else 0
+    filled = batch + batch[:1] * missing
+    said = run(
+      cutting.way.hear,
+      [waves[i][piece.start : piece.stop] for i, piece in filled],
+      [submodels[i] for i, _ in filled],
+    )
+    for (i, _), each in zip(batch, said, strict=False):
+      found[i].append(each)
+  return [
+    cutting.way.stitch(pieces, each, cutting.unit)
+    for pieces, each in zip(cut_up, found, strict=True)
+  ]
+
+
+def _by_frames(
+  pieces: Sequence[Piece], heard: Sequence[Emissions], unit: int
+) -> list[int]:
+  said = [
+    Said(
+      np.asarray(each.labels_U)[: int(each.length)],
+      np.asarray(each.frame_U)[: int(each.length)] + piece.start // unit,
+    )
+    for piece, each in zip(pieces, heard, strict=True)
+  ]
+  overlaps = [
+    Overlap(after.start // unit, before.stop // unit)
+    for before, after in itertools.pairwise(pieces)
+  ]
+  return stitching.by_frames(said, overlaps)
+
+
+def _by_path(
+  pieces: Sequence[Piece], heard: Sequence[Emissions], unit: int
+) -> list[int]:
+  return stitching.collapsed(_by_frames(pieces, heard, unit))
+
+
+_TRANSDUCER = Way(emitted, _by_frames)
+WAYS: dict[str, Way] = {
+  "ctc": Way(emitted, _by_path),
+  "rnnt": _TRANSDUCER,
+  "tdt": _TRANSDUCER,
+}
+"""By kind of decoder; LAS doesn't say where it is: its recordings stay whole."""
