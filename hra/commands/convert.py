@@ -7,6 +7,8 @@ config.json, safetensors, preprocessor_config.json and tokenizer, of one of
 
     LasrForCTC            MedASR and others of its kind
     ParakeetForCTC        Parakeet with CTC
+    ParakeetForRNNT       with a transducer
+    ParakeetForTDT        with one that says how many frames each label lasts
     Wav2Vec2BertForCTC    w2v-BERT 2.0, fine-tuned with CTC
     WhisperForConditionalGeneration
                           Whisper, all sizes; --language is what it is asked for where

@@ -21,6 +21,7 @@ FRAMES, LENGTH = 64, 57
 LABELS_U = np.array([3, 1, 1, 2], np.int32)
 PAIRS = {
   "conformer, rnnt": {"decoder": CONFIGS["rnnt"]},
+  "conformer, tdt": {"decoder": CONFIGS["tdt"]},
   "conformer, las": {"decoder": CONFIGS["las"]},
   "lstm, ctc": {**tiny.LSTM},
   "lstm, las": {**tiny.LSTM, "decoder": CONFIGS["las"]},
