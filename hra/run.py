@@ -321,6 +321,16 @@ def backbone_of(workdir: epath.PathLike) -> epath.Path:
   return store.folder_of(config["backbone_path"])
 
 
+def asked_of(workdir: epath.PathLike) -> store.Asked:
+  """What a run asks of a decoder with prompts."""
+  backbone = claim.read(epath.Path(workdir))["config"]["backbone"]
+  said = backbone.get("decoder", {})
+  fields = store.Asked._fields
+  return store.Asked(
+    **{field: said[field] for field in fields if field in said}
+  )
+
+
 def describe(parts: Parts) -> str:
   """What is about to run, for the terminal."""
   config = parts.config

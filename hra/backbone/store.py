@@ -7,7 +7,7 @@ bytes; rows say by it which backbone they were made for.
 import dataclasses
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -177,17 +177,28 @@ def load(
   return StoredBackbone(module, config, frontend, tokenizer, fingerprint, about)
 
 
-def asked(
-  stored: StoredBackbone, *, language: str, task: Task, timestamps: bool
-) -> StoredBackbone:
-  """A backbone whose decoder is asked for something else (`prompted`)."""
+class Asked(NamedTuple):
+  """Of a decoder that prompts speak to (`prompted`)."""
+
+  language: str = ""
+  """Empty is the one that the folder says."""
+  task: Task = "transcribe"
+  timestamps: bool = False
+
+
+def asked(stored: StoredBackbone, asked: Asked) -> StoredBackbone:
+  """A backbone whose decoder is asked for something else.
+
+  Raises:
+    InputError: as `prompted`.
+  """
   decoder = dataclasses.replace(
-    stored.config.decoder, task=task, timestamps=timestamps
+    stored.config.decoder, task=asked.task, timestamps=asked.timestamps
   )
   config = prompted(
     dataclasses.replace(stored.config, decoder=decoder),
     stored.tokenizer,
-    language=language,
+    language=asked.language,
   )
   shapes = abstract(config, stored.frontend)
   module = jax.tree.unflatten(

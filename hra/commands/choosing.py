@@ -1,6 +1,6 @@
 """Flags that name a backbone and a Submodel, of a run or by their paths."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from etils import epath
@@ -29,13 +29,20 @@ SUBMODEL = flags.DEFINE_string(
 )
 
 
-def load() -> tuple["Recognizer", "Submodel | None"]:
+def load(
+  **asked: Any,
+) -> tuple["Recognizer", "Submodel | None"]:
   """What the flags name; no Submodel where they name none.
+
+  Args:
+    asked: fields of `hra.backbone.store.Asked` that are to be other ones than a
+      run's, or a backbone's own.
 
   Raises:
     InputError: nothing is there by these names, or what can't be used together.
   """
   from hra import run, submodels
+  from hra.backbone.store import Asked
   from hra.evaluate.recognizer import load_backbone
 
   workdir = epath.Path(WORKDIR.value) if WORKDIR.value else None
@@ -44,7 +51,10 @@ def load() -> tuple["Recognizer", "Submodel | None"]:
   default = (
     run.backbone_of(workdir) if workdir and not BACKBONE.value else "tiny"
   )
-  recognizer = load_backbone(BACKBONE.value or default)
+  of_run = run.asked_of(workdir) if workdir else Asked()
+  recognizer = load_backbone(
+    BACKBONE.value or default, asked=of_run._replace(**asked)
+  )
   if SUBMODEL.value:
     return recognizer, recognizer.submodel(SUBMODEL.value, task=TASK.value)
   if workdir is None or not TASK.value:

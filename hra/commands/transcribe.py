@@ -4,12 +4,16 @@
     hra transcribe --backbone=tiny recording.flac
     hra transcribe --backbone=backbones/parakeet --submodel=peft/anna new/*.wav
 
-One line a file: its path, a tab, the text.
+    hra transcribe --backbone=backbones/whisper --language=de --timestamps talk.mp3
+
+One line a file: its path, a tab, the text; with --timestamps one for each segment.
 """
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -17,6 +21,9 @@ from hra import config_tree
 from hra.commands import choosing, process, searching
 from hra.config import ChunksConfig, SearchConfig
 from hra.errors import InputError
+
+if TYPE_CHECKING:
+  from hra.evaluate.recognizer import Recognizer
 
 TAKES_FILES = True
 _CHUNKS = ChunksConfig()
@@ -37,13 +44,29 @@ _BATCH = flags.DEFINE_integer(
 _CHUNK = flags.DEFINE_float(
   "chunk_seconds",
   _CHUNKS.seconds,
-  "Longer recordings are heard in overlapping pieces of this length, greedily; 0 "
-  "cuts none. LAS always hears a recording whole.",
+  "Longer recordings are heard in overlapping pieces of this length, by greedy "
+  "search or by any of Whisper's, which hears 30 s at most; 0 cuts none. LAS always "
+  "hears a recording whole.",
 )
 _OVERLAP = flags.DEFINE_float(
   "chunk_overlap",
   _CHUNKS.overlap,
   "Seconds that neighbouring pieces have in common.",
+)
+
+
+_LANGUAGE = flags.DEFINE_string(
+  "language",
+  "",
+  "What is spoken, such as de (Whisper); empty is what the run or the backbone's "
+  "folder says.",
+)
+_TRANSLATE = flags.DEFINE_bool("translate", False, "Into English (Whisper).")
+_TIMESTAMPS = flags.DEFINE_bool(
+  "timestamps",
+  False,
+  "Say when each segment was said (Whisper): a line each, the path, its beginning "
+  "and its end in seconds, the text, with tabs between them.",
 )
 
 
@@ -64,7 +87,7 @@ def main(argv: Sequence[str]) -> None:
     _CHUNKS, seconds=_CHUNK.value, overlap=_OVERLAP.value
   )
   config_tree.validate(chunks, path="chunk")
-  recognizer, submodel = choosing.load()
+  recognizer, submodel = choosing.load(**_asked())
   stored = recognizer.stored
   search = open_search(
     searching.given(SearchConfig()),
@@ -80,7 +103,10 @@ def main(argv: Sequence[str]) -> None:
     )
   for start in range(0, len(paths), _BATCH.value):
     chosen = paths[start : start + _BATCH.value]
-    texts = recognizer.transcribe(
+    transcribe = recognizer.transcribe
+    if _TIMESTAMPS.value:
+      transcribe = functools.partial(_timed, recognizer)
+    texts = transcribe(
       [decode(path) for path in chosen],
       submodels=[submodel] * len(chosen),
       search=search,
@@ -88,7 +114,30 @@ def main(argv: Sequence[str]) -> None:
       chunks=chunks,
     )
     for path, text in zip(chosen, texts, strict=True):
-      print(f"{path}\t{text}", flush=True)
+      for line in text.splitlines() or [""]:
+        print(f"{path}\t{line}", flush=True)
+
+
+def _asked() -> dict[str, Any]:
+  """What the flags ask of a decoder with prompts."""
+  asked: dict[str, Any] = {}
+  if _LANGUAGE.value:
+    asked["language"] = _LANGUAGE.value
+  if _TRANSLATE.value:
+    asked["task"] = "translate"
+  if _TIMESTAMPS.value:
+    asked["timestamps"] = True
+  return asked
+
+
+def _timed(recognizer: "Recognizer", *given: Any, **options: Any) -> list[str]:
+  """A line for each segment of each recording."""
+  return [
+    "\n".join(
+      f"{each.start:.2f}\t{each.end:.2f}\t{each.text}" for each in segments
+    )
+    for segments in recognizer.segments(*given, **options)
+  ]
 
 
 if __name__ == "__main__":

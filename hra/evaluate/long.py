@@ -4,6 +4,7 @@ In: a backbone and `ChunksConfig`. Out: pieces of recordings, and labels of all 
 from what was heard in its pieces.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hra.backbone.store import StoredBackbone
-from hra.config import ChunksConfig
+from hra.config import ChunksConfig, DecoderConfig
 from hra.data.cutting import Piece, cut
-from hra.decoders.interface import Emissions
+from hra.decoders.interface import Emissions, Labels
 from hra.dims import SAMPLE_RATE
 from hra.evaluate import stitching
+from hra.evaluate.segments import Span, spans, timed
 from hra.evaluate.stitching import Overlap, Said
 from hra.evaluate.transcribe import emitted
 
@@ -30,7 +32,8 @@ Stitch = Callable[[Sequence[Piece], Sequence[Any], int], list[int]]
 class Way(NamedTuple):
   """How a kind of decoder hears a recording piece by piece."""
 
-  hear: Hear
+  hear: Hear | None
+  """None is whatever hears shorter ones."""
   stitch: Stitch
 
 
@@ -49,10 +52,16 @@ class Cutting(NamedTuple):
     return cut(samples, size=self.size, overlap=self.overlap, unit=self.unit)
 
 
-def cutting(stored: StoredBackbone, config: ChunksConfig) -> Cutting | None:
-  """None where recordings stay in one piece, however long."""
-  way = WAYS.get(stored.config.decoder.kind)
-  if way is None or not config.seconds:
+def cutting(
+  stored: StoredBackbone, config: ChunksConfig, *, greedy: bool
+) -> Cutting | None:
+  """None where recordings stay in one piece, however long.
+
+  Args:
+    greedy: whether the search is; another knows no frames.
+  """
+  way = _way(stored.config.decoder)
+  if way is None or not config.seconds or not (greedy or way.hear is None):
     return None
   unit = stored.frontend.hop_length * stored.frontend.stack
   unit *= 2**stored.config.subsampling_halvings
@@ -60,6 +69,8 @@ def cutting(stored: StoredBackbone, config: ChunksConfig) -> Cutting | None:
     max(int(seconds * SAMPLE_RATE) // unit, least) * unit
     for seconds, least in ((config.seconds, 2), (config.overlap, 0))
   )
+  if stored.config.encoder == "transformer":  # it hears no more at once
+    size = min(size, stored.config.transformer.frames * unit)
   return Cutting(size, min(overlap, size // 2), unit, config.batch, way)
 
 
@@ -85,13 +96,14 @@ def labels(
   said = run(hear, *short)
   found = [each.labels_U[: each.length].tolist() for each in said]
   if cutting is not None:
-    found += _of_pieces(run, *long, cutting)
+    found += _of_pieces(run, cutting.way.hear or hear, *long, cutting)
   by_index = dict(zip(places[0] + places[1], found, strict=True))
   return [by_index[index] for index in range(len(waves))]
 
 
 def _of_pieces(
   run: Run,
+  hear: Hear,
   waves: Sequence[np.ndarray],
   submodels: Sequence[Any],
   cutting: Cutting,
@@ -106,7 +118,7 @@ def _of_pieces(
     missing = cutting.batch - len(batch) if start else 0
     filled = batch + batch[:1] * missing
     said = run(
-      cutting.way.hear,
+      hear,
       [waves[i][piece.start : piece.stop] for i, piece in filled],
       [submodels[i] for i, _ in filled],
     )
@@ -128,17 +140,58 @@ def _by_frames(
     )
     for piece, each in zip(pieces, heard, strict=True)
   ]
-  overlaps = [
+  return stitching.by_frames(said, _overlaps(pieces, unit))
+
+
+def _overlaps(pieces: Sequence[Piece], unit: int) -> list[Overlap]:
+  return [
     Overlap(after.start // unit, before.stop // unit)
     for before, after in itertools.pairwise(pieces)
   ]
-  return stitching.by_frames(said, overlaps)
 
 
 def _by_path(
   pieces: Sequence[Piece], heard: Sequence[Emissions], unit: int
 ) -> list[int]:
   return stitching.collapsed(_by_frames(pieces, heard, unit))
+
+
+def _by_labels(
+  pieces: Sequence[Piece], heard: Sequence[Labels], unit: int
+) -> list[int]:
+  del unit
+  shared = [
+    (before.stop - after.start) / (before.stop - before.start)
+    for before, after in itertools.pairwise(pieces)
+  ]
+  said = [each.labels_U[: each.length].tolist() for each in heard]
+  return stitching.by_labels(said, shared)
+
+
+def _by_times(
+  pieces: Sequence[Piece],
+  heard: Sequence[Labels],
+  unit: int,
+  *,
+  config: DecoderConfig,
+) -> list[int]:
+  """Each segment is of the piece in whose own part its middle lies.
+
+  Times of the recording are labels like those of a piece; there is no end of them.
+  """
+  found, said = list[Span](), list[Said]()
+  for piece, each in zip(pieces, heard, strict=True):
+    labels = each.labels_U[: each.length].tolist()
+    seconds = (piece.stop - piece.start) / SAMPLE_RATE
+    own = spans(labels, config, seconds=seconds)
+    own = [span.later(piece.start / SAMPLE_RATE) for span in own]
+    # A number stands for a span; none is 0, which is silence.
+    number = np.arange(len(found), len(found) + len(own)) + 1
+    middle = [(each.start + each.end) / 2 * SAMPLE_RATE / unit for each in own]
+    said.append(Said(number, np.asarray(middle, int)))
+    found += own
+  kept = stitching.by_frames(said, _overlaps(pieces, unit))
+  return [label for n in kept for label in timed(found[n - 1], config)]
 
 
 _TRANSDUCER = Way(emitted, _by_frames)
@@ -148,3 +201,11 @@ WAYS: dict[str, Way] = {
   "tdt": _TRANSDUCER,
 }
 """By kind of decoder; LAS doesn't say where it is: its recordings stay whole."""
+
+
+def _way(config: DecoderConfig) -> Way | None:
+  if config.kind != "transformer":
+    return WAYS.get(config.kind)
+  if config.timestamps:
+    return Way(None, functools.partial(_by_times, config=config))
+  return Way(None, _by_labels)

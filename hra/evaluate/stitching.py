@@ -2,10 +2,12 @@
 
 By frames, for decoders that know at which frame they say something: each moment of
 the recording is heard in one piece alone, and seams lie where both pieces of an
-overlap have least to say.
+overlap have least to say. By labels, for those that don't: seams lie in the middle of
+what both pieces say.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -74,3 +76,62 @@ def _seam(first: Said, second: Said, overlap: Overlap) -> int:
   quiet = gaps.min(axis=1, initial=len(places))
   off = np.abs(places - (low + high) / 2)
   return int(places[np.lexsort((off, -quiet))[0]])
+
+
+def by_labels(
+  said: Sequence[Sequence[int]], shared: Sequence[float]
+) -> list[int]:
+  """Neighbours meet in the middle of the longest run of labels that both say.
+
+  It is sought at the end of one and at the beginning of the next. Without any common
+  label both stay whole: nothing is lost, and the overlap may be said twice.
+
+  Args:
+    shared: part of each piece that it has in common with the next.
+  """
+  joined = list(said[0]) if said else []
+  for (before, piece), part in zip(
+    itertools.pairwise(said), shared, strict=True
+  ):
+    begun = max(len(joined) - _reach(len(before), part), 0)
+    head = piece[: _reach(len(piece), part)]
+    run = _common_run(joined[begun:], head)
+    if run.size:
+      middle = run.size // 2
+      del joined[begun + run.first + middle :]
+      piece = piece[run.second + middle :]
+    joined += piece
+  return joined
+
+
+_SLACK = 2
+"""Speech is not even: this many times the labels that evenly belong to an overlap."""
+
+
+def _reach(labels: int, part: float) -> int:
+  """Labels of a piece among which an overlap is sought."""
+  return min(labels, math.ceil(_SLACK * part * labels))
+
+
+class _Run(NamedTuple):
+  """Labels that two pieces both say, one after the other."""
+
+  first: int
+  second: int
+  """Where it begins in either."""
+  size: int
+
+
+def _common_run(first: Sequence[int], second: Sequence[int]) -> _Run:
+  """The longest; of equally long ones the last in `first`, then the first in
+  `second`, which leave least out."""
+  best = _Run(0, 0, 0)
+  ending = [0] * (len(second) + 1)  # runs that end at the last label of `first`
+  for i, label in enumerate(first):
+    before, ending = ending, [0] * (len(second) + 1)
+    for j, other in enumerate(second):
+      if label == other:
+        size = ending[j + 1] = before[j] + 1
+        run = _Run(i - size + 1, j - size + 1, size)
+        best = max(best, run, key=lambda r: (r.size, r.first, -r.second))
+  return best

@@ -124,8 +124,9 @@ class Attention(nnx.Module):
         **types,
       )
 
-    self.query, self.value = linear(), linear()
+    self.query = linear()
     self.key = linear(bias if key_bias is None else key_bias)
+    self.value = linear()
     self.output = linear()
     if position == "relative":
       shape = (heads, width // heads)

@@ -164,7 +164,7 @@ def test_families_and_runs_are_one_program(recognizer, waves, submodels):
   compiled = recognizer_module._logits._cache_size()
   recognizer.logits(mel_BTF, lengths_B, mixed[::-1])
   assert recognizer_module._logits._cache_size() == compiled
-  assert len(list(recognizer._groups(mixed, 6))) == 1
+  assert len(list(recognizer.grouping.groups(mixed, 6))) == 1
 
 
 def test_few_programs_answer_requests_of_all_sizes(
@@ -204,7 +204,7 @@ def test_what_a_file_says_of_its_shared_parameters_is_verified(
   expected, _ = recognizer.logits(*features, [anna, other])
   np.testing.assert_array_equal(told, expected)
   again = jax.tree.map(np.copy, submodels[2].shared)
-  (group,) = recognizer._groups(
+  (group,) = recognizer.grouping.groups(
     [anna, dataclasses.replace(submodels[2], shared=again)], 2
   )
   assert group.model.adapter == families.build(tiny.ADAPTER, tiny.BACKBONE)
@@ -223,7 +223,7 @@ def test_nothing_asked_has_no_logits(recognizer, waves):
 
 def test_one_family_does_not_pay_for_the_mixture(recognizer, submodels):
   none = _submodel(recognizer, 9, adapter=adapted.NONE)
-  (group,) = recognizer._groups([submodels[0], none, submodels[2]], 3)
+  (group,) = recognizer.grouping.groups([submodels[0], none, submodels[2]], 3)
   assert group.model.adapter == families.build(tiny.ADAPTER, tiny.BACKBONE)
   assert group.active.tolist() == [True, False, True, False]
   assert jax.tree.structure(group.rows) == jax.tree.structure(submodels[0].row)
@@ -231,10 +231,10 @@ def test_one_family_does_not_pay_for_the_mixture(recognizer, submodels):
 
 def test_full_fine_tuning_is_answered_by_itself(recognizer, submodels):
   full = submodels[6]
-  mixed, alone = recognizer._groups([full, None, submodels[0], full], 4)
+  mixed, alone = recognizer.grouping.groups([full, None, submodels[0], full], 4)
   assert mixed.members == [1, 2]
   assert alone.members == [0, 3]
-  assert alone.model == recognizer._bare
+  assert alone.model == recognizer.grouping.bare
   assert not alone.active.any()
 
 
@@ -246,7 +246,7 @@ def test_who_was_loaded_twice_is_merged_once(recognizer, submodels):
     full,
     *(dataclasses.replace(full, row=row) for row in (copied, other)),
   ]
-  groups = list(recognizer._groups(chosen, 3))
+  groups = list(recognizer.grouping.groups(chosen, 3))
   assert [group.members for group in groups] == [[0, 1], [2]]
 
 

@@ -149,3 +149,45 @@ def test_the_seam_is_where_both_are_quiet():
 )
 def test_paths_collapse(path, labels):
   assert stitching.collapsed(path) == labels
+
+
+def _overheard(rng, *, garbled):
+  """(what is said, what pieces hear of it, their common parts)."""
+  whole = rng.integers(1, 60, rng.integers(60, 200)).tolist()
+  pieces, _ = _pieces(len(whole), 40, 12)
+  said = [whole[piece.start : piece.stop] for piece in pieces]
+  for each in said:
+    for edge in (0, -1) if garbled else ():
+      each[edge] = int(rng.integers(60, 90))
+  shared = [
+    (before.stop - after.start) / (before.stop - before.start)
+    for before, after in itertools.pairwise(pieces)
+  ]
+  return whole, said, shared
+
+
+@pytest.mark.parametrize("garbled", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+def test_labels_meet_in_what_both_pieces_say(seed, garbled):
+  """Also where a word is cut at either edge of a piece."""
+  rng = np.random.default_rng(seed)
+  whole, said, shared = _overheard(rng, garbled=garbled)
+  found = stitching.by_labels(said, shared)
+  kept = slice(1, -1) if garbled else slice(None)  # of the whole's own edges
+  assert found[kept] == whole[kept]
+
+
+def test_without_anything_in_common_nothing_is_lost():
+  assert stitching.by_labels([[1, 2], [3, 4]], [0.5]) == [1, 2, 3, 4]
+  assert stitching.by_labels([[1, 2], [], [5]], [0.5, 0.5]) == [1, 2, 5]
+  assert stitching.by_labels([[7]], []) == [7]
+  assert stitching.by_labels([], []) == []
+
+
+def test_a_refrain_far_from_the_overlap_is_no_seam():
+  """What is said in common is sought where the pieces overlap."""
+  refrain = [1, 2, 3, 4, 5]
+  first = [*refrain, *range(20, 40), 8, 9]
+  second = [8, 9, *range(40, 60), *refrain]
+  found = stitching.by_labels([first, second], [0.1])
+  assert found == [*first, *second[2:]]

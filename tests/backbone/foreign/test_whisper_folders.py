@@ -113,9 +113,7 @@ def test_a_language_is_chosen_when_converting_or_later(root, tmp_path):
   german = store.load(tmp_path / "made")
   assert stored.config.decoder.language == "en"
   assert german.config.decoder.language == "de"
-  later = store.asked(
-    stored, language="de", task="transcribe", timestamps=False
-  )
+  later = store.asked(stored, store.Asked(language="de"))
   assert later.config == german.config == later.module.config
   assert later.module.head.config == later.config
 
@@ -130,9 +128,8 @@ def test_a_language_is_chosen_when_converting_or_later(root, tmp_path):
 )
 def test_what_a_decoder_has_no_prompt_for(root, name, asked, mentioned):
   *_, stored = whispers.pair(root, name)
-  given = {"language": "", "task": "transcribe", "timestamps": False}
   with pytest.raises(InputError) as refused:
-    store.asked(stored, **(given | asked))
+    store.asked(stored, store.Asked(**asked))
   for each in mentioned:
     assert each in str(refused.value)
 
