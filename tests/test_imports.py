@@ -29,7 +29,7 @@ ORDER = (
   {"scoring"},
   {"export"},
   {"jobs", "language_jobs"},
-  {"sweeps", "growth"},
+  {"sweeps", "growth", "planning"},
   {"serve"},
   {"commands"},
 )

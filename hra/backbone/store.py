@@ -137,12 +137,7 @@ def load(
   """
   folder = folder_of(folder)
   described = _read_config(folder)
-  config = config_tree.from_dict(
-    BackboneConfig, described["backbone"], path=f"{folder}/config.json:backbone"
-  )
-  frontend = config_tree.from_dict(
-    FrontendConfig, described["features"], path=f"{folder}/config.json:features"
-  )
+  config, frontend = _outline(folder, described)
   tensors = read_tensors(folder / "model.safetensors")
   fingerprint = _fingerprint(described, tensors)
   if fingerprint != described["fingerprint"]:
@@ -153,7 +148,7 @@ def load(
       fix="the folder was changed or mixed: copy it again",
     )
   if computed is not None:
-    config = _computed_as(config, computed)
+    config = computed_as(config, computed)
   module = from_tensors(tensors, config, frontend, where=str(folder), mesh=mesh)
   tokenizer = Tokenizer.load(folder)
   if tokenizer.hash != described["tokenizer_hash"]:
@@ -165,6 +160,36 @@ def load(
     )
   about = described["about"]
   return StoredBackbone(module, config, frontend, tokenizer, fingerprint, about)
+
+
+def outline(
+  folder: epath.PathLike, *, computed: BackboneConfig | None = None
+) -> tuple[BackboneConfig, FrontendConfig]:
+  """What a folder says of its backbone; no parameter is read.
+
+  Args:
+    computed: as `load`.
+
+  Raises:
+    InputError: it is no backbone's folder.
+  """
+  folder = folder_of(folder)
+  config, frontend = _outline(folder, _read_config(folder))
+  return computed_as(config, computed) if computed else config, frontend
+
+
+def _outline(
+  folder: epath.Path, described: Mapping[str, Any]
+) -> tuple[BackboneConfig, FrontendConfig]:
+  where = f"{folder}/config.json"
+  return (
+    config_tree.from_dict(
+      BackboneConfig, described["backbone"], path=f"{where}:backbone"
+    ),
+    config_tree.from_dict(
+      FrontendConfig, described["features"], path=f"{where}:features"
+    ),
+  )
 
 
 def folder_of(name: epath.PathLike) -> epath.Path:
@@ -265,7 +290,7 @@ def _without(
   return {name: value for name, value in values.items() if name not in fields}
 
 
-def _computed_as(
+def computed_as(
   config: BackboneConfig, computed: BackboneConfig
 ) -> BackboneConfig:
   """`config` with what is the run's own to say taken from `computed`."""
