@@ -27,13 +27,14 @@ from hra.config import BackboneConfig, FrontendConfig
 from hra.data.tokenizer import Tokenizer
 from hra.errors import InputError
 from hra.files import write_aside, write_json
+from hra.nn import int8
 from hra.sharding import named_leaves, shardings
 
 BUNDLED = {"tiny": epath.Path(__file__).parent / "bundled" / "tiny"}
 """Backbones that come with the package, by name."""
 
 _FORMAT = 1
-_COMPUTED = ("dtype", "param_dtype", "remat")
+_COMPUTED = ("dtype", "param_dtype", "weights", "remat")
 _COMPUTED_BY_DECODER = ("chunk", "label_smoothing")
 """What is the run's own to say, and no property of the parameters."""
 _FIELDS = ("backbone", "features", "tokenizer_hash", "fingerprint", "about")
@@ -211,7 +212,7 @@ def from_tensors(
   mesh: jax.sharding.Mesh | None = None,
 ) -> Backbone:
   """The module of `config` with these parameters; each is used exactly once."""
-  shapes = abstract(config, frontend)
+  shapes = jax.eval_shape(lambda: _built(config, frontend))
   wanted = dict(named_leaves(shapes))
   for path in sorted(wanted.keys() | tensors.keys()):
     ours = wanted[path].shape if path in wanted else "nothing"
@@ -220,6 +221,7 @@ def from_tensors(
       raise InputError(f"{where}: {path}", expected=str(ours), got=str(theirs))
   leaves = [tensors[path].astype(leaf.dtype) for path, leaf in wanted.items()]
   module = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+  module = _as_kept(module)
   if mesh is None:
     return jax.device_put(module)
   return jax.device_put(
@@ -229,10 +231,19 @@ def from_tensors(
 
 def abstract(config: BackboneConfig, frontend: FrontendConfig) -> Backbone:
   """The module of `config` as shapes, without a number computed."""
+  return jax.eval_shape(lambda: _as_kept(_built(config, frontend)))
+
+
+def _built(config: BackboneConfig, frontend: FrontendConfig) -> Backbone:
   mels = frontend.num_mels * frontend.stack
-  return jax.eval_shape(
-    lambda key: Backbone(config, mels=mels, key=key), jax.random.key(0)
-  )
+  return Backbone(config, mels=mels, key=jax.random.key(0))
+
+
+def _as_kept(module: Backbone) -> Backbone:
+  """A module of floats, its layers' projections as `weights` says."""
+  if module.config.weights == "int8":
+    int8.quantise(module.layers)
+  return module
 
 
 def _read_config(folder: epath.Path) -> dict[str, Any]:

@@ -143,6 +143,7 @@ _OF_CONFORMERS = (
   "kernel",
   "position",
   "left_context",
+  "weights",
   "conformer",
 )
 

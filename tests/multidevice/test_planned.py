@@ -52,11 +52,17 @@ def _told(made, workdir, axes, *assignments):
 
 @pytest.mark.parametrize(
   "assignments",
-  [("train.select=best", "train.eval_every=2"), PRETRAINS],
-  ids=["adapts", "pretrains"],
+  [
+    ("train.select=best", "train.eval_every=2"),
+    ("backbone.weights=int8",),
+    PRETRAINS,
+  ],
+  ids=["adapts", "int8", "pretrains"],
 )
 @pytest.mark.parametrize("axes", [(1, 1, 1), (2, 2, 2)], ids=["one", "eight"])
 def test_what_is_kept_is_what_was_planned(made, tmp_path, axes, assignments):
+  if "backbone.weights=int8" in assignments:
+    pytest.importorskip("qwix")
   spread = ("data.tasks_per_batch=4",) if np.prod(axes) > 1 else ()
   told = _told(made, tmp_path / "run", axes, *spread, *assignments)
   assert told["backbone"][1] > 5000

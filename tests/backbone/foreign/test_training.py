@@ -187,7 +187,10 @@ def _losses(made, workdir, family, adapter, *, rate=1e-2, steps=40):
 @pytest.mark.parametrize("adapter", ADAPTERS)
 @pytest.mark.parametrize("family", SIZES)
 def test_lowers_the_dev_loss(made, tmp_path, family, adapter):
-  _, before, after = _losses(made, tmp_path / "run", family, adapter)
+  steps = 20 if family == "w2v_bert" else 40  # whose frames are the most
+  _, before, after = _losses(
+    made, tmp_path / "run", family, adapter, steps=steps
+  )
   print(family, adapter, before, after)
   assert after < 0.8 * before
 
