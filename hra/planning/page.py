@@ -57,8 +57,9 @@ def _about(plan: Plan, config: Config) -> list[str]:
   backbone, adapter = outline.config, config.adapter
   axes = ", ".join(f"{axis} {size}" for axis, size in plan.mesh.items())
   return [
-    f"{outline.name}: {plan.kept['backbone'].numbers:,} parameters in "
-    f"{backbone.layers} layers of {backbone.width}, {backbone.param_dtype}; "
+    f"{outline.name}: {plan.parameters:,} parameters in {backbone.layers} layers "
+    f"of {backbone.width}, {backbone.param_dtype}"
+    f"{' and int8' if backbone.weights == 'int8' else ''}; "
     f"computes in {backbone.dtype}, rematerialisation {backbone.remat!r}",
     f"adapter {adapter.family!r}: {plan.kept['shared'].numbers:,} shared, "
     f"{plan.per_task:,} per task, {scale.tasks:,} task(s)",
@@ -86,7 +87,7 @@ def figures(
     },
     "tasks": scale.tasks,
     "parameters": {
-      "backbone": plan.kept["backbone"].numbers,
+      "backbone": plan.parameters,
       "shared": plan.kept["shared"].numbers,
       "per_task": plan.per_task,
     },

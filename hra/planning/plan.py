@@ -11,6 +11,7 @@ Of `tensor`, which divides inner widths, the temporaries know nothing: they are
 smaller then.
 """
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -65,6 +66,8 @@ class Plan(NamedTuple):
   mesh: dict[str, int]
   """Devices along each axis."""
   scale: Scale
+  parameters: int
+  """Of the backbone: as many in floats as in 8 bits, whose scales are no such."""
   per_task: int
   """Numbers that a task owns."""
   kept: dict[str, Group]
@@ -130,6 +133,7 @@ def plan(
     outline=outline,
     mesh=dict(mesh.shape),
     scale=sizes,
+    parameters=_parameters(outline),
     per_task=table.count(
       jax.eval_shape(parts_of.space.init_task, jax.random.key(0))
     ),
@@ -141,6 +145,11 @@ def plan(
       flops=parts * cost.flops(step.jaxpr.jaxpr),
     ),
   )
+
+
+def _parameters(outline: Outline) -> int:
+  config = dataclasses.replace(outline.config, weights="float")
+  return table.count(store.abstract(config, outline.frontend))
 
 
 class _Parts:

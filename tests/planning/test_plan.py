@@ -9,6 +9,7 @@ import jax
 import pytest
 import tiny
 
+from hra import config_tree
 from hra.backbone.foreign.published import PUBLISHED
 from hra.config import AdapterConfig, Config, DataConfig, MeshConfig
 from hra.errors import InputError
@@ -108,6 +109,26 @@ def test_recomputing_layers_takes_less_memory_and_more_flops():
   )
   assert recomputed.temporaries < 0.6 * kept.temporaries
   assert 1.2 < recomputed.flops / kept.flops < 1.6
+
+
+def test_projections_in_8_bits_take_half_of_bfloat16():
+  pytest.importorskip("qwix")
+  config = Config()
+  config.backbone.param_dtype = "bfloat16"
+  whole, small = (
+    plan.plan(
+      config,
+      outlines.of_config(
+        config_tree.replaced(config, "backbone.weights", weights), name=LARGE
+      ),
+      devices=1,
+      seconds=2.0,
+    )
+    for weights in ("float", "int8")
+  )
+  assert small.parameters == whole.parameters == whole.kept["backbone"].numbers
+  frozen = [p.kept["backbone"].device_bytes for p in (whole, small)]
+  assert 0.5 < frozen[1] / frozen[0] < 0.52
 
 
 @pytest.mark.slow
