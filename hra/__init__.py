@@ -10,14 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from hra.backbone.store import Asked
+  from hra.backbone.prompted import Asked
   from hra.evaluate.recognizer import Recognizer, load_backbone
   from hra.submodels import Store, Submodel
 
 __all__ = ["Asked", "Recognizer", "Store", "Submodel", "load_backbone"]
 
 _WHERE = {
-  "Asked": "hra.backbone.store",
+  "Asked": "hra.backbone.prompted",
   "Recognizer": "hra.evaluate.recognizer",
   "Store": "hra.submodels",
   "Submodel": "hra.submodels",

@@ -16,8 +16,9 @@ from hra import claim, config_tree
 from hra.adapters import families, spaces, table
 from hra.backbone import store
 from hra.backbone.network import Backbone
+from hra.backbone.prompted import Asked
 from hra.checkpoint import Checkpoints, abstract
-from hra.config import Config, MeshConfig
+from hra.config import BackboneConfig, Config, FrontendConfig, MeshConfig
 from hra.data.batching import bucket_bounds
 from hra.data.dataset import Split, open_split, split_names
 from hra.data.prepare import prepare
@@ -92,7 +93,7 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
     backbone = store.load(
       config.backbone_path, computed=config.backbone, mesh=mesh
     )
-  model, space, optimizers = _learner(config, backbone)
+  model, space, optimizers = learner(config, backbone.config, backbone.frontend)
   policy = specaugment.chosen(config.augment)
   if policy is not None:
     mels = backbone.frontend.num_mels * backbone.frontend.stack
@@ -119,18 +120,16 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
   )
 
 
-def _learner(
-  config: Config, backbone: store.StoredBackbone
+def learner(
+  config: Config, backbone: BackboneConfig, frontend: FrontendConfig
 ) -> tuple[Model, spaces.TaskSpace, state.Optimizers]:
   """What a backbone is adapted by."""
   adapter = families.build(
-    config.adapter,
-    backbone.config,
-    mels=backbone.frontend.num_mels * backbone.frontend.stack,
+    config.adapter, backbone, mels=frontend.num_mels * frontend.stack
   )
   shared, rows = config.train.shared, config.train.rows
   return (
-    Model(adapter=adapter, frontend=backbone.frontend),
+    Model(adapter=adapter, frontend=frontend),
     spaces.build(config.space, adapter=adapter, family=config.adapter),
     state.Optimizers(
       shared=optimizer.build(b1=shared.b1, b2=shared.b2),
@@ -277,7 +276,7 @@ def adapted_shapes(workdir: epath.PathLike) -> state.TrainState:
   backbone = store.load(
     config.backbone_path, computed=config.backbone, mesh=mesh
   )
-  _, space, optimizers = _learner(config, backbone)
+  _, space, optimizers = learner(config, backbone.config, backbone.frontend)
   fresh = state.init(
     space,
     optimizers,
@@ -321,14 +320,12 @@ def backbone_of(workdir: epath.PathLike) -> epath.Path:
   return store.folder_of(config["backbone_path"])
 
 
-def asked_of(workdir: epath.PathLike) -> store.Asked:
+def asked_of(workdir: epath.PathLike) -> Asked:
   """What a run asks of a decoder with prompts."""
   backbone = claim.read(epath.Path(workdir))["config"]["backbone"]
   said = backbone.get("decoder", {})
-  fields = store.Asked._fields
-  return store.Asked(
-    **{field: said[field] for field in fields if field in said}
-  )
+  fields = Asked._fields
+  return Asked(**{field: said[field] for field in fields if field in said})
 
 
 def describe(parts: Parts) -> str:

@@ -13,7 +13,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import (
+  AbstractMesh,
+  AxisType,
+  Mesh,
+  NamedSharding,
+  PartitionSpec,
+)
 
 from hra.config import MeshConfig
 from hra.errors import InputError
@@ -57,20 +63,36 @@ def make_mesh(
     InputError: when the axes do not multiply to the number of devices.
   """
   devices = devices or jax.devices()
+  return jax.make_mesh(
+    _sizes(config, len(devices)),
+    AXES,
+    axis_types=(AxisType.Auto,) * 3,
+    devices=devices,
+  )
+
+
+def abstract_mesh(config: MeshConfig, *, devices: int) -> AbstractMesh:
+  """The mesh over so many devices, none of which has to be there.
+
+  Raises:
+    InputError: as `make_mesh`.
+  """
+  return AbstractMesh(_sizes(config, devices), AXES)
+
+
+def _sizes(config: MeshConfig, devices: int) -> tuple[int, ...]:
   sizes = [getattr(config, axis) for axis in AXES]
   fixed = int(np.prod([size for size in sizes if size != -1]))
-  if sizes.count(-1) == 1 and fixed > 0 and len(devices) % fixed == 0:
-    sizes[sizes.index(-1)] = len(devices) // fixed
-  if min(sizes) < 1 or int(np.prod(sizes)) != len(devices):
+  if sizes.count(-1) == 1 and fixed > 0 and devices % fixed == 0:
+    sizes[sizes.index(-1)] = devices // fixed
+  if min(sizes) < 1 or int(np.prod(sizes)) != devices:
     raise InputError(
       "config.mesh",
-      expected=f"axes that multiply to {len(devices)} devices",
+      expected=f"axes that multiply to {devices} devices",
       got=", ".join(f"{axis}={getattr(config, axis)}" for axis in AXES),
       fix="set one axis to -1 to let it take what is left",
     )
-  return jax.make_mesh(
-    tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
-  )
+  return tuple(sizes)
 
 
 def named_leaves(tree: Tree) -> Iterator[tuple[str, Any]]:
@@ -116,7 +138,9 @@ def spec_of(path: str) -> PartitionSpec:
   )
 
 
-def shardings(trees: Mapping[str, Tree], mesh: Mesh) -> dict[str, Tree]:
+def shardings(
+  trees: Mapping[str, Tree], mesh: Mesh | AbstractMesh
+) -> dict[str, Tree]:
   """NamedShardings of several named trees, each leaf by the table.
 
   Args:
@@ -143,7 +167,10 @@ def shardings(trees: Mapping[str, Tree], mesh: Mesh) -> dict[str, Tree]:
 
 
 def _check_divides(
-  path: str, shape: tuple[int, ...], spec: PartitionSpec, mesh: Mesh
+  path: str,
+  shape: tuple[int, ...],
+  spec: PartitionSpec,
+  mesh: Mesh | AbstractMesh,
 ) -> None:
   for size, axis in zip(shape, spec, strict=False):
     if axis is not None and size % mesh.shape[axis]:

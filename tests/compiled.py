@@ -42,7 +42,7 @@ def shapes(tree):
   )
 
 
-def lower(
+def trace(
   adapter: AdapterConfig,
   *,
   kind: SpaceConfig = tiny.TABLE,
@@ -52,7 +52,7 @@ def lower(
   samples: int = tiny.SAMPLES,
   terms=None,
   **backbone,
-) -> tuple[jax.stages.Lowered, state.TrainState]:
+) -> tuple[jax.stages.Traced, state.TrainState]:
   """The step of `places` tasks x 2 utterances, as the loop runs it."""
   model, space = (
     tiny.model(adapter, **backbone),
@@ -80,10 +80,17 @@ def lower(
   mesh = make_mesh(MeshConfig(), jax.devices()[:1])
   batch = tiny.batch(tiny.NAMES[:places], samples=samples)
   bound = jit_step(step, terms or tiny.terms(), fresh, mesh)
-  lowered = bound.func.lower(
+  traced = bound.func.trace(
     fresh, None if pretrain else module, shapes(batch), **bound.keywords
   )
-  return lowered, fresh
+  return traced, fresh
+
+
+def lower(
+  adapter: AdapterConfig, **arguments
+) -> tuple[jax.stages.Lowered, state.TrainState]:
+  traced, fresh = trace(adapter, **arguments)
+  return traced.lower(), fresh
 
 
 def step(adapter: AdapterConfig, **arguments) -> Step:

@@ -183,14 +183,14 @@ def tokenizer(family: str, folder: pathlib.Path, *, blank: int):
 
 def _parakeet_tokenizer(pieces, pad, **marks):
   return transformers.ParakeetTokenizer(
-    tokenizer_object=_unigram(pieces),
+    tokenizer_object=unigram(pieces),
     pad_token=pad,
     unk_token="<unk>",
     **marks,
   )
 
 
-def _unigram(pieces):
+def unigram(pieces):
   tokenizers = pytest.importorskip("tokenizers")
   scores = [(piece, -float(place % 3)) for place, piece in enumerate(pieces)]
   model = tokenizers.models.Unigram(scores, unk_id=pieces.index("<unk>"))

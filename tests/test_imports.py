@@ -30,7 +30,7 @@ ORDER = (
   {"scoring", "starts"},
   {"export"},
   {"jobs", "language_jobs"},
-  {"sweeps", "growth"},
+  {"sweeps", "growth", "planning"},
   {"serve"},
   {"commands"},
 )

@@ -20,6 +20,7 @@ from hra.data import settings
 from hra.data.batching import Batch
 from hra.keys import hash_words
 from hra.model import Model
+from hra.nn import int8
 from hra.train import optimizer, state
 from hra.train.step import Terms
 
@@ -50,9 +51,15 @@ NAMES = ("anna", "bert", "cleo", "dora", "emil", "fina")
 
 def backbone(seed: int = 0, **changes) -> Backbone:
   config = dataclasses.replace(BACKBONE, **changes)
+
+  def init(key: jax.Array) -> Backbone:
+    made = Backbone(config, mels=FRONTEND.num_mels, key=key)
+    if config.weights == "int8":
+      int8.quantise(made.layers)
+    return made
+
   # Compiled whole, and so cached: op by op it costs every process seconds.
-  init = jax.jit(lambda key: Backbone(config, mels=FRONTEND.num_mels, key=key))
-  return init(jax.random.key(seed))
+  return jax.jit(init)(jax.random.key(seed))
 
 
 def model(adapter: AdapterConfig = ADAPTER, **changes) -> Model:

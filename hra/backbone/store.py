@@ -7,7 +7,7 @@ bytes; rows say by it which backbone they were made for.
 import dataclasses
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,24 +17,26 @@ from etils import epath
 from hra import config_tree
 from hra.backbone.encoders import ENCODERS
 from hra.backbone.network import Backbone
+from hra.backbone.prompted import Asked, prompted
 from hra.backbone.tensors import (
   TensorHash,
   hash_tensors,
   read_tensors,
   write_tensors,
 )
-from hra.config import BackboneConfig, FrontendConfig, Task
-from hra.data import prompts
+from hra.config import BackboneConfig, FrontendConfig
 from hra.data.tokenizer import Tokenizer
+from hra.decoders.interface import Layered
 from hra.errors import InputError
 from hra.files import write_aside, write_json
+from hra.nn import int8
 from hra.sharding import named_leaves, shardings
 
 BUNDLED = {"tiny": epath.Path(__file__).parent / "bundled" / "tiny"}
 """Backbones that come with the package, by name."""
 
 _FORMAT = 1
-_COMPUTED = ("dtype", "param_dtype", "remat")
+_COMPUTED = ("dtype", "param_dtype", "weights", "remat")
 _COMPUTED_BY_DECODER = (
   "chunk",
   "label_smoothing",
@@ -146,12 +148,7 @@ def load(
   """
   folder = folder_of(folder)
   described = _read_config(folder)
-  config = config_tree.from_dict(
-    BackboneConfig, described["backbone"], path=f"{folder}/config.json:backbone"
-  )
-  frontend = config_tree.from_dict(
-    FrontendConfig, described["features"], path=f"{folder}/config.json:features"
-  )
+  config, frontend = _outline(folder, described)
   tensors = read_tensors(folder / "model.safetensors")
   fingerprint = _fingerprint(described, tensors)
   if fingerprint != described["fingerprint"]:
@@ -170,20 +167,11 @@ def load(
       fix="the folder was changed or mixed: copy it again",
     )
   if computed is not None:
-    config = _computed_as(config, computed)
+    config = computed_as(config, computed)
     config = prompted(config, tokenizer, language=computed.decoder.language)
   module = from_tensors(tensors, config, frontend, where=str(folder), mesh=mesh)
   about = described["about"]
   return StoredBackbone(module, config, frontend, tokenizer, fingerprint, about)
-
-
-class Asked(NamedTuple):
-  """Of a decoder that prompts speak to (`prompted`)."""
-
-  language: str = ""
-  """Empty is the one that the folder says."""
-  task: Task = "transcribe"
-  timestamps: bool = False
 
 
 def asked(stored: StoredBackbone, asked: Asked) -> StoredBackbone:
@@ -207,43 +195,34 @@ def asked(stored: StoredBackbone, asked: Asked) -> StoredBackbone:
   return dataclasses.replace(stored, module=module, config=config)
 
 
-def prompted(
-  config: BackboneConfig, tokenizer: Tokenizer, *, language: str
-) -> BackboneConfig:
-  """With the prompt of a language, and of the task that the decoder is set.
+def outline(
+  folder: epath.PathLike, *, computed: BackboneConfig | None = None
+) -> tuple[BackboneConfig, FrontendConfig]:
+  """What a folder says of its backbone; no parameter is read.
 
   Args:
-    language: empty is the one that the decoder is set to.
+    computed: as `load`.
 
   Raises:
-    InputError: a language that the decoder doesn't know, as one without prompts.
+    InputError: it is no backbone's folder.
   """
-  decoder = config.decoder
-  several = bool(decoder.language)
-  asked = {
-    "language": (language, several),
-    "task": (decoder.task != "transcribe" and decoder.task, several),
-    "timestamps": (decoder.timestamps, decoder.first_time > 0),
-  }
-  for field, (given, possible) in asked.items():
-    if given and not possible:
-      raise InputError(
-        f"config.backbone.decoder.{field}",
-        expected="none: the backbone's decoder has no prompt that asks for it",
-        got=str(given),
-      )
-  if decoder.kind != "transformer":
-    return config
-  language = language or decoder.language
-  labels = prompts.prompt(
-    tokenizer.labels,
-    start=decoder.prompt[0],
-    language=language,
-    task=decoder.task,
-    timestamps=decoder.timestamps,
+  folder = folder_of(folder)
+  config, frontend = _outline(folder, _read_config(folder))
+  return computed_as(config, computed) if computed else config, frontend
+
+
+def _outline(
+  folder: epath.Path, described: Mapping[str, Any]
+) -> tuple[BackboneConfig, FrontendConfig]:
+  where = f"{folder}/config.json"
+  return (
+    config_tree.from_dict(
+      BackboneConfig, described["backbone"], path=f"{where}:backbone"
+    ),
+    config_tree.from_dict(
+      FrontendConfig, described["features"], path=f"{where}:features"
+    ),
   )
-  decoder = dataclasses.replace(decoder, language=language, prompt=labels)
-  return dataclasses.replace(config, decoder=decoder)
 
 
 def folder_of(name: epath.PathLike) -> epath.Path:
@@ -265,7 +244,7 @@ def from_tensors(
   mesh: jax.sharding.Mesh | None = None,
 ) -> Backbone:
   """The module of `config` with these parameters; each is used exactly once."""
-  shapes = abstract(config, frontend)
+  shapes = jax.eval_shape(lambda: _built(config, frontend))
   wanted = dict(named_leaves(shapes))
   for path in sorted(wanted.keys() | tensors.keys()):
     ours = wanted[path].shape if path in wanted else "nothing"
@@ -274,6 +253,7 @@ def from_tensors(
       raise InputError(f"{where}: {path}", expected=str(ours), got=str(theirs))
   leaves = [tensors[path].astype(leaf.dtype) for path, leaf in wanted.items()]
   module = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+  module = _as_kept(module)
   if mesh is None:
     return jax.device_put(module)
   return jax.device_put(
@@ -283,10 +263,21 @@ def from_tensors(
 
 def abstract(config: BackboneConfig, frontend: FrontendConfig) -> Backbone:
   """The module of `config` as shapes, without a number computed."""
+  return jax.eval_shape(lambda: _as_kept(_built(config, frontend)))
+
+
+def _built(config: BackboneConfig, frontend: FrontendConfig) -> Backbone:
   mels = frontend.num_mels * frontend.stack
-  return jax.eval_shape(
-    lambda key: Backbone(config, mels=mels, key=key), jax.random.key(0)
-  )
+  return Backbone(config, mels=mels, key=jax.random.key(0))
+
+
+def _as_kept(module: Backbone) -> Backbone:
+  """A module of floats, its layers' projections as `weights` says."""
+  if module.config.weights == "int8":
+    int8.quantise(module.layers)
+    if isinstance(module.head, Layered):
+      int8.quantise(module.head.layers)
+  return module
 
 
 def _read_config(folder: epath.Path) -> dict[str, Any]:
@@ -345,7 +336,7 @@ def _without(
   return {name: value for name, value in values.items() if name not in fields}
 
 
-def _computed_as(
+def computed_as(
   config: BackboneConfig, computed: BackboneConfig
 ) -> BackboneConfig:
   """`config` with what is the run's own to say taken from `computed`."""

@@ -42,7 +42,7 @@ def load(
     InputError: nothing is there by these names, or what can't be used together.
   """
   from hra import run, submodels
-  from hra.backbone.store import Asked
+  from hra.backbone.prompted import Asked
   from hra.evaluate.recognizer import load_backbone
 
   workdir = epath.Path(WORKDIR.value) if WORKDIR.value else None

@@ -33,6 +33,7 @@ VERBS = {
   "quickstart": "adapt synthesised speakers in one job, start to end",
   "prepare": "recordings and transcripts -> data that training reads",
   "convert": "a public checkpoint -> a backbone to adapt",
+  "plan": "parameters, bytes a device and FLOPs a step, without devices",
   "train": "pretrain or adapt, as the config says; resumes by itself",
   "enroll": "add a task to a finished run, all else frozen",
   "forget": "remove a task, and all that is its alone, from a run",

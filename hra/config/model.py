@@ -249,6 +249,9 @@ class BackboneConfig:
   dtype: Literal["float32", "bfloat16", "float64"] = "float32"
   """Of the computation; norms, softmax and losses stay at least float32."""
   param_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+  weights: Literal["float", "int8"] = "float"
+  """Of the layers' projections while they are frozen. `int8`: in 8 bits, with a
+  scale for each output (`hra.nn.int8`; extra `int8`)."""
   remat: Literal["none", "dots", "full"] = "none"
   """What the backward pass recomputes of a layer."""
   decoder: DecoderConfig = dataclasses.field(default_factory=DecoderConfig)

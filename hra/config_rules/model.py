@@ -199,6 +199,7 @@ _FIELDS_OF = {
   "position": ("conformer",),
   "causal": ("conformer", "lstm"),
   "left_context": ("conformer",),
+  "weights": ("conformer", "transformer"),
   "conformer": ("conformer",),
 }
 """Fields of a backbone that not every encoder uses; `transformer` is also a

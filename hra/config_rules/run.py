@@ -79,6 +79,12 @@ def _config(config: Config) -> Iterator[Told]:
   if config.train.mode == "language_model":
     patience = config.train.patience
     yield "train.patience", not patience, "0 for a language model"
+  yield (
+    "backbone.weights",
+    config.backbone.weights == "float"
+    or (config.train.mode == "adapt" and family != "full"),
+    "'float' where the backbone trains",
+  )
   if config.train.mode == "pretrain":
     # Of what trains, the backbone alone is exported.
     why = "with train.mode 'pretrain'"

@@ -147,7 +147,7 @@ class Loader:
       )
       for name, own in zip(table, self.roster.members, strict=True)
     ]
-    self.places, self.shard_axis = _divide(
+    self.places, self.shard_axis = divide(
       config, tasks=len(table), processes=process_count, devices=devices
     )
     self._shard_K = range(self.places)
@@ -344,10 +344,14 @@ def _threaded(source: Any, *, start: int, config: DataConfig) -> Iterator[Any]:
     iterator.close()
 
 
-def _divide(
+def divide(
   config: DataConfig, *, tasks: int, processes: int, devices: int
 ) -> tuple[int, int]:
-  """The places of a batch, and the axis that processes divide."""
+  """The places of a batch, and the axis that processes divide.
+
+  Raises:
+    InputError: neither axis divides among the processes.
+  """
   if tasks < processes and config.utterances_per_task % processes == 0:
     return min(config.tasks_per_batch, tasks), 1
   if config.tasks_per_batch % processes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 
 from hra.errors import InputError
 from hra.nn.depth import Depth
@@ -90,6 +91,11 @@ class Decoder(Protocol):
 @runtime_checkable
 class Layered(Protocol):
   """A decoder with layers that can be adapted."""
+
+  @property
+  def layers(self) -> nnx.Module:
+    """L of them, stacked."""
+    ...
 
   def adapted(self, depth: Depth) -> Decoder:
     """It, as `depth` runs its layers."""

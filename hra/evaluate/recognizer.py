@@ -18,6 +18,7 @@ from etils import epath
 from hra.adapters.interface import Tree
 from hra.backbone import store
 from hra.backbone.network import Backbone
+from hra.backbone.prompted import Asked
 from hra.config import BackboneConfig, ChunksConfig
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
@@ -42,7 +43,7 @@ def load_backbone(
   folder: epath.PathLike,
   *,
   computed: BackboneConfig | None = None,
-  asked: store.Asked | None = None,
+  asked: Asked | None = None,
 ) -> "Recognizer":
   """A backbone's folder (or "tiny", the bundled one) ready to transcribe.
 

@@ -167,6 +167,20 @@ def test_nor_one_that_is_cast():
   assert _copies(compiled.step(HRA, dtype="bfloat16", **WIDE)) == []
 
 
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_nor_one_of_8_bits_that_is_widened(remat):
+  pytest.importorskip("qwix")
+  step = compiled.step(HRA, weights="int8", remat=remat, **WIDE)
+  assert _copies(step) == []
+  inputs = step.program.computations[step.program.entry].values()
+  assert ("s8", (3, 512, 2048)) in {
+    (array.dtype, array.dims)
+    for instruction in inputs
+    if instruction.opcode == "parameter"
+    for array in instruction.arrays
+  }
+
+
 def test_nor_before_a_platform_has_its_say():
   """bfloat16 weights, which CPUs widen: of the program as it is lowered."""
   lowered, _ = compiled.lower(

@@ -13,6 +13,7 @@ from etils import epath
 from hra.backbone import store
 from hra.backbone.foreign import checkpoint
 from hra.backbone.foreign.checkpoint import Checkpoint
+from hra.backbone.prompted import prompted
 from hra.config import BackboneConfig, FrontendConfig
 from hra.data.tokenizer import SETTINGS_FILE, Tokenizer
 from hra.errors import InputError
@@ -62,7 +63,7 @@ def convert(
     )
   found = checkpoint.read(source, param_dtype=param_dtype)
   tokenizer = _tokenizer(found)
-  config = store.prompted(found.config, tokenizer, language=language)
+  config = prompted(found.config, tokenizer, language=language)
   shapes = dict(named_leaves(store.abstract(config, found.frontend)))
   parameters = sum(int(np.prod(leaf.shape)) for leaf in shapes.values())
   about = _about(found)

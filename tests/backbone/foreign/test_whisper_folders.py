@@ -10,6 +10,7 @@ import whispers
 
 from hra.backbone import store
 from hra.backbone.foreign import convert
+from hra.backbone.prompted import Asked
 from hra.errors import InputError
 
 
@@ -113,7 +114,7 @@ def test_a_language_is_chosen_when_converting_or_later(root, tmp_path):
   german = store.load(tmp_path / "made")
   assert stored.config.decoder.language == "en"
   assert german.config.decoder.language == "de"
-  later = store.asked(stored, store.Asked(language="de"))
+  later = store.asked(stored, Asked(language="de"))
   assert later.config == german.config == later.module.config
   assert later.module.head.config == later.config
 
@@ -129,7 +130,7 @@ def test_a_language_is_chosen_when_converting_or_later(root, tmp_path):
 def test_what_a_decoder_has_no_prompt_for(root, name, asked, mentioned):
   *_, stored = whispers.pair(root, name)
   with pytest.raises(InputError) as refused:
-    store.asked(stored, store.Asked(**asked))
+    store.asked(stored, Asked(**asked))
   for each in mentioned:
     assert each in str(refused.value)
 

@@ -11,6 +11,7 @@ import whispers
 import hra
 from hra.adapters import families
 from hra.backbone import store
+from hra.backbone.prompted import Asked
 from hra.config import AdapterConfig, ChunksConfig
 from hra.errors import InputError
 from hra.evaluate import stitching
@@ -27,7 +28,7 @@ def stored(tmp_path_factory):
 
 
 def _timed(stored):
-  return Recognizer(store.asked(stored, store.Asked(timestamps=True)))
+  return Recognizer(store.asked(stored, Asked(timestamps=True)))
 
 
 def _submodel(stored, task, *, stacks, seed):
@@ -107,4 +108,4 @@ def test_segments_of_a_long_recording_follow_one_another(stored):
 def test_times_have_to_be_asked_for(stored):
   with pytest.raises(InputError, match=r"hra.Asked\(timestamps=True\)"):
     Recognizer(stored).segments(whispers.waves((9_000,)))
-  assert hra.Asked is store.Asked
+  assert hra.Asked is Asked

@@ -1,0 +1,82 @@
+"""What an experiment would take on N devices, without them, its data or its backbone.
+
+    hra plan --config=experiments/adapt.py --backbone=nvidia/parakeet-ctc-0.6b \\
+      --devices=8 --tasks=1000 --seconds=20 --config.backbone.dtype=bfloat16
+
+--backbone is the name of a public checkpoint (google/medasr,
+nvidia/parakeet-ctc-0.6b, nvidia/parakeet-ctc-1.1b, facebook/w2v-bert-2.0), a folder
+of one or of a backbone, or `tiny`; without it the configuration's. Nothing is
+downloaded and no array is made.
+
+Numbers and bytes of what is kept are exact, and FLOPs those of the step as it is
+traced, each layer counted. Temporaries, and so the peak, are an estimate for the
+longest length bucket: 0.6 to 1.0 of what XLA took on a CPU and, with several
+gibibytes, 1.2 to 1.7 of what it took on an H100. --compile has XLA say it for the
+platform that is here.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from hra.commands import configs
+from hra.files import write_json
+
+_CONFIG = configs.define(configs.experiment("adapt"))
+_BACKBONE = flags.DEFINE_string(
+  "backbone", "", "A public checkpoint's name, a folder, or `tiny`."
+)
+_DEVICES = flags.DEFINE_integer("devices", 1, "How many.", lower_bound=1)
+_TASKS = flags.DEFINE_integer(
+  "tasks",
+  None,
+  "How many, if not those of the data or, without any, a batch's.",
+  lower_bound=1,
+)
+_SECONDS = flags.DEFINE_float(
+  "seconds",
+  None,
+  "Longest recording, if not the data's or, without any, the configuration's.",
+  lower_bound=0.1,
+)
+_COMPILE = flags.DEFINE_bool(
+  "compile", False, "Compile the step of one device, for its temporaries."
+)
+_JSON = flags.DEFINE_string("json", "", "Also write the figures to this file.")
+
+
+def main(argv: Sequence[str]) -> None:
+  """Prints the plan.
+
+  Raises:
+    InputError: flags, or a configuration that can't be planned.
+  """
+  del argv
+  import jax
+
+  if not _COMPILE.value:
+    jax.config.update("jax_platforms", "cpu")  # a GPU may be another's
+  from hra.planning import outlines, page, plan
+
+  config = configs.from_flags()
+  found = plan.plan(
+    config,
+    outlines.of_config(config, name=_BACKBONE.value),
+    devices=_DEVICES.value,
+    tasks=_TASKS.value,
+    seconds=_SECONDS.value,
+    compiles=_COMPILE.value,
+  )
+  text = page.text(found, config, compiled=_COMPILE.value)
+  sys.stdout.write(f"{text}\n")
+  if _JSON.value:
+    write_json(
+      _JSON.value, page.figures(found, config, compiled=_COMPILE.value)
+    )
+
+
+if __name__ == "__main__":
+  from hra.commands import main as cli
+
+  cli.run_verb("plan")
