@@ -22,7 +22,7 @@ def _told(name):
   return flags, [line.strip() for line in lines.splitlines() if line.strip()]
 
 
-@pytest.mark.parametrize("name", ["medasr_hra", "parakeet_hra"])
+@pytest.mark.parametrize("name", ["medasr_hra", "parakeet_hra", "whisper_hra"])
 def test_says_what_it_takes(name):
   flags, lines = _told(name)
   assert flags["config"] == f"experiments/{name}.py"

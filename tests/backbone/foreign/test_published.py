@@ -9,6 +9,9 @@ from hra.backbone import store
 from hra.backbone.foreign.published import PUBLISHED, outline
 
 _CONFIGS = {kind.model: kind.config for kind in originals.KINDS.values()}
+_CONFIGS["WhisperForConditionalGeneration"] = "WhisperConfig"
+_EXTRACTORS = {kind.model: kind.extractor for kind in originals.KINDS.values()}
+_EXTRACTORS["WhisperForConditionalGeneration"] = "WhisperFeatureExtractor"
 
 
 def _theirs(name):
@@ -48,7 +51,7 @@ def test_has_as_many_parameters_as_the_original(name):
 def test_hears_as_the_original_s_extractor_does(name):
   told = PUBLISHED[name]
   _, frontend = outline(name)
-  kinds = {kind.model: kind.extractor for kind in originals.KINDS.values()}
-  theirs = getattr(transformers, kinds[told.architecture])(**told.extractor)
+  extractor = getattr(transformers, _EXTRACTORS[told.architecture])
+  theirs = extractor(**told.extractor)
   mels = getattr(theirs, "num_mel_bins", None) or theirs.feature_size
   assert frontend.num_mels == mels
