@@ -48,7 +48,8 @@ def load_backbone(
   """A backbone's folder (or "tiny", the bundled one) ready to transcribe.
 
   Args:
-    computed: types and rematerialisation in place of the folder's.
+    computed: types, weights in 8 bits or not, and rematerialisation in place of
+      the folder's.
     asked: of a decoder with prompts, in place of what the folder says.
 
   Raises:

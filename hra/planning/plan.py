@@ -105,37 +105,29 @@ def plan(
     InputError: a language model's run; devices don't divide the batch or a
       parameter.
   """
-  if config.train.mode == "language_model":
-    raise InputError(
-      "config.train.mode",
-      expected="a run that trains speech recognition",
-      got="'language_model', which isn't planned",
-    )
+  _check_is_of_speech(config)
   mesh = abstract_mesh(config.mesh, devices=devices)
   parts = math.prod(mesh.shape[axis] for axis in BATCH)
   sizes = scale.of_config(
     config, outline, batch_parts=parts, tasks=tasks, seconds=seconds
   )
-  parts_of = _Parts(config, outline, sizes)
-  kept = _kept(parts_of, mesh)
-  step = _traced(parts_of, _batch(sizes, parts))
-  temporaries = cost.temporaries(step.jaxpr.jaxpr, donated=True)
-  if compiles:
-    memory = step.lower().compile().memory_analysis()
-    temporaries = memory.temp_size_in_bytes
-  gathered = _gathered(parts_of.module, mesh) if mesh.shape["fsdp"] > 1 else 0
+  made = _Parts(config, outline, sizes)
   batch = _batch(sizes, parts)
+  step = _traced(made, batch)
+  temporaries = _temporaries(step, compiles=compiles)
+  kept = _kept(made, mesh)
   kept["batch"] = Group(
     parts * table.count(batch), sum(map(_bytes, jax.tree.leaves(batch)))
   )
   held = sum(group.device_bytes for group in kept.values())
+  gathered = _gathered(made.module, mesh)
   return Plan(
     outline=outline,
     mesh=dict(mesh.shape),
     scale=sizes,
     parameters=_parameters(outline),
     per_task=table.count(
-      jax.eval_shape(parts_of.space.init_task, jax.random.key(0))
+      jax.eval_shape(made.space.init_task, jax.random.key(0))
     ),
     kept=kept,
     estimates=Estimates(
@@ -145,6 +137,21 @@ def plan(
       flops=parts * cost.flops(step.jaxpr.jaxpr),
     ),
   )
+
+
+def _check_is_of_speech(config: Config) -> None:
+  if config.train.mode == "language_model":
+    raise InputError(
+      "config.train.mode",
+      expected="a run that trains speech recognition",
+      got="'language_model', which isn't planned",
+    )
+
+
+def _temporaries(step: Any, *, compiles: bool) -> int:
+  if not compiles:
+    return cost.temporaries(step.jaxpr.jaxpr, donated=True)
+  return step.lower().compile().memory_analysis().temp_size_in_bytes
 
 
 def _parameters(outline: Outline) -> int:
@@ -216,7 +223,9 @@ def _group(trees: dict[str, Tree], mesh: jax.sharding.AbstractMesh) -> Group:
 
 
 def _gathered(module: Backbone, mesh: jax.sharding.AbstractMesh) -> int:
-  """Bytes of one layer, `tensor` apart."""
+  """Bytes of one layer, `tensor` apart; 0 where each device has all of it."""
+  if mesh.shape["fsdp"] == 1:
+    return 0
   leaves = jax.tree.leaves(module.layers)
   whole = sum(_bytes(leaf) // leaf.shape[0] for leaf in leaves)
   return whole // mesh.shape["tensor"]
