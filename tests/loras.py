@@ -3,15 +3,19 @@
 import copy
 import pathlib
 
+import adapted
 import numpy as np
 import originals
 import pytest
 import safetensors.torch
 from originals import torch
 
+from hra import submodels
+from hra.adapters import families
 from hra.backbone.foreign.convert import convert
 from hra.backbone.foreign.family import Translated
 from hra.evaluate.recognizer import Recognizer, load_backbone
+from hra.submodels import Submodel
 
 peft = pytest.importorskip("peft")
 
@@ -77,6 +81,21 @@ def backbone(folder: pathlib.Path, family: str) -> Recognizer:
   source = originals.save(folder / "original", family, originals.model(family))
   convert(str(source), folder / "backbone")
   return load_backbone(folder / "backbone")
+
+
+def other(recognizer, adapter, seed):
+  """A Submodel of another family, of random numbers."""
+  built = families.build(adapter, recognizer.stored.config)
+  shared, row = adapted.trees(built, seed=seed)
+  return Submodel(
+    task=f"task {seed}",
+    adapter=adapter,
+    row=row,
+    shared=shared,
+    backbone_fingerprint=recognizer.stored.fingerprint,
+    shared_fingerprint=submodels.shared_fingerprint(shared),
+    summary={},
+  )
 
 
 def order(recognizer: Recognizer) -> tuple[int, ...]:
