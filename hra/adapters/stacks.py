@@ -42,4 +42,5 @@ class Stacks(Frozen):
     part = dict(self.parts).get(stack)
     if part is None:
       return Frozen(), {}, {}
-    return part, shared[stack], row[stack]
+    # Files keep no empty trees.
+    return part, shared.get(stack, {}), row.get(stack, {})
