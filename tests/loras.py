@@ -26,7 +26,10 @@ QUERY_VALUE = {
   "parakeet": ["q_proj", "v_proj"],
   "w2v_bert": ["linear_q", "linear_v"],
   "whisper": ["q_proj", "v_proj"],
+  "whisper_odd": ["q_proj", "v_proj"],
 }
+WHISPERS = {"whisper": "small", "whisper_odd": "odd"}
+"""Those of `whispers.CONFIGS`."""
 POINTWISE = ["pointwise_conv1", "pointwise_conv2"]
 ALL = {
   "lasr": [
@@ -44,7 +47,9 @@ ALL["parakeet"] = ALL["lasr"]
 
 
 def original(family: str):
-  return whispers.model() if family == "whisper" else originals.model(family)
+  if family in WHISPERS:
+    return whispers.model(**whispers.CONFIGS[WHISPERS[family]])
+  return originals.model(family)
 
 
 def made(family: str, *, seed: int = 0, dtype=None, **settings):
@@ -87,7 +92,7 @@ def loaded(family: str, folder: pathlib.Path):
 def backbone(folder: pathlib.Path, family: str) -> Recognizer:
   """The converted original of a family."""
   source = folder / "original"
-  if family == "whisper":
+  if family in WHISPERS:
     whispers.save(source, original(family))
   else:
     originals.save(source, family, original(family))
