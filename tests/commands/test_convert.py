@@ -27,11 +27,17 @@ def _run(verb, *arguments):
   )
 
 
+def _whisper(folder):
+  return whispers.save(folder, whispers.model())
+
+
+def _w2v_bert(folder):
+  return originals.save(folder, "w2v_bert", originals.model("w2v_bert"))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("original")
-  model = originals.model("w2v_bert")
-  return originals.save(folder, "w2v_bert", model)
+  return _w2v_bert(tmp_path_factory.mktemp("original"))
 
 
 def test_converts_and_says_what_to_do_next(folder, tmp_path):
@@ -68,14 +74,6 @@ import corpus
 def get_config():
   return corpus.config(Path({data!r}), Path({backbone!r}))
 """
-
-
-def _whisper(folder):
-  return whispers.save(folder, whispers.model())
-
-
-def _w2v_bert(folder):
-  return originals.save(folder, "w2v_bert", originals.model("w2v_bert"))
 
 
 @pytest.mark.slow
