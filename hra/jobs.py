@@ -291,6 +291,8 @@ def make_loader(parts: Parts) -> Loader:
   frontend, files = parts.backbone.frontend, _files(parts)
   backbone = parts.backbone.config
 
+  decoder = backbone.decoder
+
   def frames(samples: int) -> int:
     return subsampled(num_frames(samples, frontend), backbone)
 
@@ -302,7 +304,10 @@ def make_loader(parts: Parts) -> Loader:
     config=parts.config.data,
     steps_per_task=parts.config.train.steps,
     seed=parts.config.seed,
-    frames=frames if backbone.decoder.kind == "ctc" else None,
+    frames=frames if decoder.kind == "ctc" else None,
+    most_labels=decoder.places - len(decoder.prompt)
+    if decoder.kind == "transformer"
+    else None,
     weights=files.weights,
     shares=files.shares,
     parts=files.parts,

@@ -6,6 +6,7 @@ and evaluates what stands here.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -93,6 +94,7 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
     backbone = store.load(
       config.backbone_path, computed=config.backbone, mesh=mesh
     )
+  bounds = heard_whole(bounds, train_split, backbone)
   model, space, optimizers = learner(config, backbone.config, backbone.frontend)
   policy = specaugment.chosen(config.augment)
   if policy is not None:
@@ -379,6 +381,32 @@ def _bounds(
       got=str(seconds),
     )
   return bounds
+
+
+def heard_whole(
+  bounds: Sequence[int], split: Split, backbone: store.StoredBackbone
+) -> tuple[int, ...]:
+  """Ends of length buckets, in samples, within what a backbone hears.
+
+  Raises:
+    InputError: recordings of the split are longer than that.
+  """
+  most = backbone.most_samples
+  if not most:
+    return tuple(bounds)
+  longer = split.samples[split.samples > most]
+  if len(longer):
+    seconds = most / SAMPLE_RATE
+    raise InputError(
+      f"split {split.name!r}",
+      expected=f"recordings of at most {seconds:g} s, which is all that the "
+      "backbone hears",
+      got=f"{len(longer):,} of {len(split):,} that are longer, up to "
+      f"{longer.max() / SAMPLE_RATE:.2f} s",
+      fix="cut them, or prepare the data without them: hra prepare "
+      f"--max_seconds={seconds:g} --skip_bad",
+    )
+  return tuple(sorted({min(bound, most) for bound in bounds}))
 
 
 def _fresh_backbone(

@@ -36,7 +36,7 @@ from hra.evaluate.normalize import normalizer
 from hra.evaluate.search import Search, open_search
 from hra.evaluate.transcribe import hypotheses
 from hra.files import read_json, storage, write_aside, write_json
-from hra.run import Parts
+from hra.run import Parts, heard_whole
 from hra.submodels import Verdict
 from hra.train.judge import Figures
 from hra.train.state import TrainState, chosen_rows
@@ -288,6 +288,7 @@ def _loader(parts: Parts, split: Split) -> EvaluationLoader:
   bounds = parts.bounds
   if longest > bounds[-1]:
     bounds = (*bounds, longest)
+  bounds = heard_whole(bounds, split, parts.backbone)
   return EvaluationLoader(
     split,
     tokenizer=parts.backbone.tokenizer,

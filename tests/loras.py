@@ -1,4 +1,5 @@
-"""LoRA folders as PEFT saves them, of the small random models of `originals`."""
+"""LoRA folders as PEFT saves them, of the small random models of `originals` and
+`whispers`."""
 
 import copy
 import pathlib
@@ -8,6 +9,7 @@ import numpy as np
 import originals
 import pytest
 import safetensors.torch
+import whispers
 from originals import torch
 
 from hra import submodels
@@ -23,7 +25,11 @@ QUERY_VALUE = {
   "lasr": ["q_proj", "v_proj"],
   "parakeet": ["q_proj", "v_proj"],
   "w2v_bert": ["linear_q", "linear_v"],
+  "whisper": ["q_proj", "v_proj"],
+  "whisper_odd": ["q_proj", "v_proj"],
 }
+WHISPERS = {"whisper": "small", "whisper_odd": "odd"}
+"""Those of `whispers.CONFIGS`."""
 POINTWISE = ["pointwise_conv1", "pointwise_conv2"]
 ALL = {
   "lasr": [
@@ -34,15 +40,22 @@ ALL = {
     *("linear_q", "linear_k", "linear_v", "linear_out"),
     *("intermediate_dense", "output_dense", *POINTWISE),
   ],
+  "whisper": ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
 }
 ALL["parakeet"] = ALL["lasr"]
 """Every projection of a layer that adapters reach."""
 
 
+def original(family: str):
+  if family in WHISPERS:
+    return whispers.model(**whispers.CONFIGS[WHISPERS[family]])
+  return originals.model(family)
+
+
 def made(family: str, *, seed: int = 0, dtype=None, **settings):
   """A model with a LoRA of random numbers, both factors."""
   settings = {"r": 2, "target_modules": QUERY_VALUE[family], **settings}
-  base = copy.deepcopy(originals.model(family))
+  base = copy.deepcopy(original(family))
   model = peft.get_peft_model(base, peft.LoraConfig(**settings)).eval()
   generator = torch.Generator().manual_seed(seed)
   with torch.no_grad():
@@ -72,13 +85,17 @@ def tensors_of(folder: pathlib.Path):
 
 def loaded(family: str, folder: pathlib.Path):
   """What PEFT makes of a folder."""
-  base = copy.deepcopy(originals.model(family))
+  base = copy.deepcopy(original(family))
   return peft.PeftModel.from_pretrained(base, str(folder)).eval()
 
 
 def backbone(folder: pathlib.Path, family: str) -> Recognizer:
   """The converted original of a family."""
-  source = originals.save(folder / "original", family, originals.model(family))
+  source = folder / "original"
+  if family in WHISPERS:
+    whispers.save(source, original(family))
+  else:
+    originals.save(source, family, original(family))
   convert(str(source), folder / "backbone")
   return load_backbone(folder / "backbone")
 

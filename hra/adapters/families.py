@@ -122,18 +122,20 @@ def _residual(
 def _lora(
   config: AdapterConfig, stacks: Mapping[Stack, Layers], dtype: str
 ) -> _Made:
+  """At sites that are chosen by their paths, or by paths in one stack of two."""
   everywhere = {
-    site: sizes
-    for layers in stacks.values()
+    path: sizes
+    for stack, layers in stacks.items()
     for site, sizes in layers.projections.items()
+    for path in (site, *([f"{stack}.{site}"] if len(stacks) > 1 else []))
   }
-  chosen = {site for site, *_ in sites_of(config.sites, everywhere)}
+  chosen = {path for path, *_ in sites_of(config.sites, everywhere)}
   made: _Made = {}
   for stack, layers in stacks.items():
     sites = tuple(
       (site, *sizes)
       for site, sizes in layers.projections.items()
-      if site in chosen
+      if chosen & {site, f"{stack}.{site}"}
     )
     if sites:
       made[stack] = Lora(

@@ -42,5 +42,5 @@ class Stacks(Frozen):
     part = dict(self.parts).get(stack)
     if part is None:
       return Frozen(), {}, {}
-    # Files keep no empty branch of a tree.
+    # Files keep no empty trees.
     return part, shared.get(stack, {}), row.get(stack, {})

@@ -62,6 +62,11 @@ class StoredBackbone:
   about: Mapping[str, Any]
   """How it was made and what it scored."""
 
+  @property
+  def most_samples(self) -> int:
+    """Of a recording that it hears whole; 0 is any number."""
+    return self.frontend.pad_to if self.config.encoder == "transformer" else 0
+
 
 def save(
   folder: epath.PathLike,

@@ -292,7 +292,8 @@ class AdapterConfig:
   """Layers that are adapted; a Transformer decoder has some too."""
   sites: tuple[str, ...] = ("attention", "first", "second")
   """Projections that get an update (lora), by the beginning of their path in a
-  layer, such as `attention.query` or `second.down`."""
+  layer, such as `attention.query` or `second.down`; of one stack alone where both
+  are adapted: `decoder.attention`."""
 
 
 @dataclasses.dataclass(unsafe_hash=True)

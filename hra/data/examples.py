@@ -134,6 +134,11 @@ class Examples:
       < least_frames(self._labels_of(index).tolist())
     )
 
+  def wordier(self, most: int) -> list[int]:
+    """Indices of transcripts that have more labels than `most`."""
+    labels = np.diff(self._span).ravel()
+    return np.flatnonzero(labels > most).tolist()
+
   def empty_batch(
     self, *, places: int, utterances: int, samples: int, first_id: int
   ) -> Batch:

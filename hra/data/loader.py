@@ -66,6 +66,7 @@ class Loader:
     steps_per_task: int,
     seed: int,
     frames: Callable[[int], int] | None = None,
+    most_labels: int | None = None,
     weights: Mapping[str, float] | None = None,
     shares: Mapping[str, float] | None = None,
     parts: Mapping[str, float] | None = None,
@@ -90,6 +91,8 @@ class Loader:
       frames: samples -> output frames of the model, where each label needs its
         own frame (CTC): utterances that can't be aligned are not served, and
         `roster.unalignable` names them.
+      most_labels: that a sentence may have; utterances of more are not served, and
+        `roster.unspoken` names them.
       weights: of tasks in the shared gradients; 1 for who is not named.
       shares: of a pool, by task.
       parts: that are noise-perturbed of the utterances of some tasks, also of those
@@ -123,6 +126,7 @@ class Loader:
       steps=steps_per_task,
       seed=seed,
       frames=frames,
+      most_labels=most_labels,
       weights=weights or {},
       shares=shares or {},
       given=given or {},

@@ -3,7 +3,7 @@
 Enters: a split, a tokenizer, the table of tasks. Leaves: labelled examples, the
 utterances of each row of the table, and a `Balance`; and a line for whatever was
 left out. In this order: caps (so that no model has a say in them), transcripts
-that can't be aligned, own steps and weights by what is left, a pool's repeats.
+that can't be aligned or said, own steps and weights by what is left, a pool's repeats.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +41,7 @@ class Roster:
     steps: int,
     seed: int,
     frames: Callable[[int], int] | None,
+    most_labels: int | None,
     weights: Mapping[str, float],
     shares: Mapping[str, float],
     given: Given,
@@ -50,7 +51,7 @@ class Roster:
 
     Raises:
       InputError: an utterance is longer than `config.max_seconds`, or no
-        transcript of a task can be aligned to its audio.
+        transcript of a task can be aligned to its audio or be said.
     """
     self._pooled = config.grouping == "pooled"
     self._table = tuple(table)
@@ -77,7 +78,13 @@ class Roster:
       bad = self.examples.unalignable(frames, speed=max(1, config.speed_high))
     self.unalignable: tuple[str, ...] = tuple(split.ids[index] for index in bad)
     """Ids of utterances whose transcripts don't fit their audio."""
-    used = capped.where(~np.isin(capped.indices, bad))
+    wordy = []
+    if most_labels is not None:
+      wordy = self.examples.wordier(most_labels)
+    self.unspoken: tuple[str, ...] = tuple(split.ids[index] for index in wordy)
+    """Ids of utterances whose transcripts have more labels than a sentence may."""
+    self._most_labels = most_labels
+    used = capped.where(~np.isin(capped.indices, [*bad, *wordy]))
     self._check_left(before=capped, after=used)
     epoch = used.where(
       balance.repeats(
@@ -120,6 +127,12 @@ class Roster:
         f"left out {len(self.unalignable):,} utterances whose transcripts are "
         f"too long for their audio, such as {self.unalignable[0]}"
       )
+    if self.unspoken:
+      lines.append(
+        f"left out {len(self.unspoken):,} utterances whose transcripts have more "
+        f"than the {self._most_labels} labels that the decoder can say, such as "
+        f"{self.unspoken[0]}"
+      )
     characters, utterances = self.examples.unspelled
     if characters:
       more = len(characters) - _SHOWN
@@ -156,7 +169,9 @@ class Roster:
       )
       raise InputError(
         f"{tasks}{f' and {more:,} others' if more > 0 else ''}",
-        expected="transcripts that have at least a frame for each label",
+        expected="transcripts that have at least a frame for each label"
+        if self._most_labels is None
+        else f"transcripts of at most {self._most_labels} labels",
         got=f"none among {'its' if len(lost) == 1 else 'their'} "
         f"{before_N[lost].sum():,}",
         fix="check that recordings and transcripts belong together",

@@ -3,14 +3,15 @@
     lora_A.weight [r, inputs]     a [L, inputs, r]      sites by the projections' names
     lora_B.weight [outputs, r]    b [L, r, outputs]     (`hra.backbone.foreign.modules`)
 
-A row keeps its numbers in the type that they had, and `summary` the original's
+of the one stack whose layers it updates, or of both (`hra.adapters.stacks`). A row
+keeps its numbers in the type that they had, and `summary` the original's
 adapter_config.json, so that what is written back is what was read.
 """
 
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import safetensors.numpy
@@ -20,6 +21,7 @@ from hra import submodels
 from hra.adapters import families
 from hra.adapters.interface import Tree, check_trees
 from hra.adapters.lora import Lora
+from hra.adapters.stacks import Stacks
 from hra.backbone.foreign.modules import Module, architecture, modules
 from hra.backbone.store import StoredBackbone
 from hra.backbone.tensors import read_tensors
@@ -101,12 +103,11 @@ def read(
       shape; a backbone that was not converted.
   """
   folder = epath.Path(folder)
-  known, layers = modules(backbone), backbone.config.layers
+  known = modules(backbone)
   told = _read_config(folder)
   found = settings.parse(
     told,
     known,
-    layers=layers,
     architecture=architecture(backbone),
     where=str(folder / CONFIG_FILE),
   )
@@ -116,6 +117,7 @@ def read(
     family="lora",
     width=found.rank,
     alpha=found.alpha,
+    stacks=_stacks(found, known),
     sites=_sites(found, known),
   )
   row = _row(tensors, found, known, where=str(folder / WEIGHTS_FILE))
@@ -209,7 +211,7 @@ def _check(
         f"{where}: {tensor}",
         expected="no such tensor",
         got=f"one of shape {tensors[tensor].shape}",
-        fix=f"{CONFIG_FILE} doesn't name its module",
+        fix=f"{CONFIG_FILE} doesn't name its module, or adapters don't reach it",
       )
     got = tensors[tensor].shape if tensor in tensors else "no such tensor"
     if got != wanted[tensor]:
@@ -234,9 +236,30 @@ def _tensor(module: str, part: str) -> str:
   return f"{_PREFIX}{module}.{_PARTS[part]}.weight"
 
 
+def _stacks(
+  found: Settings, known: Mapping[str, Module]
+) -> Literal["encoder", "decoder", "both"]:
+  """Those whose layers are updated."""
+  stacks = {known[name].stack for name in found.modules}
+  if len(stacks) > 1:
+    return "both"
+  return "encoder" if "encoder" in stacks else "decoder"
+
+
 def _sites(found: Settings, known: Mapping[str, Module]) -> tuple[str, ...]:
-  """Each once, in the order of the modules."""
-  return tuple(dict.fromkeys(known[name].site for name in found.modules))
+  """Each once, in the order of the modules; by its stack where only one of two is
+  updated that have it."""
+  updated = {
+    (known[name].stack, known[name].site): None for name in found.modules
+  }
+  both = _stacks(found, known) == "both"
+
+  def path(stack: str, site: str) -> str:
+    having = {each.stack for each in known.values() if each.site == site}
+    whole = all((each, site) in updated for each in having)
+    return f"{stack}.{site}" if both and not whole else site
+
+  return tuple(dict.fromkeys(path(*place) for place in updated))
 
 
 def _row(
@@ -247,10 +270,11 @@ def _row(
   where: str,
 ) -> Tree:
   """Their tensors as a row of ours, each site's stacked over layers."""
-  parts: dict[str, dict[str, list[np.ndarray]]] = {}
+  stacks: dict[str, dict[str, dict[str, list[np.ndarray]]]] = {}
   for name in found.modules:
     module = known[name]
-    site = parts.setdefault(module.site, {part: [] for part in _PARTS})
+    sites = stacks.setdefault(module.stack, {})
+    site = sites.setdefault(module.site, {part: [] for part in _PARTS})
     for part in _PARTS:
       tensor = tensors[_tensor(name, part)]
       if site[part] and site[part][0].dtype != tensor.dtype:
@@ -260,12 +284,16 @@ def _row(
           got=str(tensor.dtype),
         )
       site[part].append(module.rule.make(tensor)[0])
-  return {
-    "layers": {
-      site: {part: np.stack(layers) for part, layers in own.items()}
-      for site, own in parts.items()
+  row = {
+    stack: {
+      "layers": {
+        site: {part: np.stack(layers) for part, layers in own.items()}
+        for site, own in sites.items()
+      }
     }
+    for stack, sites in stacks.items()
   }
+  return row["encoder"] if list(row) == ["encoder"] else row
 
 
 def _settings(
@@ -289,7 +317,11 @@ def _settings(
     backbone.config,
     mels=backbone.frontend.num_mels * backbone.frontend.stack,
   )
-  if not isinstance(adapter, Lora):
+  parts = (
+    adapter.parts if isinstance(adapter, Stacks) else (("encoder", adapter),)
+  )
+  loras = {stack: part for stack, part in parts if isinstance(part, Lora)}
+  if not loras:
     raise InputError(
       where,
       expected="one of family 'lora'",
@@ -297,11 +329,16 @@ def _settings(
       fix="PEFT has no form of it",
     )
   check_trees(adapter, submodel.row, submodel.shared, where=where)
-  sites = {site for site, *_ in adapter.sites}
+  first, *_ = loras.values()
+  places = {
+    (stack, site) for stack, part in loras.items() for site, *_ in part.sites
+  }
   return Settings(
-    rank=adapter.rank,
-    alpha=adapter.alpha,
-    modules=tuple(name for name, each in known.items() if each.site in sites),
+    rank=first.rank,
+    alpha=first.alpha,
+    modules=tuple(
+      name for name, each in known.items() if (each.stack, each.site) in places
+    ),
   )
 
 
@@ -309,9 +346,11 @@ def _tensors(
   row: Tree, found: Settings, known: Mapping[str, Module]
 ) -> Iterator[tuple[str, np.ndarray]]:
   """A row as their tensors, by name."""
+  stacks = {"encoder": row} if "layers" in row else row
   for name in found.modules:
     module = known[name]
-    for part, leaf in row["layers"][module.site].items():
+    sites = stacks[module.stack]["layers"]
+    for part, leaf in sites[module.site].items():
       ours = np.asarray(leaf[module.layer])
       (shape,) = module.rule.shapes(ours.shape)
       yield _tensor(name, part), np.ascontiguousarray(ours.T).reshape(shape)
@@ -330,7 +369,6 @@ def _kept(
   before = settings.parse(
     told,
     known,
-    layers=backbone.config.layers,
     architecture=architecture(backbone),
     where=f"Submodel of task {submodel.task!r}",
   )

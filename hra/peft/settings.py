@@ -71,7 +71,6 @@ def parse(
   told: Told,
   modules: Mapping[str, Module],
   *,
-  layers: int,
   architecture: str,
   where: str,
 ) -> Settings:
@@ -87,7 +86,6 @@ def parse(
   """
   _check_fields(told, where=where)
   _check_architecture(told, architecture, where=where)
-  _check_layers(told, layers, where=where)
   chosen = _chosen(told, modules, where=where)
   if not chosen:
     raise InputError(
@@ -95,7 +93,8 @@ def parse(
       expected=f"some of {_offered(modules)}",
       got=repr(told.get("target_modules")),
     )
-  _check_reached(chosen, modules, layers=layers, where=where)
+  _check_layers(told, chosen, modules, where=where)
+  _check_reached(chosen, modules, where=where)
   rank = int(_one(told, "r", "rank_pattern", chosen, where=where))
   alpha = _one(told, "lora_alpha", "alpha_pattern", chosen, where=where)
   if told.get("use_rslora"):
@@ -172,16 +171,23 @@ def _check_architecture(told: Told, architecture: str, *, where: str) -> None:
     )
 
 
-def _check_layers(told: Told, layers: int, *, where: str) -> None:
-  chosen = told.get("layers_to_transform")
-  if chosen is None or chosen == []:
+def _check_layers(
+  told: Told,
+  chosen: Collection[str],
+  modules: Mapping[str, Module],
+  *,
+  where: str,
+) -> None:
+  given = told.get("layers_to_transform")
+  if given is None or given == []:
     return
-  numbers = chosen if isinstance(chosen, list) else [chosen]
-  if not set(range(layers)) <= {each for each in numbers if _is_int(each)}:
+  numbers = given if isinstance(given, list) else [given]
+  layers = {modules[name].layer for name in chosen}
+  if not layers <= {each for each in numbers if _is_int(each)}:
     raise InputError(
       f"{where}: layers_to_transform",
-      expected=f"null, or each of {layers} layers",
-      got=repr(chosen),
+      expected=f"null, or each of {len(layers)} layers",
+      got=repr(given),
       fix=_ALL_LAYERS,
     )
 
@@ -217,26 +223,22 @@ def _meant(targets: Any, names: Collection[str], *, where: str) -> set[str]:
 
 
 def _check_reached(
-  chosen: Collection[str],
-  modules: Mapping[str, Module],
-  *,
-  layers: int,
-  where: str,
+  chosen: Collection[str], modules: Mapping[str, Module], *, where: str
 ) -> None:
-  """Whether they are projections, each in all layers."""
-  seen = Counter[str]()
+  """Whether they are projections, each in all layers of its stack."""
   for name in chosen:
-    site = modules[name].site
-    if not site:
+    if not modules[name].site:
       raise InputError(
         f"{where}: target_modules",
         expected=f"some of {_offered(modules)}",
         got=f"also {name}",
         fix="LoRA acts on the projections of layers here, and on nothing else",
       )
-    seen[site] += 1
+  everywhere = Counter((each.stack, each.site) for each in modules.values())
+  seen = Counter((modules[name].stack, modules[name].site) for name in chosen)
   for name in chosen:
-    count = seen[modules[name].site]
+    place = modules[name].stack, modules[name].site
+    count, layers = seen[place], everywhere[place]
     if count < layers:
       raise InputError(
         f"{where}: target_modules",

@@ -69,9 +69,25 @@ def test_what_is_missing_is_one_line(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_lora_of_peft_from_folder_to_folder(folder, tmp_path):
+@pytest.mark.parametrize(
+  ("family", "fields"),
+  [
+    ("w2v_bert", ("sites=attention.query,attention.value",)),
+    (
+      "whisper",
+      (
+        "sites=attention.query,attention.value,cross_attention.query,"
+        "cross_attention.value",
+        "stacks=both",
+      ),
+    ),
+  ],
+)
+def test_lora_of_peft_from_folder_to_folder(family, fields, tmp_path):
   """Trained on for a run's tasks and for who joins, exported, and heard."""
-  backbone, lora = folder / "backbone", folder / "alice"
+  loras.backbone(tmp_path, family)
+  backbone = tmp_path / "backbone"
+  lora = loras.save(tmp_path / "alice", loras.made(family))
   corpus.write_manifests(tmp_path / "raw")
   data, run, peft = (tmp_path / name for name in ("data", "run", "peft"))
   _ran(
@@ -107,7 +123,7 @@ def get_config():
         "heads=personal",
         "width=2",
         "alpha=8",
-        "sites=attention.query,attention.value",
+        *fields,
       )
     ),
   )
@@ -123,7 +139,7 @@ def get_config():
   recording = tmp_path / "raw" / "test" / "anna-0.wav"
   for task in ("anna", "zoe"):
     _ran("export", f"--workdir={run}", f"--task={task}", f"--out={peft / task}")
-    loras.loaded("w2v_bert", peft / task)
+    loras.loaded(family, peft / task)
     of_run = _ran(
       "transcribe", f"--workdir={run}", f"--task={task}", "--noguard", recording
     )

@@ -311,6 +311,25 @@ def test_unalignable_transcripts_are_left_out_and_named():
     assert batch.label_lengths_KB.tolist() == [[4, 0, 0]]
 
 
+def test_transcripts_of_more_labels_than_can_be_said_are_left_out():
+  rows = [
+    ("a/0", "a", "abab", 900),
+    ("a/1", "a", "ababa", 900),
+    ("b/0", "b", "abc", 900),
+  ]
+  own = loader(rows, ["a", "b"], most_labels=4)
+  assert own.roster.unspoken == ("a/1",)
+  assert own.roster.balance.own_steps_N.tolist() == [9, 9]
+  assert {each for row in own.roster.members for each in row} == {0, 2}
+  (line, *_) = own.roster.describe()
+  assert line == (
+    "left out 1 utterances whose transcripts have more than the 4 labels that the "
+    "decoder can say, such as a/1"
+  )
+  with pytest.raises(InputError, match=r"task 'a'.*at most 3 labels, got none"):
+    loader(rows, ["a", "b"], most_labels=3)
+
+
 def test_alignment_is_judged_at_the_highest_speed():
   """900 samples are 720 at speed 1.25: three frames for four labels."""
   rows = [("a/0", "a", "abab", 900), ("a/1", "a", "aa", 900)]

@@ -13,11 +13,13 @@ from hra.backbone.foreign.checkpoint import FAMILIES
 from hra.backbone.foreign.family import Translated
 from hra.backbone.foreign.rules import LAYER, Rule
 from hra.backbone.store import StoredBackbone
+from hra.decoders.families import LAYERED
 from hra.errors import InputError
 from hra.sharding import named_leaves
 
 _WEIGHT, _KERNEL = ".weight", "/kernel"
-_ENCODER = "layers/"
+_LAYERS = {"encoder": "layers/", "decoder": "head/layers/"}
+"""Stacks -> where their parameters stand."""
 
 
 class Module(NamedTuple):
@@ -29,6 +31,8 @@ class Module(NamedTuple):
   """Of ours, of one layer."""
   linear: bool
   """Whether it is a matrix that multiplies frames, and no convolution."""
+  stack: str
+  """`encoder` or `decoder`, of whose layers it is one; empty: of none."""
   site: str
   """Where adapters reach it; empty: it is no projection of a layer."""
   layer: int
@@ -71,18 +75,25 @@ def _of(
   matrix = len(rule.ours) == 1 and rule.ours[0].endswith(_KERNEL)
   linear = matrix and len(rule.shapes(own)[0]) == 2
   if not rule.layered:
-    yield name, Module(rule, own, linear, "", 0)
+    yield name, Module(rule, own, linear, "", "", 0)
     return
-  site = _site(rule.ours[0], backbone)
+  stack, site = _place(rule.ours[0], backbone)
   for layer in range(shape[0]):
-    module = Module(rule, own, linear, site, layer)
+    module = Module(rule, own, linear, stack, site, layer)
     yield name.replace(LAYER, str(layer)), module
 
 
-def _site(path: str, backbone: StoredBackbone) -> str:
-  """The site of a kernel; empty where adapters have none."""
-  if not (path.startswith(_ENCODER) and path.endswith(_KERNEL)):
-    return ""
-  site = path.removeprefix(_ENCODER).removesuffix(_KERNEL).replace("/", ".")
-  encoder = ENCODERS[backbone.config.encoder]
-  return site if site in encoder.projections(backbone.config) else ""
+def _place(path: str, backbone: StoredBackbone) -> tuple[str, str]:
+  """The stack of a layer's parameter, and its site where adapters have one."""
+  config = backbone.config
+  for stack, layers in (
+    ("encoder", ENCODERS[config.encoder]),
+    ("decoder", LAYERED.get(config.decoder.kind)),
+  ):
+    if layers is None or not path.startswith(_LAYERS[stack]):
+      continue
+    inside = path.removeprefix(_LAYERS[stack])
+    site = inside.removesuffix(_KERNEL).replace("/", ".")
+    known = path.endswith(_KERNEL) and site in layers.projections(config)
+    return stack, site if known else ""
+  return "", ""
