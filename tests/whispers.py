@@ -12,6 +12,8 @@ from hra.backbone import store
 from hra.backbone.foreign import checkpoint, convert
 
 SECONDS, MELS = 1, 8
+LONG = 8
+"""Seconds that hold a sentence."""
 FRAMES = 50 * SECONDS
 TIMES = tuple(f"<|{step / 50:.2f}|>" for step in range(FRAMES + 1))
 LANGUAGES = ("en", "de")
@@ -107,9 +109,9 @@ def model(*, seed: int = 0, **changes):
   return _made(tuple(sorted(changes.items())), seed)
 
 
-def extractor():
+def extractor(seconds: int = SECONDS):
   return transformers.WhisperFeatureExtractor(
-    feature_size=MELS, chunk_length=SECONDS
+    feature_size=MELS, chunk_length=seconds
   )
 
 
@@ -124,9 +126,9 @@ def tokenizer(*, times: bool = True):
   return found
 
 
-def save(folder: pathlib.Path, made) -> pathlib.Path:
+def save(folder: pathlib.Path, made, *, seconds: int = SECONDS) -> pathlib.Path:
   made.save_pretrained(folder)
-  extractor().save_pretrained(folder)
+  extractor(seconds).save_pretrained(folder)
   tokenizer().save_pretrained(folder)
   return folder
 

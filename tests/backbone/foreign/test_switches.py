@@ -15,6 +15,7 @@ from hra.adapters import families
 from hra.backbone.network import Backbone
 from hra.config import AdapterConfig
 from hra.model import Model
+from hra.nn import attention
 
 LENGTHS = (64, 41)
 TOLERANCE = 5e-6
@@ -43,6 +44,7 @@ SWITCHES = {
     "conformer.activation": "relu",
     "conformer.causal_convolution": False,
     "conformer.distance_left": 2,
+    "conformer.distance_right": 0,
     "causal": True,
   },
 }
@@ -111,6 +113,28 @@ def test_every_switch_is_heard(pair):
     config = config_tree.replaced(found.config, field, value)
     other = _logits(_as(config, backbone, found), config, found, family)
     assert _distance(other, theirs) > TOLERANCE, field
+
+
+def test_positions_are_heard(pair, monkeypatch):
+  """Angles of another base, or distances one further to the left."""
+  family, theirs, backbone, found = pair
+
+  def angles(index, size, *, dtype):
+    return index.astype(dtype)[:, None] * 1e3 ** -(
+      jnp.arange(0, size, 2, dtype=dtype) / size
+    )
+
+  if family == "w2v_bert":
+    other = jax.tree.map(lambda each: each, backbone)
+    table = other.layers.attention.distance
+    table[...] = jnp.roll(table[...], 1, axis=1)
+  else:
+    monkeypatch.setattr(attention, "_angles", angles)
+    other = _as(found.config, backbone, found)
+  _compiled.clear_cache()  # of the program with the right angles
+  ours = _logits(other, found.config, found, family)
+  _compiled.clear_cache()
+  assert _distance(ours, theirs) > TOLERANCE
 
 
 def test_the_mask_is_heard(pair):

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import originals
 import pytest
+import whispers
 from originals import transformers
 
 from hra import jobs, run
@@ -53,6 +54,11 @@ SIZES = {
     "subsampling_factor": 4,
   },
   "w2v_bert": {"hidden_size": 32, "num_attention_heads": 4},
+  "whisper": {
+    "d_model": 32,
+    "max_source_positions": 50 * whispers.LONG,
+    "max_target_positions": 96,
+  },
 }
 ADAPTERS = {
   "hra": AdapterConfig(width=32, heads="both"),
@@ -61,8 +67,21 @@ ADAPTERS = {
 }
 
 
+BOTH = {
+  "hra": AdapterConfig(width=32, heads="both", stacks="both"),
+  "residual": AdapterConfig(family="residual", width=8, stacks="both"),
+  "lora": AdapterConfig(
+    family="lora", width=4, stacks="both", sites=("attention", "feed_forward")
+  ),
+}
+"""Of an encoder-decoder."""
+
+
 def _save(folder, family):
-  """A random original that spells in letters."""
+  """A random original that spells in letters, or in bytes (Whisper)."""
+  if family == "whisper":
+    model = whispers.model(**SIZES[family])
+    return whispers.save(folder, model, seconds=whispers.LONG)
   blank = 0 if family == "lasr" else len(LETTERS) + 3 - 1
   vocabulary = len(LETTERS) + (3 if family == "w2v_bert" else 4)
   if family == "parakeet":
@@ -175,7 +194,8 @@ def _dev_loss(parts, trained) -> float:
 
 def _losses(made, workdir, family, adapter, *, rate=1e-2, steps=40):
   """(parts, dev loss of the backbone, of what was trained)."""
-  config = _config(*made(family), ADAPTERS[adapter], rate=rate, steps=steps)
+  adapters = BOTH if family == "whisper" else ADAPTERS
+  config = _config(*made(family), adapters[adapter], rate=rate, steps=steps)
   parts = run.assemble(config, workdir)
   before = _dev_loss(parts, run.initial_state(parts))
   trained = jobs.train(parts, quiet=True)

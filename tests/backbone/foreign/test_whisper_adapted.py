@@ -278,3 +278,15 @@ def test_the_norms_epsilon_is_heard(adapted, monkeypatch):
   monkeypatch.setattr(nn_transformer, "EPSILON", 1e-6)
   stored, *_ = adapted
   assert _distance(_in_config(stored, stored.config), adapted) > LOGITS
+
+
+def test_projections_of_both_stacks_may_be_in_8_bits(adapted):
+  pytest.importorskip("qwix")
+  stored, *_ = adapted
+  config = config_tree.replaced(stored.config, "weights", "int8")
+  quantised = _in_config(stored, config)
+  for layers in (quantised.module.layers, quantised.module.head.layers):
+    assert layers.attention.query.kernel.dtype == jnp.int8
+    assert layers.feed_forward.down.kernel.dtype == jnp.int8
+  assert quantised.module.head.layers.cross_attention.key.bias is None
+  assert LOGITS < _distance(quantised, adapted) < 0.1
