@@ -156,9 +156,10 @@ def heard_whole(
       expected=f"recordings of at most {seconds:g} s, which is all that the "
       "backbone hears",
       got=f"{len(longer):,} of {len(split):,} that are longer, up to "
-      f"{longer.max() / dims.SAMPLE_RATE:.2f} s",
+      f"{longer.max() / dims.SAMPLE_RATE:.3f} s",
+      # A limit there is no finer than that.
       fix="cut them, or prepare the data without them: hra prepare "
-      f"--max_seconds={seconds:g} --skip_bad",
+      f"--max_seconds={seconds - 0.01:g} --skip_bad",
     )
   return tuple(sorted({min(bound, most) for bound in bounds}))
 
