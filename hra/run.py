@@ -6,7 +6,6 @@ and evaluates what stands here.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -21,7 +20,7 @@ from hra.backbone.prompted import Asked
 from hra.checkpoint import Checkpoints, abstract
 from hra.config import BackboneConfig, Config, FrontendConfig, MeshConfig
 from hra.data.batching import bucket_bounds
-from hra.data.dataset import Split, open_split, split_names
+from hra.data.dataset import Split, heard_whole, open_split, split_names
 from hra.data.prepare import prepare
 from hra.data.roster import POOLED
 from hra.data.synthetic.corpus import synthesize
@@ -94,7 +93,7 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
     backbone = store.load(
       config.backbone_path, computed=config.backbone, mesh=mesh
     )
-  bounds = heard_whole(bounds, train_split, backbone)
+  bounds = heard_whole(train_split, bounds, most=backbone.most_samples)
   model, space, optimizers = learner(config, backbone.config, backbone.frontend)
   policy = specaugment.chosen(config.augment)
   if policy is not None:
@@ -381,32 +380,6 @@ def _bounds(
       got=str(seconds),
     )
   return bounds
-
-
-def heard_whole(
-  bounds: Sequence[int], split: Split, backbone: store.StoredBackbone
-) -> tuple[int, ...]:
-  """Ends of length buckets, in samples, within what a backbone hears.
-
-  Raises:
-    InputError: recordings of the split are longer than that.
-  """
-  most = backbone.most_samples
-  if not most:
-    return tuple(bounds)
-  longer = split.samples[split.samples > most]
-  if len(longer):
-    seconds = most / SAMPLE_RATE
-    raise InputError(
-      f"split {split.name!r}",
-      expected=f"recordings of at most {seconds:g} s, which is all that the "
-      "backbone hears",
-      got=f"{len(longer):,} of {len(split):,} that are longer, up to "
-      f"{longer.max() / SAMPLE_RATE:.2f} s",
-      fix="cut them, or prepare the data without them: hra prepare "
-      f"--max_seconds={seconds:g} --skip_bad",
-    )
-  return tuple(sorted({min(bound, most) for bound in bounds}))
 
 
 def _fresh_backbone(

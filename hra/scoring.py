@@ -26,7 +26,7 @@ from hra.backbone.network import Backbone
 from hra.config import SearchConfig
 from hra.data.audio import encode_int16
 from hra.data.batching import BUCKET_MULTIPLE
-from hra.data.dataset import Split, split_names
+from hra.data.dataset import Split, heard_whole, split_names
 from hra.data.loader import EvaluationBatch, EvaluationLoader
 from hra.data.roster import POOLED
 from hra.dims import SAMPLE_RATE
@@ -36,7 +36,7 @@ from hra.evaluate.normalize import normalizer
 from hra.evaluate.search import Search, open_search
 from hra.evaluate.transcribe import hypotheses
 from hra.files import read_json, storage, write_aside, write_json
-from hra.run import Parts, heard_whole
+from hra.run import Parts
 from hra.submodels import Verdict
 from hra.train.judge import Figures
 from hra.train.state import TrainState, chosen_rows
@@ -288,7 +288,7 @@ def _loader(parts: Parts, split: Split) -> EvaluationLoader:
   bounds = parts.bounds
   if longest > bounds[-1]:
     bounds = (*bounds, longest)
-  bounds = heard_whole(bounds, split, parts.backbone)
+  bounds = heard_whole(split, bounds, most=parts.backbone.most_samples)
   return EvaluationLoader(
     split,
     tokenizer=parts.backbone.tokenizer,

@@ -63,8 +63,8 @@ def test_recordings_that_are_not_heard_whole_are_refused(data, tmp_path):
   assert str(refused.value) == (
     "split 'train': expected recordings of at most 0.6 s, which is all that the "
     f"backbone hears, got {count} of {len(samples)} that are longer, up to "
-    f"{samples.max() / 16_000:.2f} s; cut them, or prepare the data without "
-    "them: hra prepare --max_seconds=0.6 --skip_bad"
+    f"{samples.max() / 16_000:.3f} s; cut them, or prepare the data without "
+    "them: hra prepare --max_seconds=0.59 --skip_bad"
   )
   assert not (tmp_path / "run").exists()
 

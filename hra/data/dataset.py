@@ -135,6 +135,35 @@ class Split:
       return self._source
 
 
+def heard_whole(
+  split: Split, bounds: Sequence[int], *, most: int
+) -> tuple[int, ...]:
+  """Ends of length buckets, in samples, within what a backbone hears.
+
+  Args:
+    most: samples of a recording that it hears whole; 0 is any number.
+
+  Raises:
+    InputError: recordings of the split are longer than that.
+  """
+  if not most:
+    return tuple(bounds)
+  longer = split.samples[split.samples > most]
+  if len(longer):
+    seconds = most / dims.SAMPLE_RATE
+    raise InputError(
+      f"split {split.name!r}",
+      expected=f"recordings of at most {seconds:g} s, which is all that the "
+      "backbone hears",
+      got=f"{len(longer):,} of {len(split):,} that are longer, up to "
+      f"{longer.max() / dims.SAMPLE_RATE:.3f} s",
+      # A limit there is no finer than that.
+      fix="cut them, or prepare the data without them: hra prepare "
+      f"--max_seconds={seconds - 0.01:g} --skip_bad",
+    )
+  return tuple(sorted({min(bound, most) for bound in bounds}))
+
+
 def open_split(path: str | os.PathLike[str], split: str) -> Split:
   """Opens one split of a prepared folder.
 
