@@ -33,7 +33,7 @@ says:
     rows of all tasks      198,144,000          755.9 MiB
       their optimizers     396,289,000            1.5 GiB
     progress of tasks      198,152,001          755.9 MiB
-    a batch                  5,769,132           22.0 MiB
+    a batch                  5,767,212           22.0 MiB
     together                                      3.4 GiB
     estimate
     temporaries of a step                         8.8 GiB
