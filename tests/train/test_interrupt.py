@@ -128,11 +128,11 @@ def test_while_the_dev_split_is_evaluated(
   calls = []
   before = _calls_before(material, tmp_path, monkeypatch, at)
 
-  def asked(*args):
+  def asked(*args, **options):
     calls.append(at)
     if len(calls) == before + 1:
       _ask()
-    return heard(*args)
+    return heard(*args, **options)
 
   monkeypatch.setattr(transcribe, "heard", asked)
   with pytest.raises(Interrupted, match=f"step {at} of 9"):
@@ -150,9 +150,9 @@ def _calls_before(material, tmp_path, monkeypatch, at: int) -> int:
   figures = scoring.DevSplit.figures
   calls = []
 
-  def counted(*args):
+  def counted(*args, **options):
     calls.append(None)
-    return heard(*args)
+    return heard(*args, **options)
 
   def until(self, trained, tasks, heed):
     if int(trained.step) == at:

@@ -71,7 +71,7 @@ STEPS = {
   "lasr": 40,
   "parakeet": 40,
   "w2v_bert": 20,  # whose frames are the most
-  "whisper": 80,  # whose labels are the most
+  "whisper": 150,  # whose labels are the most
 }
 BOTH = {
   "hra": AdapterConfig(width=32, heads="both", stacks="both"),
