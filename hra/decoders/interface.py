@@ -150,10 +150,11 @@ def spelling_loss(
   """
   index_P = jnp.arange(len(logits_PV))
   target_P = jnp.where(index_P < label_length, jnp.pad(labels_U, (0, 1)), BLANK)
-  hot_PV = jax.nn.one_hot(target_P, logits_PV.shape[-1], dtype=logits_PV.dtype)
-  each_P = optax.softmax_cross_entropy(
-    logits_PV, optax.smooth_labels(hot_PV, smoothing)
-  )
+  # No [P, V] of targets: Whisper has 51,865 labels.
+  each_P = optax.softmax_cross_entropy_with_integer_labels(logits_PV, target_P)
+  if smoothing:
+    spread_P = jax.nn.logsumexp(logits_PV, axis=-1) - logits_PV.mean(axis=-1)
+    each_P = (1 - smoothing) * each_P + smoothing * spread_P
   total = jnp.where(index_P <= label_length, each_P, 0).sum()
   return masked(total, label_length + 1, counts & (label_length > 0))
 
