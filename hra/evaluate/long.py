@@ -17,7 +17,7 @@ from hra.data.cutting import Piece, cut
 from hra.decoders.interface import Emissions, Labels
 from hra.dims import SAMPLE_RATE
 from hra.evaluate import stitching
-from hra.evaluate.segments import Span, spans, timed
+from hra.evaluate.segments import Span, joined, spans, timed
 from hra.evaluate.stitching import Overlap, Said
 from hra.evaluate.transcribe import emitted
 
@@ -140,14 +140,11 @@ def _by_frames(
     )
     for piece, each in zip(pieces, heard, strict=True)
   ]
-  return stitching.by_frames(said, _overlaps(pieces, unit))
-
-
-def _overlaps(pieces: Sequence[Piece], unit: int) -> list[Overlap]:
-  return [
+  overlaps = [
     Overlap(after.start // unit, before.stop // unit)
     for before, after in itertools.pairwise(pieces)
   ]
+  return stitching.by_frames(said, overlaps)
 
 
 def _by_path(
@@ -160,12 +157,8 @@ def _by_labels(
   pieces: Sequence[Piece], heard: Sequence[Labels], unit: int
 ) -> list[int]:
   del unit
-  shared = [
-    (before.stop - after.start) / (before.stop - before.start)
-    for before, after in itertools.pairwise(pieces)
-  ]
   said = [each.labels_U[: each.length].tolist() for each in heard]
-  return stitching.by_labels(said, shared)
+  return stitching.by_labels(said, _shared(pieces))
 
 
 def _by_times(
@@ -175,23 +168,30 @@ def _by_times(
   *,
   config: DecoderConfig,
 ) -> list[int]:
-  """Each segment is of the piece in whose own part its middle lies.
+  """As by labels, between which times stand.
 
   Times of the recording are labels like those of a piece; there is no end of them.
   """
-  found, said = list[Span](), list[Said]()
+  del unit
+  found: list[list[Span]] = []
   for piece, each in zip(pieces, heard, strict=True):
     labels = each.labels_U[: each.length].tolist()
     seconds = (piece.stop - piece.start) / SAMPLE_RATE
     own = spans(labels, config, seconds=seconds)
-    own = [span.later(piece.start / SAMPLE_RATE) for span in own]
-    # A number stands for a span; none is 0, which is silence.
-    number = np.arange(len(found), len(found) + len(own)) + 1
-    middle = [(each.start + each.end) / 2 * SAMPLE_RATE / unit for each in own]
-    said.append(Said(number, np.asarray(middle, int)))
-    found += own
-  kept = stitching.by_frames(said, _overlaps(pieces, unit))
-  return [label for n in kept for label in timed(found[n - 1], config)]
+    found.append([span.later(piece.start / SAMPLE_RATE) for span in own])
+  said = [[label for span in own for label in span.labels] for own in found]
+  kept = stitching.kept(said, _shared(pieces))
+  return [
+    label for span in joined(found, kept) for label in timed(span, config)
+  ]
+
+
+def _shared(pieces: Sequence[Piece]) -> list[float]:
+  """Part of each piece that it has in common with the next."""
+  return [
+    (before.stop - after.start) / (before.stop - before.start)
+    for before, after in itertools.pairwise(pieces)
+  ]
 
 
 _TRANSDUCER = Way(emitted, _by_frames)

@@ -64,3 +64,38 @@ def timed(span: Span, config: DecoderConfig) -> list[int]:
     for time in (span.start, span.end)
   )
   return [start, *span.labels, end]
+
+
+def joined(
+  pieces: Sequence[Sequence[Span]], kept: Sequence[slice]
+) -> list[Span]:
+  """The spans of overlapping pieces as those of one recording.
+
+  Spans that are cut at a seam become one, where their times overlap.
+
+  Args:
+    kept: of all labels of each piece those that stay (`hra.evaluate.stitching`).
+  """
+  found: list[Span] = []
+  for own, part in zip(pieces, kept, strict=True):
+    for span in _cut(own, part):
+      last = found[-1] if found else None
+      if last is None or last.end <= span.start:
+        found.append(span)
+      else:  # where the last one ends, it was cut
+        end = max(last.start, span.end)
+        found[-1] = Span(last.start, end, last.labels + span.labels)
+  return found
+
+
+def _cut(own: Sequence[Span], part: slice) -> list[Span]:
+  """Spans with those of their labels that stay; none without any."""
+  cut: list[Span] = []
+  before = 0
+  for span in own:
+    stop = len(span.labels) if part.stop is None else part.stop - before
+    labels = span.labels[max(part.start - before, 0) : max(stop, 0)]
+    before += len(span.labels)
+    if labels:
+      cut.append(span._replace(labels=labels))
+  return cut

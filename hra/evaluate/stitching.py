@@ -81,31 +81,41 @@ def _seam(first: Said, second: Said, overlap: Overlap) -> int:
 def by_labels(
   said: Sequence[Sequence[int]], shared: Sequence[float]
 ) -> list[int]:
-  """Neighbours meet in the middle of the longest run of labels that both say.
+  """What pieces say, each label of it once (`kept`)."""
+  return [
+    label
+    for piece, part in zip(said, kept(said, shared), strict=True)
+    for label in piece[part]
+  ]
 
-  It is sought at the end of one and at the beginning of the next. Without any common
-  label both stay whole: nothing is lost, and the overlap may be said twice.
+
+def kept(said: Sequence[Sequence[int]], shared: Sequence[float]) -> list[slice]:
+  """Of each piece the labels that are its own to say.
+
+  The end of one is aligned with the beginning of the next; they meet in the middle of
+  the labels that are equal. Where little is, as in a pause, both stay whole: then
+  what little was heard twice is said twice, and nothing is lost.
 
   Args:
     shared: part of each piece that it has in common with the next.
   """
-  joined = list(said[0]) if said else []
-  for (before, piece), part in zip(
+  parts: list[slice] = []
+  begin = 0
+  for (piece, after), part in zip(
     itertools.pairwise(said), shared, strict=True
   ):
-    begun = max(len(joined) - _reach(len(before), part), 0)
-    head = piece[: _reach(len(piece), part)]
-    run = _common_run(joined[begun:], head)
-    if run.size:
-      middle = run.size // 2
-      del joined[begun + run.first + middle :]
-      piece = piece[run.second + middle :]
-    joined += piece
-  return joined
+    reached = max(len(piece) - _reach(len(piece), part), begin)
+    head = after[: _reach(len(after), part)]
+    end, start = _met(piece[reached:], head)
+    parts.append(slice(begin, reached + end))
+    begin = start
+  return [*parts, slice(begin, None)] if said else []
 
 
 _SLACK = 2
 """Speech is not even: this many times the labels that evenly belong to an overlap."""
+_LEAST = 2
+"""By which equal labels have to outnumber the others of an alignment."""
 
 
 def _reach(labels: int, part: float) -> int:
@@ -113,25 +123,33 @@ def _reach(labels: int, part: float) -> int:
   return min(labels, math.ceil(_SLACK * part * labels))
 
 
-class _Run(NamedTuple):
-  """Labels that two pieces both say, one after the other."""
+def _met(first: Sequence[int], second: Sequence[int]) -> tuple[int, int]:
+  """(labels of `first` that stay, labels of `second` that go).
 
-  first: int
-  second: int
-  """Where it begins in either."""
-  size: int
-
-
-def _common_run(first: Sequence[int], second: Sequence[int]) -> _Run:
-  """The longest; of equally long ones the last in `first`, then the first in
-  `second`, which leave least out."""
-  best = _Run(0, 0, 0)
-  ending = [0] * (len(second) + 1)  # runs that end at the last label of `first`
+  The best alignment of an end of `first` with a beginning of `second`: an equal label
+  counts 1, another or one too many -1.
+  """
+  scores = [[0] * (len(second) + 1) for _ in range(len(first) + 1)]
+  scores[0] = [-j for j in range(len(second) + 1)]
   for i, label in enumerate(first):
-    before, ending = ending, [0] * (len(second) + 1)
     for j, other in enumerate(second):
-      if label == other:
-        size = ending[j + 1] = before[j] + 1
-        run = _Run(i - size + 1, j - size + 1, size)
-        best = max(best, run, key=lambda r: (r.size, r.first, -r.second))
-  return best
+      scores[i + 1][j + 1] = max(
+        scores[i][j] + (1 if label == other else -1),
+        scores[i][j + 1] - 1,
+        scores[i + 1][j] - 1,
+      )
+  best = max(scores[-1])
+  if best < _LEAST:
+    return len(first), 0
+  equal = []
+  i, j = len(first), scores[-1].index(best)
+  while j:
+    alike = i > 0 and first[i - 1] == second[j - 1]
+    if i and scores[i][j] == scores[i - 1][j - 1] + (1 if alike else -1):
+      i, j = i - 1, j - 1
+      equal += [(i + 1, j + 1)] if alike else []
+    elif i and scores[i][j] == scores[i - 1][j] - 1:
+      i -= 1
+    else:
+      j -= 1
+  return equal[len(equal) // 2]

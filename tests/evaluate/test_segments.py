@@ -1,10 +1,13 @@
 """Labels with times between them -> segments, and back."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from hra.config import DecoderConfig
-from hra.evaluate.segments import Span, spans, timed
+from hra.evaluate import stitching
+from hra.evaluate.segments import Span, joined, spans, timed
 
 CONFIG = DecoderConfig(kind="transformer", texts=9, first_time=20)
 
@@ -41,3 +44,30 @@ def test_there_and_back(seed):
   for ours, theirs in zip(_spans(labels), found, strict=True):
     assert ours.labels == theirs.labels
     assert ours[:2] == pytest.approx(theirs[:2])
+
+
+def _heard(*bounds):
+  """Segments in which each second is said as a label of its own."""
+  return [Span(a, b, tuple(range(a, b))) for a, b in bounds]
+
+
+@pytest.mark.parametrize(
+  ("first", "second"),
+  [
+    ([(18, 25), (25, 30)], [(24, 27), (27, 33)]),
+    ([(10, 18), (18, 30)], [(24, 34)]),
+    ([(18, 24), (24, 30)], [(24, 30), (30, 40)]),
+    ([(20, 30)], [(24, 26), (26, 28), (28, 40)]),
+  ],
+)
+def test_however_pieces_are_cut_each_second_is_said_once(first, second):
+  pieces = [_heard(*first), _heard(*second)]
+  said = [[label for span in own for label in span.labels] for own in pieces]
+  found = joined(pieces, stitching.kept(said, [0.3]))
+  labels = [label for span in found for label in span.labels]
+  assert labels == list(range(first[0][0], second[-1][1]))
+  for before, after in itertools.pairwise(found):
+    assert before.start <= before.end <= after.start
+  for span in found:
+    assert span.start <= span.labels[0]
+    assert span.labels[-1] < span.end

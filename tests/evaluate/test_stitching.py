@@ -184,6 +184,55 @@ def test_without_anything_in_common_nothing_is_lost():
   assert stitching.by_labels([], []) == []
 
 
+def test_a_pause_is_no_place_to_meet_in_a_common_word():
+  """Nothing was said twice, but `the` stands on either side."""
+  first = [
+    "we",
+    "looked",
+    "at",
+    "all",
+    "of",
+    "the",
+    "rooms",
+    "one",
+    "by",
+    "one",
+    "before",
+    "lunch",
+  ]
+  second = [
+    "so",
+    "later",
+    "he",
+    "called",
+    "the",
+    "doctor",
+    ",",
+    "who",
+    "was",
+    "in",
+    "town",
+  ]
+  words = sorted({*first, *second})
+  said = [[words.index(word) for word in each] for each in (first, second)]
+  found = stitching.by_labels(said, [0.4])
+  assert [words[label] for label in found] == [*first, *second]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_mistakes_in_what_both_say_are_no_obstacle(seed):
+  """One label in ten is heard otherwise in one of two pieces."""
+  rng = np.random.default_rng(seed)
+  whole, said, shared = _overheard(rng, garbled=False)
+  for each in said[::2]:
+    for place in rng.choice(len(each), len(each) // 10, replace=False):
+      each[place] = int(rng.integers(60, 90))
+  found = stitching.by_labels(said, shared)
+  assert len(found) == len(whole)
+  wrong = sum(ours != theirs for ours, theirs in zip(found, whole, strict=True))
+  assert wrong <= len(whole) / 10
+
+
 def test_a_refrain_far_from_the_overlap_is_no_seam():
   """What is said in common is sought where the pieces overlap."""
   refrain = [1, 2, 3, 4, 5]
