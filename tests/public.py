@@ -2,7 +2,7 @@
 
 from types import MappingProxyType
 
-from hra.config import ConformerConfig
+from hra.config import ConformerConfig, DecoderConfig, TransformerConfig
 
 LASR = MappingProxyType(
   {
@@ -44,7 +44,17 @@ W2V_BERT = MappingProxyType(
     ),
   }
 )
+WHISPER = MappingProxyType(
+  {
+    "encoder": "transformer",
+    "subsampling": "half",
+    "subsampling_halvings": 1,
+    "transformer": TransformerConfig(frames=50),
+    "decoder": DecoderConfig(kind="transformer", heads=2, places=16),
+  }
+)
 FORMS = MappingProxyType(
   {"lasr": LASR, "parakeet": PARAKEET, "w2v_bert": W2V_BERT}
 )
-"""Changes of `tiny.BACKBONE` that make it one of them."""
+"""Changes of `tiny.BACKBONE` that make it one of them; `WHISPER` hears a second of
+audio, however short an utterance is."""

@@ -4,6 +4,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import public
 import pytest
 import tiny
 from jax.sharding import PartitionSpec as P
@@ -23,15 +24,14 @@ def _trees():
     ),
     jax.random.key(0),
   )
-  relative = BackboneConfig(**{**vars(tiny.BACKBONE), "position": "relative"})
-  return {
-    "": fresh,
-    "backbone": abstract(relative, tiny.FRONTEND),
-  }
+  yield "", fresh
+  for changes in ({"position": "relative"}, public.WHISPER):
+    config = BackboneConfig(**{**vars(tiny.BACKBONE), **changes})
+    yield "backbone", abstract(config, tiny.FRONTEND)
 
 
 def _paths():
-  for name, tree in _trees().items():
+  for name, tree in _trees():
     for path, leaf in sharding.named_leaves(tree):
       yield "/".join(filter(None, (name, path))), leaf
 
@@ -52,6 +52,10 @@ def test_large_matrices_are_divided_in_both_directions():
   assert sharding.spec_of("backbone/layers/first/down/kernel") == P(
     None, "tensor", "fsdp"
   )
+  for layer in ("attention", "cross_attention"):
+    assert sharding.spec_of(f"backbone/head/layers/{layer}/query/kernel") == P(
+      None, "fsdp", "tensor"
+    )
 
 
 def test_an_optimizer_moment_lies_where_its_parameter_does():

@@ -165,6 +165,12 @@ def _bitfit(
 def _full(backbone: BackboneConfig, mels: int | None) -> Full:
   if mels is None:
     raise ValueError("full fine-tuning needs to know `mels`")
+  if backbone.weights != "float":
+    raise InputError(
+      "config.backbone.weights",
+      expected="'float' with adapter.family 'full', which changes every weight",
+      got=repr(backbone.weights),
+    )
   return Full(config=backbone, mels=mels, param_dtype=_dtype(backbone))
 
 

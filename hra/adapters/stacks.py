@@ -24,8 +24,11 @@ class Stacks(Frozen):
   parts: tuple[tuple[Stack, Adapter], ...]
 
   def each(self, of: Callable[[Stack, Adapter], Tree]) -> Tree:
-    """What a function says of each part, by stack."""
-    return {stack: of(stack, part) for stack, part in self.parts}
+    """What a function says of each part, by stack; files keep no empty trees."""
+    said = {stack: of(stack, part) for stack, part in self.parts}
+    return {
+      stack: tree for stack, tree in said.items() if jax.tree.leaves(tree)
+    }
 
   def init_shared(self, key: jax.Array) -> Tree:
     return self.each(
@@ -42,5 +45,4 @@ class Stacks(Frozen):
     part = dict(self.parts).get(stack)
     if part is None:
       return Frozen(), {}, {}
-    # Files keep no empty trees.
     return part, shared.get(stack, {}), row.get(stack, {})

@@ -46,8 +46,9 @@ def prompted(
         f"config.backbone.decoder.{field}",
         expected="none: the backbone's decoder has no prompt that asks for it",
         got=str(given),
+        fix="leave it out (--language, --translate, --timestamps)",
       )
-  if decoder.kind != "transformer":
+  if not (several or decoder.first_time):  # its prompt is its own
     return config
   language = language or decoder.language
   labels = prompts.prompt(

@@ -10,9 +10,8 @@ One line a file: its path, a tab, the text; with --timestamps one for each segme
 """
 
 import dataclasses
-import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -23,7 +22,7 @@ from hra.config import ChunksConfig, SearchConfig
 from hra.errors import InputError
 
 if TYPE_CHECKING:
-  from hra.evaluate.recognizer import Recognizer
+  from hra.evaluate.segments import Segment
 
 TAKES_FILES = True
 _CHUNKS = ChunksConfig()
@@ -50,8 +49,9 @@ _CHUNK = flags.DEFINE_float(
 )
 _OVERLAP = flags.DEFINE_float(
   "chunk_overlap",
-  _CHUNKS.overlap,
-  "Seconds that neighbouring pieces have in common.",
+  None,
+  "Seconds that neighbouring pieces have in common; by default "
+  f"{_CHUNKS.overlap:g}, half of a piece at most.",
 )
 
 
@@ -61,10 +61,12 @@ _LANGUAGE = flags.DEFINE_string(
   "What is spoken, such as de (Whisper); empty is what the run or the backbone's "
   "folder says.",
 )
-_TRANSLATE = flags.DEFINE_bool("translate", False, "Into English (Whisper).")
+_TRANSLATE = flags.DEFINE_bool(
+  "translate", None, "Into English (Whisper); else as the run says."
+)
 _TIMESTAMPS = flags.DEFINE_bool(
   "timestamps",
-  False,
+  None,
   "Say when each segment was said (Whisper): a line each, the path, its beginning "
   "and its end in seconds, the text, with tabs between them.",
 )
@@ -83,10 +85,11 @@ def main(argv: Sequence[str]) -> None:
   from hra.data.audio import decode
   from hra.evaluate.search import open_search
 
-  chunks = dataclasses.replace(
-    _CHUNKS, seconds=_CHUNK.value, overlap=_OVERLAP.value
-  )
-  config_tree.validate(chunks, path="chunk")
+  overlap = min(_CHUNKS.overlap, _CHUNK.value / 2)
+  if _OVERLAP.value is not None:
+    overlap = _OVERLAP.value
+  chunks = dataclasses.replace(_CHUNKS, seconds=_CHUNK.value, overlap=overlap)
+  config_tree.validate(chunks, path="--chunk_seconds, --chunk_overlap: chunk")
   recognizer, submodel = choosing.load(**_asked())
   stored = recognizer.stored
   search = open_search(
@@ -103,18 +106,18 @@ def main(argv: Sequence[str]) -> None:
     )
   for start in range(0, len(paths), _BATCH.value):
     chosen = paths[start : start + _BATCH.value]
-    transcribe = recognizer.transcribe
-    if _TIMESTAMPS.value:
-      transcribe = functools.partial(_timed, recognizer)
-    texts = transcribe(
+    hear: Callable[..., Sequence[Any]] = (
+      recognizer.segments if _TIMESTAMPS.value else recognizer.transcribe
+    )
+    found = hear(
       [decode(path) for path in chosen],
       submodels=[submodel] * len(chosen),
       search=search,
       guard=_GUARD.value,
       chunks=chunks,
     )
-    for path, text in zip(chosen, texts, strict=True):
-      for line in text.splitlines() or [""]:
+    for path, heard in zip(chosen, found, strict=True):
+      for line in _lines(heard):
         print(f"{path}\t{line}", flush=True)
 
 
@@ -123,21 +126,18 @@ def _asked() -> dict[str, Any]:
   asked: dict[str, Any] = {}
   if _LANGUAGE.value:
     asked["language"] = _LANGUAGE.value
-  if _TRANSLATE.value:
-    asked["task"] = "translate"
-  if _TIMESTAMPS.value:
-    asked["timestamps"] = True
+  if _TRANSLATE.value is not None:
+    asked["task"] = "translate" if _TRANSLATE.value else "transcribe"
+  if _TIMESTAMPS.value is not None:
+    asked["timestamps"] = _TIMESTAMPS.value
   return asked
 
 
-def _timed(recognizer: "Recognizer", *given: Any, **options: Any) -> list[str]:
-  """A line for each segment of each recording."""
-  return [
-    "\n".join(
-      f"{each.start:.2f}\t{each.end:.2f}\t{each.text}" for each in segments
-    )
-    for segments in recognizer.segments(*given, **options)
-  ]
+def _lines(heard: "str | list[Segment]") -> list[str]:
+  """Of a recording: its text, or each segment of it."""
+  if isinstance(heard, str):
+    return [heard]
+  return [f"{each.start:.2f}\t{each.end:.2f}\t{each.text}" for each in heard]
 
 
 if __name__ == "__main__":

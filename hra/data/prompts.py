@@ -36,11 +36,12 @@ def prompt(
     known = languages(labels)
     if language not in known:
       raise InputError(
-        "language",
+        "config.backbone.decoder.language",
         expected=f"one of the decoder's {len(known)}: {', '.join(known)}"
         if known
         else "none: the decoder knows one alone",
         got=repr(language),
+        fix="give its code, as --language=de",
       )
     names += [f"<|{language}|>", f"<|{task}|>"]
   if not timestamps and _WITHOUT_TIMES in labels:

@@ -89,14 +89,15 @@ class Pieces:
     self._tokenizer.no_padding()
     ids = range(self._tokenizer.get_vocab_size())
     names = [self._tokenizer.id_to_token(id) for id in ids]
-    # A transducer's blank is none of its settings, and padding is another.
-    named = BLANK_LABEL in names
-    blank = BLANK_LABEL if named else _token(told, "pad_token")
-    self._moved = _Moved(names, blank=blank)
+    self._moved = _Moved(names, blank=self._blank(names, told))
     self.labels, self.blank = self._moved.labels, self._moved.blank
     unknown = _token(told, "unk_token")
     self._unknown = self._tokenizer.token_to_id(unknown) if unknown else None
     self._respelt = _Respelt(self.spells)
+
+  def _blank(self, names: Sequence[str], told: dict[str, Any]) -> str | None:
+    """A transducer's is none of its settings, and padding is another."""
+    return BLANK_LABEL if BLANK_LABEL in names else _token(told, "pad_token")
 
   def prepared(self, text: str) -> str:
     return text.translate(self._respelt)
@@ -133,6 +134,10 @@ class PromptedPieces(Pieces):
     if not any(map(_TIME.fullmatch, self.labels)):
       times = (f"<|{step / 50:.2f}|>" for step in range(_TIMES))
       self.labels = (*self.labels, *times)
+
+  def _blank(self, names: Sequence[str], told: dict[str, Any]) -> str | None:
+    """What ends a sentence."""
+    return _token(told, "eos_token") or _token(told, "pad_token")
 
   def encode(self, text: str) -> list[int]:
     return super().encode(f" {text.strip()}")

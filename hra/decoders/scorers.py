@@ -139,7 +139,7 @@ class AttentionScorer:
   begin: Tree
   """The state before the first label, which is `first`."""
   length: jax.Array
-  """Valid frames."""
+  """Frames that are attended to; without any the only sentence is the empty one."""
   first: int = BLANK
   """What stands before the first label; it is no label itself."""
   end: int = BLANK
@@ -160,13 +160,14 @@ class AttentionScorer:
 
   def score(self, state: _Decoded, prefix: Prefix, step: jax.Array) -> Scores:
     del step
-    log_V = prefix.mass.total + state.log_V
+    total, heard = prefix.mass.total, self.length > 0
+    log_V = jnp.where(heard, total + state.log_V, _NEVER)
     no_label = jnp.array([self.first, self.end])
     never = jnp.full_like(prefix.mass.total, _NEVER)
     return Scores(
       Mass(never, never),
       log_V.at[no_label].set(_NEVER),
-      log_V[self.end],
+      jnp.where(heard, log_V[self.end], total),
       (state.attended_T > self.threshold).sum(),
     )
 

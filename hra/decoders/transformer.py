@@ -173,7 +173,7 @@ class Speller:
     return AttentionScorer(
       decode=decode,
       begin=state,
-      length=length,
+      length=jnp.where(length > 0, len(hidden_TD), 0),
       first=self.module.config.decoder.prompt[-1],
       most=self._most(),
     )

@@ -132,9 +132,9 @@ def _tokenizer(found: Checkpoint) -> Tokenizer:
     )
   if tokenizer.blank != found.translated.blank:
     raise InputError(
-      f"{source.folder / SETTINGS_FILE}: pad_token",
-      expected=f"the token of id {found.translated.blank}, the model's blank "
-      f"({found.translated.blank_named})",
+      f"{source.folder / SETTINGS_FILE}: {found.translated.token_named}",
+      expected=f"the token of id {found.translated.blank}, as the model's "
+      f"{found.translated.blank_named}",
       got=f"that of id {tokenizer.blank}",
       fix="bring the tokenizer that the checkpoint was trained with",
     )

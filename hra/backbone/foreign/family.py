@@ -16,6 +16,8 @@ class Translated(NamedTuple):
   """Their id of our label 0: CTC's blank, or the end of a sentence."""
   blank_named: str = "pad_token_id"
   """Their field for it."""
+  token_named: str = "pad_token"
+  """Their tokenizer's field for it."""
 
   @property
   def order(self) -> tuple[int, ...]:

@@ -98,7 +98,9 @@ def _translate(told: Mapping[str, Any], where: str) -> Translated:
       places=options["max_target_positions"],
     ),
   )
-  translated = Translated(config, options["eos_token_id"], "eos_token_id")
+  translated = Translated(
+    config, options["eos_token_id"], "eos_token_id", "eos_token"
+  )
   start = options["decoder_start_token_id"]
   config.decoder.prompt = (translated.label(start),)
   return translated

@@ -16,6 +16,7 @@ from hra.adapters.composite import Composite
 from hra.backbone import store
 from hra.config import AdapterConfig
 from hra.decoders import beam as beams
+from hra.errors import InputError
 from hra.model import Model
 from hra.nn import transformer as nn_transformer
 
@@ -290,3 +291,47 @@ def test_projections_of_both_stacks_may_be_in_8_bits(adapted):
     assert layers.feed_forward.down.kernel.dtype == jnp.int8
   assert quantised.module.head.layers.cross_attention.key.bias is None
   assert LOGITS < _distance(quantised, adapted) < 0.1
+
+
+def test_nothing_is_said_of_no_frame(adapted):
+  """Greedily, or by a beam that is paid for labels."""
+  stored, mel_BTF, _ = adapted
+  model = originals.ours(stored)
+
+  @jax.jit
+  def both(mel_TF, length):
+    hidden_TD, length, decoder = model.encode(
+      stored.module, {}, {}, mel_TF, length
+    )
+    found = beams.search(
+      decoder.scorer(hidden_TD, length),
+      labels=20,
+      beam=2,
+      weights=beams.Weights(length=9.0),
+      language_model=None,
+    )
+    return decoder.greedy(hidden_TD, length).length, found.length_W[0]
+
+  assert both(mel_BTF[0], 0) == (0, 0)
+  assert min(both(mel_BTF[0], 100)) > 0
+
+
+def test_full_fine_tuning_needs_weights_of_floats(adapted):
+  stored, *_ = adapted
+  config = config_tree.replaced(stored.config, "weights", "int8")
+  with pytest.raises(InputError, match=r"backbone\.weights.*'int8'"):
+    families.build(AdapterConfig(family="full"), config, mels=whispers.MELS)
+
+
+def test_a_family_that_owns_nothing_mixes_with_others(adapted):
+  """Rows as files keep them: without empty trees."""
+  stored, *_ = adapted
+  shared_alone = families.build(
+    AdapterConfig(width=4, heads="shared", stacks="both"), stored.config
+  )
+  other = families.build(ADAPTERS["residual, both"], stored.config)
+  key = jax.random.key(0)
+  assert shared_alone.init_task(key) == {}
+  mixed = Composite(parts=(("0", shared_alone), ("1", other)))
+  rows = [mixed.row({"0": {}}), mixed.row({"1": other.init_task(key)})]
+  assert jax.tree.structure(rows[0]) == jax.tree.structure(rows[1])

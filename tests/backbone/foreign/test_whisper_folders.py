@@ -1,5 +1,6 @@
 """Folders of Whisper: what is refused, repeated and asked for."""
 
+import dataclasses
 import shutil
 
 import jax.numpy as jnp
@@ -85,9 +86,9 @@ SPOILT = {
   ),
   "another end in the tokenizer": (
     lambda folder: whispers.change(
-      folder, "tokenizer_config.json", pad_token="<|en|>"
+      folder, "tokenizer_config.json", eos_token="<|en|>"
     ),
-    ("pad_token", "id 262"),
+    ("eos_token", "id 262"),
   ),
 }
 
@@ -141,3 +142,14 @@ def test_recordings_that_are_too_long_are_named(root):
   mel = model.features(jnp.zeros(40_000), jnp.asarray(40_000))
   with pytest.raises(InputError, match=r"expected 50 frames.*got 125"):
     model.encode(stored.module, {}, {}, mel.mel_TF, mel.length)
+
+
+def test_a_decoder_keeps_a_prompt_of_its_own(root):
+  """Where its tokenizer has neither languages nor times."""
+  *_, stored = whispers.pair(root, "one language")
+  decoder = dataclasses.replace(
+    stored.config.decoder, prompt=(3, 5), first_time=0, texts=0
+  )
+  config = dataclasses.replace(stored.config, decoder=decoder)
+  other = dataclasses.replace(stored, config=config)
+  assert store.asked(other, Asked()).config.decoder.prompt == (3, 5)
