@@ -142,8 +142,9 @@ def load(
   """Reads a folder, or a bundled backbone by its name.
 
   Args:
-    computed: how to compute and train: its types, rematerialisation, chunks and
-      label smoothing take the place of the folder's; None keeps what that says.
+    computed: how to compute and train: its types, weights in 8 bits, rematerialisation
+      and what the decoder's `chunk`, `label_smoothing`, `sigma`, `language`, `task`
+      and `timestamps` say take the place of the folder's; None keeps those.
     mesh: where the parameters go, by the table of `hra.sharding`; None is the
       default device.
 
@@ -206,7 +207,7 @@ def outline(
   """What a folder says of its backbone; no parameter is read.
 
   Args:
-    computed: as `load`.
+    computed: as `load`, but for prompts, which a tokenizer has to say.
 
   Raises:
     InputError: it is no backbone's folder.

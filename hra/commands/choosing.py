@@ -35,7 +35,7 @@ def load(
   """What the flags name; no Submodel where they name none.
 
   Args:
-    asked: fields of `hra.backbone.store.Asked` that are to be other ones than a
+    asked: fields of `hra.backbone.prompted.Asked` that are to be other ones than a
       run's, or a backbone's own.
 
   Raises:

@@ -112,9 +112,9 @@ class DecoderConfig:
   """Nats that training takes from each label's and blank's log-probability (tdt), so
   that fewer, longer ones are preferred."""
   frame_labels: int = 10
-  """Labels that greedy search hears in one frame at most (rnnt); 0 is no limit."""
+  """Labels that greedy search hears in one frame at most (rnnt, tdt); 0: any."""
   most_labels: int = 1
-  """Labels that greedy search hears at most, for each frame that there is (rnnt)."""
+  """Labels that greedy search hears at most, for each frame there is (rnnt, tdt)."""
   chunk: int = 4
   """Frames whose logits exist at a time (rnnt); changes memory, not results."""
   attention: int = 128

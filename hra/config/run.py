@@ -217,7 +217,7 @@ class SearchConfig:
   length_normalization: float = 0.0
   """Power of (5 + labels) / 6 that divides log-probabilities; 0 is none."""
   coverage: float = 0.0
-  """Nats for each frame that was attended to (las)."""
+  """Nats for each frame that was attended to (las, transformer)."""
 
 
 @dataclasses.dataclass(unsafe_hash=True)

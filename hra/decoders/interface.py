@@ -76,7 +76,9 @@ class Decoder(Protocol):
   def greedy(self, hidden_TD: jax.Array, length: jax.Array) -> Labels:
     """The labels that the likeliest next step leads to.
 
-    `length` at most, but for a transducer that is told another bound."""
+    `length` at most, but for a transducer that is told another bound, and for a
+    Transformer, which has places for so many.
+    """
     ...
 
   def scorer(self, hidden_TD: jax.Array, length: jax.Array) -> "Scorer":
