@@ -370,7 +370,9 @@ def _as(config, backbone):
   return jax.tree.unflatten(tree, leaves)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+  "name", ["rnnt", pytest.param("tdt", marks=pytest.mark.slow)]
+)
 def test_every_switch_is_heard(name, folders):
   """Joint and loss, or else greedy ids, are no longer theirs."""
   family = EVERY[name][0]
