@@ -88,10 +88,14 @@ def _of_data(config: Config) -> tuple[int, int]:
 
 
 def _labels(config: Config, outline: Outline, samples: int) -> int:
-  """The most that `prepare.labels_per_second` allows, and frames do."""
+  """The most that `prepare.labels_per_second` allows, and frames or places do."""
   frames = subsampled(num_frames(samples, outline.frontend), outline.config)
   most = math.ceil(config.prepare.labels_per_second * samples / SAMPLE_RATE)
-  if outline.config.decoder.kind == "ctc" or not most:
+  decoder = outline.config.decoder
+  if decoder.kind == "transformer":
+    places = decoder.places - len(decoder.prompt)
+    most = min(most or places, places)
+  elif decoder.kind == "ctc" or not most:
     most = min(most or frames, frames)
   return -(-max(most, 1) // LABEL_MULTIPLE) * LABEL_MULTIPLE
 
