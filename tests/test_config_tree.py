@@ -134,6 +134,27 @@ def test_a_tuple_of_floats_is_finite():
     config_tree.validate(DataConfig(bucket_seconds=(1.0, math.nan)))
 
 
+LABEL_SMOOTHING = "backbone.decoder.label_smoothing"
+
+
+def _pretraining(start="random", **decoder) -> Config:
+  return Config(
+    train=TrainConfig(mode="pretrain", start=start),
+    adapter=AdapterConfig(family="none"),
+    data=DataConfig(grouping="pooled"),
+    backbone=BackboneConfig(decoder=DecoderConfig(**decoder)),
+  )
+
+
+@pytest.mark.parametrize("kind", ["ctc", "rnnt", "tdt", "las", "transformer"])
+def test_a_run_says_how_any_backbone_s_decoder_trains(kind):
+  """Whose kind the folder says, and not the configuration."""
+  own = {"label_smoothing": 0.1, "sigma": 0.05, "chunk": 2, "language": "de"}
+  decoder = DecoderConfig(kind=kind, **own)
+  config_tree.validate(Config(backbone=BackboneConfig(decoder=decoder)))
+  config_tree.validate(_pretraining("backbone", kind=kind, **own))
+
+
 @pytest.mark.parametrize(
   ("config", "field"),
   [
@@ -178,7 +199,8 @@ def test_a_tuple_of_floats_is_finite():
     (ConformerConfig(feed_forward_weights=(1.0,)), "feed_forward_weights"),
     (BackboneConfig(decoder=DecoderConfig(joint=64)), "decoder.joint"),
     (DecoderConfig(kind="las", attention=9, heads=2), "heads"),
-    (DecoderConfig(kind="rnnt", label_smoothing=0.1), "label_smoothing"),
+    (_pretraining(kind="rnnt", label_smoothing=0.1), LABEL_SMOOTHING),
+    (_pretraining(kind="rnnt", sigma=0.1), "backbone.decoder.sigma"),
     (DecoderConfig(kind="rnnt", context=2), "context"),
     (DecoderConfig(kind="rnnt", durations=(0, 1)), "durations"),
     (DecoderConfig(kind="tdt", durations=(0, 1, 1)), "durations"),

@@ -74,9 +74,11 @@ DECODER_FIELDS: dict[str, frozenset[str]] = {
 }
 """Fields that a kind of decoder uses; CTC uses none."""
 
-RUNS_OWN = frozenset({"chunk", "language", "task", "timestamps"})
+RUNS_OWN = frozenset(
+  {"chunk", "label_smoothing", "sigma", "language", "task", "timestamps"}
+)
 """Fields of a decoder that a run may say whatever the kind in its configuration,
-since the backbone's folder says the kind."""
+where the backbone's folder says the kind."""
 
 
 MINIMA: Minima = {
@@ -277,8 +279,13 @@ def _conformer(config: ConformerConfig) -> Iterator[Told]:
     )
 
 
+def unused_by(config: DecoderConfig) -> Iterator[Rule]:
+  """What its kind of decoder has no use for stays at its default."""
+  return _unused(config, "kind", DECODER_FIELDS)
+
+
 def _decoder(config: DecoderConfig) -> Iterator[Told]:
-  for rule in _unused(config, "kind", DECODER_FIELDS):
+  for rule in unused_by(config):
     if rule.field not in RUNS_OWN:
       yield rule
   if config.kind in ("rnnt", "tdt"):
