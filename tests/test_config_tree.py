@@ -146,6 +146,21 @@ def _pretraining(start="random", **decoder) -> Config:
   )
 
 
+def _of_heads(heads, *, encoder) -> BackboneConfig:
+  transformer = {"subsampling": "half", "subsampling_halvings": 1, "kernel": 15}
+  return BackboneConfig(
+    encoder=encoder,
+    width=64,
+    decoder=DecoderConfig(kind="transformer", heads=heads),
+    **(transformer if encoder == "transformer" else {}),
+  )
+
+
+@pytest.mark.parametrize("heads", [1, 2, 8])
+def test_a_prompted_decoder_divides_the_width_among_its_heads(heads):
+  config_tree.validate(_of_heads(heads, encoder="transformer"))
+
+
 @pytest.mark.parametrize("kind", ["ctc", "rnnt", "tdt", "las", "transformer"])
 def test_a_run_says_how_any_backbone_s_decoder_trains(kind):
   """Whose kind the folder says, and not the configuration."""
@@ -198,6 +213,8 @@ def test_a_run_says_how_any_backbone_s_decoder_trains(kind):
     (ConformerConfig(norm_epsilon=0.0), "norm_epsilon"),
     (ConformerConfig(feed_forward_weights=(1.0,)), "feed_forward_weights"),
     (BackboneConfig(decoder=DecoderConfig(joint=64)), "decoder.joint"),
+    (_of_heads(3, encoder="transformer"), "decoder.heads"),
+    (_of_heads(3, encoder="conformer"), "decoder.heads"),
     (DecoderConfig(kind="las", attention=9, heads=2), "heads"),
     (_pretraining(kind="rnnt", label_smoothing=0.1), LABEL_SMOOTHING),
     (_pretraining(kind="rnnt", sigma=0.1), "backbone.decoder.sigma"),

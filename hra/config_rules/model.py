@@ -144,10 +144,10 @@ MINIMA: Minima = {
 
 
 def _adapter(config: AdapterConfig) -> Iterator[Rule]:
-  return _unused(config, "family", FAMILY_FIELDS)
+  return unused(config, "family", FAMILY_FIELDS)
 
 
-def _unused(
+def unused(
   config: Any, chooser: str, fields: Mapping[str, Collection[str]]
 ) -> Iterator[Rule]:
   """What the kind that `chooser` names has no use for stays at its default."""
@@ -185,6 +185,12 @@ def _backbone(config: BackboneConfig) -> Iterator[Told]:
       config.causal or config.width % 2 == 0,
       "an even number: half of it in either direction",
     )
+  decoder = config.decoder
+  yield (
+    "decoder.heads",
+    decoder.kind != "transformer" or config.width % decoder.heads == 0,
+    f"a divisor of the width ({config.width})",
+  )
   for field, users in _FIELDS_OF.items():
     default = getattr(BackboneConfig(), field)
     yield (
@@ -279,13 +285,8 @@ def _conformer(config: ConformerConfig) -> Iterator[Told]:
     )
 
 
-def unused_by(config: DecoderConfig) -> Iterator[Rule]:
-  """What its kind of decoder has no use for stays at its default."""
-  return _unused(config, "kind", DECODER_FIELDS)
-
-
 def _decoder(config: DecoderConfig) -> Iterator[Told]:
-  for rule in unused_by(config):
+  for rule in unused(config, "kind", DECODER_FIELDS):
     if rule.field not in RUNS_OWN:
       yield rule
   if config.kind in ("rnnt", "tdt"):

@@ -100,7 +100,8 @@ def _config(config: Config) -> Iterator[Told]:
       f"'float32' {why} (backbone.dtype='bfloat16' computes in that)",
     )
     if config.train.start == "random":
-      for rule in model.unused_by(config.backbone.decoder):
+      decoder, fields = config.backbone.decoder, model.DECODER_FIELDS
+      for rule in model.unused(decoder, "kind", fields):
         yield rule._replace(field=f"backbone.decoder.{rule.field}")
 
 
