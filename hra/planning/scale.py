@@ -7,9 +7,8 @@ from hra.config import Config
 from hra.data.batching import bucket_bounds
 from hra.data.dataset import open_split
 from hra.data.examples import LABEL_MULTIPLE
-from hra.data.loader import divide
+from hra.data.loader import check_divides, divide
 from hra.dims import SAMPLE_RATE
-from hra.errors import InputError
 from hra.features.frontend import num_frames
 from hra.nn.subsampling import subsampled
 from hra.planning.outlines import Outline
@@ -63,7 +62,8 @@ def of_config(
     samples=samples,
     labels=_labels(config, outline, samples),
   )
-  _check_divides(scale, batch_parts)
+  size = (scale.places, scale.utterances)
+  check_divides(size, axis=split_axis(scale), devices=batch_parts)
   return scale
 
 
@@ -98,17 +98,3 @@ def _labels(config: Config, outline: Outline, samples: int) -> int:
   elif decoder.kind == "ctc" or not most:
     most = min(most or frames, frames)
   return -(-max(most, 1) // LABEL_MULTIPLE) * LABEL_MULTIPLE
-
-
-def _check_divides(scale: Scale, batch_parts: int) -> None:
-  axis = split_axis(scale)
-  size = (scale.places, scale.utterances)[axis]
-  if size % batch_parts:
-    field = ("tasks_per_batch", "utterances_per_task")[axis]
-    raise InputError(
-      f"config.data.{field}",
-      expected=f"a multiple of the {batch_parts} devices along the mesh's data "
-      "and fsdp axes",
-      got=str(size),
-      fix="change it, or config.mesh",
-    )
