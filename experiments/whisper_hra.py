@@ -33,13 +33,13 @@ says:
     rows of all tasks      198,144,000          755.9 MiB
       their optimizers     396,289,000            1.5 GiB
     progress of tasks      198,152,001          755.9 MiB
-    a batch                  5,767,212           22.0 MiB
+    a batch                  5,763,564           22.0 MiB
     together                                      3.4 GiB
     estimate
-    temporaries of a step                         8.8 GiB
-    peak                                         12.2 GiB
+    temporaries of a step                         4.7 GiB
+    peak                                          8.1 GiB
 
-    FLOPs of a step: 25.3 TFLOP, on each device 25.3 TFLOP
+    FLOPs of a step: 21 TFLOP, on each device 21 TFLOP
 """
 
 from hra.config import (

@@ -15,7 +15,7 @@ from hra.data import settings, sounds
 from hra.data.balance import read_shares, read_weights
 from hra.data.batching import Batch
 from hra.data.examples import LABEL_MULTIPLE
-from hra.data.loader import Loader
+from hra.data.loader import Loader, check_divides
 from hra.data.roster import POOLED
 from hra.errors import InputError
 from hra.features import specaugment
@@ -140,7 +140,9 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
       or `select` is "best" and there is no dev split.
   """
   config = parts.config
-  _check_divides(parts, loader)
+  axis = _split_axis(parts, loader.shard_axis)
+  size = (loader.places, config.data.utterances_per_task)
+  check_divides(size, axis=axis, devices=_devices(parts))
   if config.train.select == "best" and not scoring.has_dev(parts):
     raise InputError(
       "config.train.select",
@@ -149,9 +151,7 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
     )
   plan = make_plan(parts, loader)
   length = len(loader) if parts.pretraining else plan.frozen_from
-  placement = batch_placement(
-    parts.mesh, axis=_split_axis(parts, loader.shard_axis)
-  )
+  placement = batch_placement(parts.mesh, axis=axis)
   step = _step(
     parts.model,
     parts.space,
@@ -364,21 +364,6 @@ def _step(
   compiled of it."""
   policy = specaugment.chosen(augment)
   return make_step(model, space, optimizers, policy=policy, placement=placement)
-
-
-def _check_divides(parts: Parts, loader: Loader) -> None:
-  devices = _devices(parts)
-  size = (loader.places, parts.config.data.utterances_per_task)
-  axis = _split_axis(parts, loader.shard_axis)
-  if size[axis] % devices:
-    field = ("tasks_per_batch", "utterances_per_task")[axis]
-    raise InputError(
-      f"config.data.{field}",
-      expected=f"a multiple of the {devices} devices along the mesh's data and "
-      "fsdp axes",
-      got=str(size[axis]),
-      fix="change it, or config.mesh",
-    )
 
 
 def _devices(parts: Parts) -> int:

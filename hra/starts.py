@@ -56,6 +56,13 @@ def owned(parts: Parts, shared: Tree) -> Tree:
       fix="no embedding makes a given row",
     )
   like = jax.eval_shape(parts.model.adapter.init_task, jax.random.key(0))
+  if not jax.tree.leaves(like):
+    raise InputError(
+      _FIELD,
+      expected="an adapter of which tasks own a row",
+      got=f"one of which they own nothing ({_told(parts.config.adapter)})",
+      fix="leave it out, or train another config.adapter",
+    )
   fingerprint = submodels.shared_fingerprint(jax.device_get(shared["adapter"]))
 
   @functools.cache

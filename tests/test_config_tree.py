@@ -134,6 +134,42 @@ def test_a_tuple_of_floats_is_finite():
     config_tree.validate(DataConfig(bucket_seconds=(1.0, math.nan)))
 
 
+LABEL_SMOOTHING = "backbone.decoder.label_smoothing"
+
+
+def _pretraining(start="random", **decoder) -> Config:
+  return Config(
+    train=TrainConfig(mode="pretrain", start=start),
+    adapter=AdapterConfig(family="none"),
+    data=DataConfig(grouping="pooled"),
+    backbone=BackboneConfig(decoder=DecoderConfig(**decoder)),
+  )
+
+
+def _of_heads(heads, *, encoder) -> BackboneConfig:
+  transformer = {"subsampling": "half", "subsampling_halvings": 1, "kernel": 15}
+  return BackboneConfig(
+    encoder=encoder,
+    width=64,
+    decoder=DecoderConfig(kind="transformer", heads=heads),
+    **(transformer if encoder == "transformer" else {}),
+  )
+
+
+@pytest.mark.parametrize("heads", [1, 2, 8])
+def test_a_prompted_decoder_divides_the_width_among_its_heads(heads):
+  config_tree.validate(_of_heads(heads, encoder="transformer"))
+
+
+@pytest.mark.parametrize("kind", ["ctc", "rnnt", "tdt", "las", "transformer"])
+def test_a_run_says_how_any_backbone_s_decoder_trains(kind):
+  """Whose kind the folder says, and not the configuration."""
+  own = {"label_smoothing": 0.1, "sigma": 0.05, "chunk": 2, "language": "de"}
+  decoder = DecoderConfig(kind=kind, **own)
+  config_tree.validate(Config(backbone=BackboneConfig(decoder=decoder)))
+  config_tree.validate(_pretraining("backbone", kind=kind, **own))
+
+
 @pytest.mark.parametrize(
   ("config", "field"),
   [
@@ -177,8 +213,11 @@ def test_a_tuple_of_floats_is_finite():
     (ConformerConfig(norm_epsilon=0.0), "norm_epsilon"),
     (ConformerConfig(feed_forward_weights=(1.0,)), "feed_forward_weights"),
     (BackboneConfig(decoder=DecoderConfig(joint=64)), "decoder.joint"),
+    (_of_heads(3, encoder="transformer"), "decoder.heads"),
+    (_of_heads(3, encoder="conformer"), "decoder.heads"),
     (DecoderConfig(kind="las", attention=9, heads=2), "heads"),
-    (DecoderConfig(kind="rnnt", label_smoothing=0.1), "label_smoothing"),
+    (_pretraining(kind="rnnt", label_smoothing=0.1), LABEL_SMOOTHING),
+    (_pretraining(kind="rnnt", sigma=0.1), "backbone.decoder.sigma"),
     (DecoderConfig(kind="rnnt", context=2), "context"),
     (DecoderConfig(kind="rnnt", durations=(0, 1)), "durations"),
     (DecoderConfig(kind="tdt", durations=(0, 1, 1)), "durations"),

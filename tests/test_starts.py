@@ -173,6 +173,16 @@ def test_no_embedding_starts_from_a_row(material, tmp_path):
     jobs.train(run.assemble(config, tmp_path / "run"), quiet=True)
 
 
+@pytest.mark.parametrize(
+  "adapter",
+  [AdapterConfig(family="none"), AdapterConfig(width=8, heads="shared")],
+)
+def test_tasks_that_own_nothing_start_from_no_row(material, tmp_path, adapter):
+  config = _config(material, adapter=adapter, rows_from=str(tmp_path))
+  with pytest.raises(InputError, match="rows_from: expected an adapter of"):
+    jobs.train(run.assemble(config, tmp_path / "run"), quiet=True)
+
+
 def test_a_head_on_another_controller_is_no_start(material, tmp_path):
   """Shared parameters are the run's own, and random."""
   hra = AdapterConfig(width=8)

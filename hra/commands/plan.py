@@ -4,15 +4,15 @@
       --devices=8 --tasks=1000 --seconds=20 --config.backbone.dtype=bfloat16
 
 --backbone is the name of a public checkpoint (google/medasr,
-nvidia/parakeet-ctc-0.6b, nvidia/parakeet-ctc-1.1b, facebook/w2v-bert-2.0), a folder
-of one or of a backbone, or `tiny`; without it the configuration's. Nothing is
-downloaded and no array is made.
+nvidia/parakeet-ctc-0.6b, nvidia/parakeet-ctc-1.1b, facebook/w2v-bert-2.0, and six
+sizes of openai/whisper), a folder of one or of a backbone, or `tiny`; without it the
+configuration's. Nothing is downloaded and no array is made.
 
 Numbers and bytes of what is kept are exact, and FLOPs those of the step as it is
 traced, each layer counted. Temporaries, and so the peak, are an estimate for the
-longest length bucket: 0.6 to 1.0 of what XLA took on a CPU and, with several
-gibibytes, 1.2 to 1.7 of what it took on an H100. --compile has XLA say it for the
-platform that is here.
+longest length bucket: 0.6 to 1.0 of what XLA took on a CPU and, on an H100, 1.3 to 1.7
+of what it took where that was more than 200 MiB, and 0.6 of a small one. --compile has
+XLA say it for the platform that is here.
 """
 
 import sys

@@ -74,9 +74,11 @@ DECODER_FIELDS: dict[str, frozenset[str]] = {
 }
 """Fields that a kind of decoder uses; CTC uses none."""
 
-RUNS_OWN = frozenset({"chunk", "language", "task", "timestamps"})
+RUNS_OWN = frozenset(
+  {"chunk", "label_smoothing", "sigma", "language", "task", "timestamps"}
+)
 """Fields of a decoder that a run may say whatever the kind in its configuration,
-since the backbone's folder says the kind."""
+where the backbone's folder says the kind."""
 
 
 MINIMA: Minima = {
@@ -142,10 +144,10 @@ MINIMA: Minima = {
 
 
 def _adapter(config: AdapterConfig) -> Iterator[Rule]:
-  return _unused(config, "family", FAMILY_FIELDS)
+  return unused(config, "family", FAMILY_FIELDS)
 
 
-def _unused(
+def unused(
   config: Any, chooser: str, fields: Mapping[str, Collection[str]]
 ) -> Iterator[Rule]:
   """What the kind that `chooser` names has no use for stays at its default."""
@@ -183,6 +185,12 @@ def _backbone(config: BackboneConfig) -> Iterator[Told]:
       config.causal or config.width % 2 == 0,
       "an even number: half of it in either direction",
     )
+  decoder = config.decoder
+  yield (
+    "decoder.heads",
+    decoder.kind != "transformer" or config.width % decoder.heads == 0,
+    f"a divisor of the width ({config.width})",
+  )
   for field, users in _FIELDS_OF.items():
     default = getattr(BackboneConfig(), field)
     yield (
@@ -278,7 +286,7 @@ def _conformer(config: ConformerConfig) -> Iterator[Told]:
 
 
 def _decoder(config: DecoderConfig) -> Iterator[Told]:
-  for rule in _unused(config, "kind", DECODER_FIELDS):
+  for rule in unused(config, "kind", DECODER_FIELDS):
     if rule.field not in RUNS_OWN:
       yield rule
   if config.kind in ("rnnt", "tdt"):

@@ -14,6 +14,7 @@ from hra.config import (
   SyntheticConfig,
   TrainConfig,
 )
+from hra.config_rules import model
 from hra.config_rules.interface import Minima, Table, Told
 from hra.config_rules.sound import snr
 
@@ -98,6 +99,10 @@ def _config(config: Config) -> Iterator[Told]:
       kept != "bfloat16",
       f"'float32' {why} (backbone.dtype='bfloat16' computes in that)",
     )
+    if config.train.start == "random":
+      decoder, fields = config.backbone.decoder, model.DECODER_FIELDS
+      for rule in model.unused(decoder, "kind", fields):
+        yield rule._replace(field=f"backbone.decoder.{rule.field}")
 
 
 def _data(config: DataConfig) -> Iterator[Told]:

@@ -110,11 +110,11 @@ class Examples:
     self.unspelled = Unspelled(tuple(sorted(missing)), lost)
     self._labels = np.asarray(labels, np.int32)
     self._used = used
+    self._label_multiple = label_multiple
     # Of each utterance of the split; 0 to 0 where it is not used.
     self._span = np.zeros((len(split), 2), np.int64)
     self._span[used] = np.stack([end[:-1], end[1:]], axis=1)
-    longest = int(np.diff(self._span).max(initial=0))
-    self._label_width = max(-(-longest // label_multiple), 1) * label_multiple
+    self._label_width = self._width()
 
   def unalignable(
     self, frames: Callable[[int], int], *, speed: float
@@ -138,6 +138,11 @@ class Examples:
     """Indices of transcripts that have more labels than `most`."""
     labels = np.diff(self._span).ravel()
     return np.flatnonzero(labels > most).tolist()
+
+  def leave_out(self, indices: Sequence[int]) -> None:
+    """Makes batches no wider than the labels of all other utterances."""
+    self._used = self._used[~np.isin(self._used, indices)]
+    self._label_width = self._width()
 
   def empty_batch(
     self, *, places: int, utterances: int, samples: int, first_id: int
@@ -197,3 +202,8 @@ class Examples:
   def _labels_of(self, index: int) -> np.ndarray:
     start, end = self._span[index]
     return self._labels[start:end]
+
+  def _width(self) -> int:
+    multiple = self._label_multiple
+    longest = int(np.diff(self._span[self._used]).max(initial=0))
+    return max(-(-longest // multiple), 1) * multiple

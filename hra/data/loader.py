@@ -372,5 +372,22 @@ def divide(
   return min(config.tasks_per_batch, rounded_up), 0
 
 
+def check_divides(size: tuple[int, int], *, axis: int, devices: int) -> None:
+  """Whether devices divide an axis of a batch of tasks x utterances.
+
+  Raises:
+    InputError: they don't.
+  """
+  if size[axis] % devices:
+    field = ("tasks_per_batch", "utterances_per_task")[axis]
+    raise InputError(
+      f"config.data.{field}",
+      expected=f"a multiple of the {devices} devices along the mesh's data and "
+      "fsdp axes",
+      got=str(size[axis]),
+      fix="change it, or config.mesh",
+    )
+
+
 def _part(whole: range, index: int, count: int) -> range:
   return whole[len(whole) * index // count : len(whole) * (index + 1) // count]

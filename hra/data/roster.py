@@ -86,6 +86,7 @@ class Roster:
     self._most_labels = most_labels
     used = capped.where(~np.isin(capped.indices, [*bad, *wordy]))
     self._check_left(before=capped, after=used)
+    self.examples.leave_out([*bad, *wordy])
     epoch = used.where(
       balance.repeats(
         used,

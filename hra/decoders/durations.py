@@ -48,7 +48,7 @@ def joint_loss(
 
   scored = transducer.in_chunks(score, encoded_TD, chunk=chunk)
   total = -log_likelihood(durations, *scored, length, label_length)
-  possible = (length > 0) & (label_length > 0) & jnp.isfinite(total)
+  possible = (length > 0) & (label_length > 0) & ~jnp.isposinf(total)
   return masked(total, label_length, possible)
 
 

@@ -10,8 +10,9 @@ import dataclasses
 import operator
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from etils import epath
 
@@ -138,6 +139,18 @@ def configuration(
   train.select, train.patience, train.keep = "best", _PATIENCE, 1
   for setting in options.settings:
     config_tree.override(config, setting)
+  _check_shared(config, shared, start=options.start)
+  often = max(1, train.steps // _EVALUATIONS)
+  train.eval_every = train.eval_every or often
+  train.log_every = min(train.log_every, often)
+  config_tree.validate(config)
+  return config
+
+
+def _check_shared(
+  config: Config, shared: Mapping[str, Any], *, start: str
+) -> None:
+  """Settings may be no others of what tasks share, nor what an option says."""
   for name, value in shared.items():
     if config_tree.to_dict(config)[name] != value:
       raise InputError(
@@ -155,11 +168,13 @@ def configuration(
         got=repr(got),
         fix="leave it as it is",
       )
-  often = max(1, train.steps // _EVALUATIONS)
-  train.eval_every = train.eval_every or often
-  train.log_every = min(train.log_every, often)
-  config_tree.validate(config)
-  return config
+  if config.train.rows_from != start:
+    raise InputError(
+      "config.train.rows_from",
+      expected=f"{start!r}, what --start names",
+      got=repr(config.train.rows_from),
+      fix="give --start",
+    )
 
 
 def prepared(

@@ -7,9 +7,8 @@ from hra.config import Config
 from hra.data.batching import bucket_bounds
 from hra.data.dataset import open_split
 from hra.data.examples import LABEL_MULTIPLE
-from hra.data.loader import divide
+from hra.data.loader import check_divides, divide
 from hra.dims import SAMPLE_RATE
-from hra.errors import InputError
 from hra.features.frontend import num_frames
 from hra.nn.subsampling import subsampled
 from hra.planning.outlines import Outline
@@ -63,7 +62,8 @@ def of_config(
     samples=samples,
     labels=_labels(config, outline, samples),
   )
-  _check_divides(scale, batch_parts)
+  size = (scale.places, scale.utterances)
+  check_divides(size, axis=split_axis(scale), devices=batch_parts)
   return scale
 
 
@@ -88,23 +88,13 @@ def _of_data(config: Config) -> tuple[int, int]:
 
 
 def _labels(config: Config, outline: Outline, samples: int) -> int:
-  """The most that `prepare.labels_per_second` allows, and frames do."""
+  """The most that `prepare.labels_per_second` allows, and frames or places do."""
   frames = subsampled(num_frames(samples, outline.frontend), outline.config)
   most = math.ceil(config.prepare.labels_per_second * samples / SAMPLE_RATE)
-  if outline.config.decoder.kind == "ctc" or not most:
+  decoder = outline.config.decoder
+  if decoder.kind == "transformer":
+    places = decoder.places - len(decoder.prompt)
+    most = min(most or places, places)
+  elif decoder.kind == "ctc" or not most:
     most = min(most or frames, frames)
   return -(-max(most, 1) // LABEL_MULTIPLE) * LABEL_MULTIPLE
-
-
-def _check_divides(scale: Scale, batch_parts: int) -> None:
-  axis = split_axis(scale)
-  size = (scale.places, scale.utterances)[axis]
-  if size % batch_parts:
-    field = ("tasks_per_batch", "utterances_per_task")[axis]
-    raise InputError(
-      f"config.data.{field}",
-      expected=f"a multiple of the {batch_parts} devices along the mesh's data "
-      "and fsdp axes",
-      got=str(size),
-      fix="change it, or config.mesh",
-    )

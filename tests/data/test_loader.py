@@ -309,15 +309,17 @@ def test_unalignable_transcripts_are_left_out_and_named():
   assert own.roster.unalignable == ("a/1", "a/2")
   for batch in own.batches():
     assert batch.label_lengths_KB.tolist() == [[4, 0, 0]]
+    assert batch.labels_KBU.shape == (1, 3, 8)  # not wide enough for a/2
 
 
 def test_transcripts_of_more_labels_than_can_be_said_are_left_out():
   rows = [
     ("a/0", "a", "abab", 900),
-    ("a/1", "a", "ababa", 900),
+    ("a/1", "a", "ab" * 1000, 900),
     ("b/0", "b", "abc", 900),
   ]
   own = loader(rows, ["a", "b"], most_labels=4)
+  assert own[0].labels_KBU.shape == (2, 3, 8)
   assert own.roster.unspoken == ("a/1",)
   assert own.roster.balance.own_steps_N.tolist() == [9, 9]
   assert {each for row in own.roster.members for each in row} == {0, 2}

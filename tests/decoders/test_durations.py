@@ -234,6 +234,24 @@ def test_without_frames_labels_or_alignments_an_utterance_weighs_nothing(
     np.testing.assert_array_equal(each, 0)
 
 
+def test_what_is_no_number_is_told_and_weighs_as_ever():
+  weights, encoded, predicted, lengths, labels, label_lengths = _utterances(
+    dtype=np.float32
+  )
+  encoded[0, 2] = np.nan
+  found = durations.joint_loss(
+    functools.partial(_joint, weights),
+    encoded[0],
+    predicted[0],
+    lengths[0],
+    labels[0],
+    label_lengths[0],
+    durations=LASTS,
+  )
+  assert np.isnan(found.total)
+  assert found.weight == LABELS
+
+
 def test_a_long_utterance_keeps_its_gradient_in_float32():
   """Within 1e-5, though its likelihood is some thousand nats."""
   frames, labels, lasts = 300, 90, (0, 1, 2, 3, 4)

@@ -114,6 +114,19 @@ def test_that_what_is_shared_stays_frozen(finished, tmp_path, setting):
     _prepared(finished, tmp_path, manifest, settings=(setting,))
 
 
+@pytest.mark.parametrize("start", ["", "other.safetensors"])
+def test_that_what_rows_start_from_is_named_by_its_option(
+  finished, tmp_path, start
+):
+  manifest = newcomers.write(tmp_path / "new")
+  given = {"start": start, "settings": ("train.rows_from=peft/zoe",)}
+  with pytest.raises(InputError, match=r"rows_from.*'peft/zoe'; give --start"):
+    _prepared(finished, tmp_path, manifest, **given)
+  given["start"] = "peft/zoe"
+  config = _prepared(finished, tmp_path, manifest, **given)
+  assert config.train.rows_from == "peft/zoe"
+
+
 def test_that_a_given_name_is_that_of_recordings_without_any(tmp_path):
   manifest = newcomers.write(tmp_path / "new")
   lines = [json.loads(line) for line in manifest.read_text().splitlines()]

@@ -11,9 +11,15 @@ import tiny
 
 from hra import config_tree
 from hra.backbone.foreign.published import PUBLISHED
-from hra.config import AdapterConfig, Config, DataConfig, MeshConfig
+from hra.config import (
+  AdapterConfig,
+  Config,
+  DataConfig,
+  DecoderConfig,
+  MeshConfig,
+)
 from hra.errors import InputError
-from hra.planning import outlines, plan
+from hra.planning import outlines, plan, scale
 
 LARGE = "nvidia/parakeet-ctc-0.6b"
 MEASURED = """
@@ -82,6 +88,20 @@ def test_tasks_cost_rows_and_no_flops():
   assert many.kept["rows"].numbers == 1000 * many.per_task
   assert many.estimates.flops == pytest.approx(few.estimates.flops, rel=1e-3)
   assert many.estimates.temporaries < 1.02 * few.estimates.temporaries
+
+
+@pytest.mark.parametrize("most", [0.0, 2.0, 100.0])
+def test_a_prompted_decoder_trains_on_no_more_labels_than_it_has_places(most):
+  config, outline = _tiny()
+  config.prepare.labels_per_second = most
+  prompted = DecoderConfig(
+    kind="transformer", places=20, prompt=(1, 2, 3, 4), heads=2
+  )
+  outline = outline._replace(
+    config=dataclasses.replace(outline.config, decoder=prompted)
+  )
+  found = scale.of_config(config, outline, batch_parts=1, seconds=4.0)
+  assert found.labels == (8 if most == 2 else 16)
 
 
 def test_longer_recordings_take_more():
