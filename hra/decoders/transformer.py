@@ -22,7 +22,7 @@ from hra.decoders.interface import BLANK, Labels, Loss, exactly, spelling_loss
 from hra.decoders.prompted import Said, allowed, begun, said
 from hra.decoders.scorers import AttentionScorer
 from hra.nn import transformer
-from hra.nn.attention import Cache, make_context
+from hra.nn.attention import Cache, Memory, make_context
 from hra.nn.depth import Depth
 from hra.nn.norm import EPSILON
 from hra.nn.tap import Tap
@@ -183,13 +183,13 @@ class Speller:
     decoder = self.module.config.decoder
     return decoder.places - len(decoder.prompt)
 
-  def _memory(self, frames_TD: jax.Array) -> Cache:
+  def _memory(self, frames_TD: jax.Array) -> Memory:
     """[L, ...]: what the layers keep of the frames."""
     return self.depth.each(
       self.module.layers, lambda layer, tap: layer.memory(frames_TD, tap=tap)
     )
 
-  def _begun(self, memory_L: Cache) -> tuple[SpellerState, jax.Array]:
+  def _begun(self, memory_L: Memory) -> tuple[SpellerState, jax.Array]:
     """The state after the prompt but for its last label, and that label."""
     config = self.module.config
     *before, last = config.decoder.prompt
@@ -214,14 +214,14 @@ class Speller:
     return state, jnp.asarray(last, jnp.int32)
 
   def _step(
-    self, memory_L: Cache, state: SpellerState, label: jax.Array
+    self, memory_L: Memory, state: SpellerState, label: jax.Array
   ) -> tuple[SpellerState, jax.Array, jax.Array]:
     """After one more label: the state, logits [V] of what may come, attention [T]."""
     config = self.module.config
 
     def step(
       layer: TransformerLayer,
-      kept: tuple[Cache, Cache],
+      kept: tuple[Cache, Memory],
       hidden_1D: jax.Array,
       tap: Tap,
     ) -> tuple[jax.Array, tuple[Cache, jax.Array]]:

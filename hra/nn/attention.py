@@ -86,8 +86,7 @@ _DISTANCE_SCALE = 0.02
 
 
 class Cache(NamedTuple):
-  """Keys, turned to their positions, and values: of the last T frames, a ring, or
-  of all T frames that are attended to."""
+  """Keys, turned to their positions, and values of the last T frames: a ring."""
 
   key_TAI: jax.Array
   value_TAI: jax.Array
@@ -229,6 +228,13 @@ class Attention(nnx.Module):
     return by_content + _relative_shift(by_offset, len(query_TAI))
 
 
+class Memory(NamedTuple):
+  """Keys and values of frames that are attended to, as products read them."""
+
+  key_AIT: jax.Array
+  value_ATI: jax.Array
+
+
 class CrossAttention(nnx.Module):
   """Attention to frames from elsewhere; keys have no bias.
 
@@ -244,21 +250,27 @@ class CrossAttention(nnx.Module):
     self.query, self.key, self.value = linear(), linear(bias=False), linear()
     self.output = linear()
 
-  def memory(self, frames_TD: jax.Array, *, tap: Tap = no_tap) -> Cache:
+  def memory(self, frames_TD: jax.Array, *, tap: Tap = no_tap) -> Memory:
     """Keys and values of all frames."""
-    return Cache(
-      self._projected("key", frames_TD, tap),
-      self._projected("value", frames_TD, tap),
+    return Memory(
+      self._projected("key", frames_TD, tap).transpose(1, 2, 0),
+      self._projected("value", frames_TD, tap).swapaxes(0, 1),
     )
 
   def __call__(
-    self, hidden_PD: jax.Array, memory: Cache, *, tap: Tap = no_tap
+    self, hidden_PD: jax.Array, memory: Memory, *, tap: Tap = no_tap
   ) -> tuple[jax.Array, jax.Array]:
     """hidden_PD, and the heads' weights [A, P, T]."""
     query_PAI = self._projected("query", hidden_PD, tap)
-    scores_APT = jnp.einsum("qai,kai->aqk", query_PAI, memory.key_TAI)
-    seen_T = jnp.ones(len(memory.key_TAI), bool)
-    mixed_PD, weights_APT = _mixed(scores_APT, memory.value_TAI, seen_T)
+    scores_APT = jnp.einsum("pai,ait->apt", query_PAI, memory.key_AIT)
+    scores_APT /= math.sqrt(query_PAI.shape[-1])
+    weights_APT = _softmax(scores_APT, jnp.ones(scores_APT.shape[-1], bool))
+    mixed_PAI = jnp.einsum(
+      "apt,ati->pai",
+      weights_APT.astype(memory.value_ATI.dtype),
+      memory.value_ATI,
+    )
+    mixed_PD = mixed_PAI.reshape(hidden_PD.shape)
     site = "cross_attention.output"
     return tap(site, mixed_PD, self.output(mixed_PD)), weights_APT
 

@@ -15,6 +15,7 @@ from hra.nn.attention import (
   Cache,
   Context,
   CrossAttention,
+  Memory,
   Position,
 )
 from hra.nn.feed_forward import FeedForward
@@ -79,7 +80,7 @@ class TransformerLayer(nnx.Module):
       width, inner=inner, activation=activation, types=types, rngs=rngs
     )
 
-  def memory(self, frames_TD: jax.Array, *, tap: Tap = no_tap) -> Cache:
+  def memory(self, frames_TD: jax.Array, *, tap: Tap = no_tap) -> Memory:
     """What it keeps of frames from elsewhere."""
     return self.cross_attention.memory(frames_TD, tap=tap)
 
@@ -88,7 +89,7 @@ class TransformerLayer(nnx.Module):
     hidden_TD: jax.Array,
     context: Context,
     *,
-    memory: Cache | None = None,
+    memory: Memory | None = None,
     tap: Tap = no_tap,
   ) -> jax.Array:
     """Args:
@@ -104,7 +105,7 @@ class TransformerLayer(nnx.Module):
     cache: Cache,
     count: jax.Array,
     *,
-    memory: Cache | None = None,
+    memory: Memory | None = None,
     tap: Tap = no_tap,
   ) -> Stepped:
     """One more frame after `count` others (`hra.nn.attention.Attention.step`)."""
@@ -116,7 +117,7 @@ class TransformerLayer(nnx.Module):
     return Stepped(hidden_1D[0], cache, attended_1T[0])
 
   def _crossed(
-    self, hidden_TD: jax.Array, memory: Cache | None, tap: Tap
+    self, hidden_TD: jax.Array, memory: Memory | None, tap: Tap
   ) -> tuple[jax.Array, jax.Array]:
     """All branches after the first, and where they attended to."""
     attended = jnp.zeros((len(hidden_TD), 0))
