@@ -97,7 +97,7 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
   model, space, optimizers = learner(config, backbone.config, backbone.frontend)
   policy = specaugment.chosen(config.augment)
   if policy is not None:
-    mels = backbone.frontend.num_mels * backbone.frontend.stack
+    mels = backbone.frontend.width
     specaugment.check_fits(policy, mels=mels)
   claim.claim(
     workdir,
@@ -125,9 +125,7 @@ def learner(
   config: Config, backbone: BackboneConfig, frontend: FrontendConfig
 ) -> tuple[Model, spaces.TaskSpace, state.Optimizers]:
   """What a backbone is adapted by."""
-  adapter = families.build(
-    config.adapter, backbone, mels=frontend.num_mels * frontend.stack
-  )
+  adapter = families.build(config.adapter, backbone, mels=frontend.width)
   shared, rows = config.train.shared, config.train.rows
   return (
     Model(adapter=adapter, frontend=frontend),
@@ -395,7 +393,7 @@ def _fresh_backbone(
       got=str(vocabulary),
     )
   backbone = dataclasses.replace(config.backbone, vocabulary=vocabulary)
-  mels = config.features.num_mels * config.features.stack
+  mels = config.features.width
   make = jax.jit(functools.partial(Backbone, backbone, mels=mels))
   module = make(key=jax.random.fold_in(jax.random.key(config.seed), 2))
   placed = shardings({"backbone": module}, mesh)["backbone"]

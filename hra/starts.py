@@ -105,7 +105,7 @@ def _check(
   where = str(path)
   adapter = parts.config.adapter
   frontend = parts.backbone.frontend
-  mels = frontend.num_mels * frontend.stack
+  mels = frontend.width
   theirs = families.build(found.adapter, parts.backbone.config, mels=mels)
   if theirs != parts.model.adapter:
     raise InputError(

@@ -273,7 +273,7 @@ def abstract(config: BackboneConfig, frontend: FrontendConfig) -> Backbone:
 
 
 def _built(config: BackboneConfig, frontend: FrontendConfig) -> Backbone:
-  mels = frontend.num_mels * frontend.stack
+  mels = frontend.width
   return Backbone(config, mels=mels, key=jax.random.key(0))
 
 

@@ -42,6 +42,11 @@ class FrontendConfig:
   stack: int = 1
   """Successive frames joined into one (w2v-BERT: 2)."""
 
+  @property
+  def width(self) -> int:
+    """Numbers of a frame of features."""
+    return self.num_mels * self.stack
+
 
 @dataclasses.dataclass(unsafe_hash=True)
 class SpecAugmentConfig:

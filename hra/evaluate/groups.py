@@ -137,7 +137,7 @@ class Grouping:
     return Group(self.bare, backbone, members, {}, {}, inactive)
 
   def _adapter(self, config: AdapterConfig) -> Adapter:
-    mels = self.stored.frontend.num_mels * self.stored.frontend.stack
+    mels = self.stored.frontend.width
     return families.build(config, self.stored.config, mels=mels)
 
   def _check(self, submodel: Submodel) -> None:

@@ -315,7 +315,7 @@ def _settings(
   adapter = families.build(
     submodel.adapter,
     backbone.config,
-    mels=backbone.frontend.num_mels * backbone.frontend.stack,
+    mels=backbone.frontend.width,
   )
   parts = (
     adapter.parts if isinstance(adapter, Stacks) else (("encoder", adapter),)

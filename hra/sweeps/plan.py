@@ -290,7 +290,7 @@ def _run(
 def _check(config: Config, *, path: str) -> None:
   """Refuses what `hra.run` would, as far as no file has to be read for it."""
   config_tree.validate(config, path=path)
-  mels = config.features.num_mels * config.features.stack
+  mels = config.features.width
   try:  # names of sites are the same in backbones of all sizes
     families.build(config.adapter, config.backbone, mels=mels)
   except InputError as error:
