@@ -33,6 +33,11 @@ from hra.config.run import (
   SyntheticConfig,
   TrainConfig,
 )
+from hra.config.serve import (
+  EngineConfig,
+  LimitsConfig,
+  ServeConfig,
+)
 from hra.config.sound import (
   MultistyleConfig,
   RoomsConfig,
@@ -46,9 +51,11 @@ __all__ = [
   "ConformerConfig",
   "DataConfig",
   "DecoderConfig",
+  "EngineConfig",
   "EvalConfig",
   "FrontendConfig",
   "LanguageModelConfig",
+  "LimitsConfig",
   "MeshConfig",
   "MultistyleConfig",
   "OptimizerConfig",
@@ -56,6 +63,7 @@ __all__ = [
   "RoomsConfig",
   "SearchConfig",
   "SentencesConfig",
+  "ServeConfig",
   "SpaceConfig",
   "SpecAugmentConfig",
   "SyntheticConfig",

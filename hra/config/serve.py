@@ -1,0 +1,55 @@
+"""What `hra serve` is set up with: its engine, and what clients may ask of it."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineConfig:
+  """The resident backbone, the slots of Submodels, and batches (`hra.serve.engine`)."""
+
+  slots: int = 64
+  """Submodels of one kind that are on the device at once."""
+  host_rows: int = 1024
+  """Submodels that are kept in the host's memory, the latest used."""
+  batch_sizes: tuple[int, ...] = (1, 4, 16)
+  """Requests in a batch, ascending; a batch is filled up to the next of them."""
+  bucket_seconds: tuple[float, ...] = (2.5, 5.0, 10.0, 20.0, 30.0)
+  """Lengths that a batch is padded to, ascending; each is compiled at start-up."""
+  queue: int = 256
+  """Requests that wait, pieces of long recordings counted one by one; what comes
+  on top of them is refused."""
+  loaders: int = 2
+  """Threads that read Submodels from the store."""
+  refresh_seconds: float = 1.0
+  """How long a Submodel is used without asking the store for a newer version."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LimitsConfig:
+  """What one client may ask of a server (`hra.serve.http`)."""
+
+  body_mib: float = 25.0
+  """Of a request."""
+  max_seconds: float = 1800.0
+  """Of a recording."""
+  header_seconds: float = 10.0
+  """Within which a request's head has arrived."""
+  body_seconds: float = 60.0
+  """Within which all of a request has arrived."""
+  decode_seconds: float = 20.0
+  """Of one recording's decoding."""
+  answer_seconds: float = 300.0
+  """Within which a request is answered, or given up."""
+  requests_per_minute: float = 600.0
+  """Of one key; 0 is as many as it likes."""
+  burst: int = 64
+  """Requests of one key at once, after a pause."""
+  connections: int = 512
+  decoders: int = 2
+  """Processes that decode recordings."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ServeConfig:
+  engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
+  limits: LimitsConfig = dataclasses.field(default_factory=LimitsConfig)
