@@ -1,9 +1,10 @@
 """What `hra serve` is set up with: its engine, and what clients may ask of it."""
 
 import dataclasses
+from typing import Literal
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class EngineConfig:
   """The resident backbone, the slots of Submodels, and batches (`hra.serve.engine`)."""
 
@@ -24,7 +25,7 @@ class EngineConfig:
   """How long a Submodel is used without asking the store for a newer version."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class LimitsConfig:
   """What one client may ask of a server (`hra.serve.http`)."""
 
@@ -55,7 +56,38 @@ class LimitsConfig:
   """Recordings that wait for one; what comes on top of them is refused."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
+class StreamConfig:
+  """What is heard of a recording while it still comes in (`hra.serve.http.stream`)."""
+
+  step_seconds: float = 1.0
+  """Of new audio before what is heard so far is told."""
+  growth: float = 0.25
+  """Part of what was heard that is heard anew with as much on top: the less, the
+  more often audio is heard."""
+  window_seconds: float = 12.0
+  """That are heard anew; what was said before stays as it was told."""
+
+
+@dataclasses.dataclass
+class HttpConfig:
+  """Where a server listens, and how it ends (`hra.serve.http`)."""
+
+  host: str = "127.0.0.1"
+  port: int = 8000
+  """0 is any that is free."""
+  log_speakers: Literal["hashed", "named"] = "hashed"
+  """How the log calls them: by `hra.keys.stable_hash` of the name, which can't be
+  read but by who knows the names, or by name."""
+  held_mib: float = 1024.0
+  """Of samples that are held at once, of all clients."""
+  drain_seconds: float = 30.0
+  """For requests that run when it is asked to stop."""
+
+
+@dataclasses.dataclass
 class ServeConfig:
   engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
   limits: LimitsConfig = dataclasses.field(default_factory=LimitsConfig)
+  http: HttpConfig = dataclasses.field(default_factory=HttpConfig)
+  stream: StreamConfig = dataclasses.field(default_factory=StreamConfig)
