@@ -106,7 +106,7 @@ def configured(app: ASGIApp, config: ServeConfig) -> uvicorn.Config:
   return uvicorn.Config(
     app,
     http=connection.limited(config.limits),
-    ws="websockets-sansio",
+    ws=connection.Stream,
     ws_max_size=_MESSAGE,
     ws_max_queue=_MESSAGES,
     ws_per_message_deflate=False,
@@ -165,3 +165,5 @@ def _redirect(log: Log) -> None:
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(logging.WARNING)
+  # It warns of each form that is damaged, on a line of its own.
+  logging.getLogger("python_multipart").setLevel(logging.ERROR)
