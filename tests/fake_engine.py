@@ -12,7 +12,7 @@ from hra.serve import interface
 from hra.serve.interface import Answer, Receipt, Resident, Spent, Word
 
 SPEAKERS = ("anna", "bert", "zoë & co", "a:b/c")
-BROKEN, HALF_A_SECOND = "broken", 0.5
+BROKEN = "broken"
 
 
 def text_of(task: str | None, wave_S: np.ndarray) -> str:
@@ -81,6 +81,11 @@ class Engine(interface.Engine):
   def _answer(self, request, future):
     self.gate.wait()
     if not future.set_running_or_notify_cancel():
+      return
+    if self.closed:
+      future.set_exception(
+        interface.Closed("engine", expected="an open one", got="a closed one")
+      )
       return
     there = request.task in self.known
     if request.task == BROKEN:

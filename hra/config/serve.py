@@ -59,7 +59,7 @@ class StreamConfig:
   growth: float = 0.25
   """Part of what was heard that is heard anew with as much on top: the less, the
   more often audio is heard."""
-  window_seconds: float = 12.0
+  window_seconds: float = 8.0
   """That are heard anew; what was said before stays as it was told."""
 
 

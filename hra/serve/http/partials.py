@@ -53,13 +53,14 @@ async def tell_partials(
     except interface.Overloaded:
       needed = stop - start + step
       continue
-    await tell(_joined([*said, heard.text]), stop / SAMPLE_RATE)
     if cut:
       said.append(heard.text)
-      start, needed = stop, step
+      start, needed = stop, len(samples) - stop  # what is behind it, at once
     else:
       grown = math.ceil((stop - start) * config.growth)
       needed = stop - start + max(step, grown)
+    if not cut or needed >= _samples(config.window_seconds):
+      await tell(_joined(said if cut else [*said, heard.text]), stop / SAMPLE_RATE)
 
 
 def _cut(samples: Samples, start: int, config: StreamConfig) -> int:
