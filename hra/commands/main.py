@@ -41,6 +41,7 @@ VERBS = {
   "evaluate": "WER and CER per task, adapted and backbone",
   "transcribe": "audio files -> text, with a Submodel or without",
   "serve": "an HTTP server: each speaker by their own Submodel",
+  "key": "who may ask a server, and for whose Submodels",
   "report": "one self-contained HTML page from finished runs",
   "sweep": "an experiment under several settings, compared",
 }

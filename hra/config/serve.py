@@ -31,6 +31,8 @@ class LimitsConfig:
 
   body_mib: float = 25.0
   """Of a request."""
+  bodies_mib: float = 1024.0
+  """Of all requests together that are not answered yet."""
   max_seconds: float = 1800.0
   """Of a recording."""
   header_seconds: float = 10.0
@@ -48,6 +50,10 @@ class LimitsConfig:
   connections: int = 512
   decoders: int = 2
   """Processes that decode recordings."""
+  decoder_mib: int = 2048
+  """Address space of each."""
+  decoder_queue: int = 128
+  """Recordings that wait for one; what comes on top of them is refused."""
 
 
 @dataclasses.dataclass
