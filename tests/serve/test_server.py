@@ -120,9 +120,7 @@ def test_an_address_that_is_taken():
       server.bind(HttpConfig(port=port))
 
 
-@pytest.mark.parametrize(
-  "host", ["no.such.host.invalid", "192.0.2.1", "a b"]
-)
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1", "a b"])
 def test_addresses_that_there_are_not(host):
   with pytest.raises(InputError, match="expected an address to listen at"):
     server.bind(HttpConfig(host=host, port=0))
