@@ -12,7 +12,7 @@ from hra.serve import interface
 from hra.serve.interface import Answer, Receipt, Resident, Spent, Word
 
 SPEAKERS = ("anna", "bert", "zoë & co", "a:b/c")
-BROKEN, HALF_A_SECOND = "broken", 0.5
+BROKEN = "broken"
 
 
 def text_of(task: str | None, wave_S: np.ndarray) -> str:
@@ -35,10 +35,15 @@ class Engine(interface.Engine):
     self.loaded: list[str] = []
     self.listings = 0
     self.closed = False
+    self.broken = False
+    self.compiled = threading.Event()
+    self.compiled.set()
     self._threads = concurrent.futures.ThreadPoolExecutor(8)
 
   def submit(self, request):
     self.asked.append(request)
+    if self.broken:
+      raise interface.Closed("engine", expected="one", got="a broken one")
     if self.failure is not None:
       raise self.failure
     future: concurrent.futures.Future = concurrent.futures.Future()
@@ -68,7 +73,10 @@ class Engine(interface.Engine):
     return sorted(self.known)
 
   def ready(self):
-    return not self.closed
+    return self.compiled.is_set() and not (self.closed or self.broken)
+
+  def wait_until_ready(self, timeout=None):
+    return self.compiled.wait(timeout) and self.ready()
 
   def figures(self):
     return {"requests_waiting": 2.0, "loads_total": 5.0}
@@ -76,11 +84,17 @@ class Engine(interface.Engine):
   def close(self):
     self.closed = True
     self.gate.set()
+    self.compiled.set()
     self._threads.shutdown()
 
   def _answer(self, request, future):
     self.gate.wait()
     if not future.set_running_or_notify_cancel():
+      return
+    if self.closed:
+      future.set_exception(
+        interface.Closed("engine", expected="an open one", got="a closed one")
+      )
       return
     there = request.task in self.known
     if request.task == BROKEN:

@@ -41,6 +41,10 @@ class Live(NamedTuple):
     lines = map(json.loads, self.logged.getvalue().splitlines())
     return [line for line in lines if line["event"] == "request"]
 
+  def last(self) -> dict:
+    """The last of them; they are written behind the answer."""
+    return (self.requests() or [{}])[-1]
+
 
 def service(
   engine: Engine,

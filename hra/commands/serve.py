@@ -116,10 +116,15 @@ def main(argv: Sequence[str]) -> None:
   parts = _parts()
   service = _service(parts, config)
 
+  address = server.address_of(bound)
+
   def ready() -> None:
     seconds = time.monotonic() - start
-    address = server.address_of(bound)
     print(_told(parts, service, address, seconds), flush=True)
+
+  print(
+    f"hra serve: {address}; requests wait until all is compiled", flush=True
+  )
 
   server.run(
     app.build(service, hosts=server.hosts_of(config.http)),

@@ -15,7 +15,8 @@ class EngineConfig:
   batch_sizes: tuple[int, ...] = (1, 4, 16)
   """Requests in a batch, ascending; a batch is filled up to the next of them."""
   bucket_seconds: tuple[float, ...] = (2.5, 5.0, 10.0, 20.0, 30.0)
-  """Lengths that a batch is padded to, ascending; each is compiled at start-up."""
+  """Lengths that a batch is padded to, ascending; each is compiled at start-up. One
+  more is that of a piece of a long recording; a front end that pads hears only that."""
   queue: int = 256
   """Requests that wait, pieces of long recordings counted one by one; what comes
   on top of them is refused."""
@@ -23,6 +24,14 @@ class EngineConfig:
   """Threads that read Submodels from the store."""
   refresh_seconds: float = 1.0
   """How long a Submodel is used without asking the store for a newer version."""
+  check_seconds: float = 0.2
+  """How long a request waits for the store's word on a Submodel that is there."""
+  kinds: int = 8
+  """Adapters and sets of shared parameters at most; a batch costs their sum."""
+  pause_seconds: float = 0.7
+  """Silence between two words that parts segments."""
+  segment_seconds: float = 7.0
+  """That a segment lasts at most; a decoder with times says its own."""
 
 
 @dataclasses.dataclass
@@ -65,7 +74,7 @@ class StreamConfig:
   growth: float = 0.25
   """Part of what was heard that is heard anew with as much on top: the less, the
   more often audio is heard."""
-  window_seconds: float = 12.0
+  window_seconds: float = 8.0
   """That are heard anew; what was said before stays as it was told."""
 
 

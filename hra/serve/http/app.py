@@ -25,15 +25,6 @@ from hra.serve.http.logs import Observed
 from hra.serve.http.origin import SameOrigin
 from hra.serve.http.service import Service, refused
 
-_CODES = {
-  404: "no_such_route",
-  405: "no_such_method",
-  408: "request_too_slow",
-  413: "request_too_large",
-  503: "overloaded",
-}
-"""Of what routing and `Bounds` refuse."""
-
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -89,16 +80,9 @@ def _answering(handler: Handler) -> Handler:
 
 
 async def _no_route(request: Request, error: Exception) -> JSONResponse:
-  """What no route or method takes, in the same shape."""
-  del request
+  """What no route takes, or what of a body doesn't come, in the same shape."""
   assert isinstance(error, HTTPException)
-  told = errors.Refusal(
-    error.status_code,
-    f"{error.detail}.",
-    code=_CODES.get(error.status_code, "refused"),
-    headers=error.headers,
-  )
-  return told.response()
+  return refused(request, errors.of_http(error)).response()
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:

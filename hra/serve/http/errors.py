@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from hra.errors import InputError, StorageError
@@ -19,6 +20,14 @@ GONE = 499
 _LONGEST_NAME = 200
 _TYPES = {401: "authentication_error", 403: "permission_error"}
 _TYPES |= {404: "not_found_error", 429: "rate_limit_error"}
+
+_HTTP_CODES = {
+  404: "no_such_route",
+  405: "no_such_method",
+  408: "request_too_slow",
+  413: "request_too_large",
+  503: "overloaded",
+}
 
 
 class Refusal(Exception):
@@ -131,6 +140,13 @@ def refusal(error: Refusal | InputError, *, model: str = "") -> Refusal:
       "The server has no room; try again later.", code="no_room", seconds=5
     )
   return Refusal(400, _told(error), code="bad_audio", param="file")
+
+
+def of_http(error: HTTPException) -> Refusal:
+  """What routing refuses, or bounds of requests."""
+  code = _HTTP_CODES.get(error.status_code, "refused")
+  message = f"{error.detail[:1].upper()}{error.detail[1:]}."
+  return Refusal(error.status_code, message, code=code, headers=error.headers)
 
 
 def _later(message: str, *, code: str, seconds: float) -> Refusal:
