@@ -231,7 +231,7 @@ def _words(rng, sounds):
 
 def _whole(rng, sounds):
   """A damaged request."""
-  request = _request(_form(WAV[:3_000]), headers=(b"Origin: null",))
+  request = _request(_form(WAV), headers=(b"Accept: */*",))
   others = [
     _request(b""),
     b"GET / HTTP/1.1\r\n\r\n",
