@@ -429,7 +429,7 @@ def _messages(rng):
         del frames[place]
         frames = frames or [b""]
       case 3:
-        frames[place] = mutations.mutate(frames[place], rng, [said])
+        frames[place] = mutations.mutate(frames[place], rng, [said or b"x"])
       case 4:
         frames.insert(place, _frame(int(rng.integers(16)), said[:125]))
       case 5:
