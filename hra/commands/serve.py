@@ -107,11 +107,11 @@ def main(argv: Sequence[str]) -> None:
   """
   del argv
   start = time.monotonic()
+  config = _config()
+  _check_open(config.http)
   process.set_up()
   from hra.serve.http import app, server
 
-  config = _config()
-  _check_open(config.http)
   bound = server.bind(config.http)  # before minutes of compiling
   parts = _parts()
   service = _service(parts, config)
