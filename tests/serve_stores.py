@@ -17,6 +17,7 @@ from hra.errors import StorageError
 from hra.evaluate.recognizer import Recognizer, load_backbone
 from hra.submodels import Submodel
 
+TIMEOUT = 60
 SCALES = {"lora": 0.3}
 """Of rows that multiply what weights do: larger ones multiply rounding, too."""
 NEAR = {"causal": True, "left_context": 2}
@@ -72,6 +73,32 @@ def wave(seconds: float, seed: int = 0) -> np.ndarray:
     parts.append(rng.uniform(0.01, 0.3) * tone)
   noise = 1e-3 * rng.standard_normal(4000 * len(parts))
   return (np.concatenate(parts) + noise).astype(np.float32)
+
+
+class Gate:
+  """Holds the device before each batch, until it is opened."""
+
+  def __init__(self, engine, monkeypatch):
+    self.heard = []
+    """Of each batch, its items."""
+    self._there, self._open = threading.Event(), threading.Event()
+    hear = engine._device.hear
+
+    def held(turn):
+      if turn.batch is not None:
+        self.heard.append(turn.batch.items)
+        self._there.set()
+        assert self._open.wait(TIMEOUT)
+      return hear(turn)
+
+    monkeypatch.setattr(engine._device, "hear", held)
+
+  def arrive(self) -> None:
+    """Waits until a batch is held."""
+    assert self._there.wait(TIMEOUT)
+
+  def open(self) -> None:
+    self._open.set()
 
 
 class _Kind(NamedTuple):
