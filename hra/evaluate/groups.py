@@ -15,15 +15,14 @@ import numpy as np
 
 from hra.adapters import families
 from hra.adapters.composite import Composite
-from hra.adapters.interface import Adapter, Frozen, Tree, check_trees, wide
+from hra.adapters.interface import Adapter, Frozen, Tree, wide
 from hra.backbone import store
 from hra.backbone.network import Backbone
 from hra.config import AdapterConfig
-from hra.errors import InputError
 from hra.evaluate.places import check_count, filled, places
 from hra.model import Model
 from hra.peft.folder import Given, open_all
-from hra.submodels import Submodel
+from hra.submodels import Submodel, fit
 
 _Kind = tuple[str, ...]
 
@@ -70,7 +69,7 @@ class Grouping:
       if submodel is None:
         mixed[index] = None
         continue
-      self._check(submodel)
+      fit.check(submodel, self.stored)
       bare = submodel.adapter.family == "none"
       if bare or (guard and submodel.worse_than_backbone):
         mixed[index] = None
@@ -139,18 +138,6 @@ class Grouping:
   def _adapter(self, config: AdapterConfig) -> Adapter:
     mels = self.stored.frontend.width
     return families.build(config, self.stored.config, mels=mels)
-
-  def _check(self, submodel: Submodel) -> None:
-    where = f"Submodel of task {submodel.task!r}"
-    if submodel.backbone_fingerprint != self.stored.fingerprint:
-      raise InputError(
-        where,
-        expected=f"one made for backbone {self.stored.fingerprint}",
-        got=submodel.backbone_fingerprint,
-        fix="load the backbone that it was trained on",
-      )
-    adapter = self._adapter(submodel.adapter)
-    check_trees(adapter, submodel.row, submodel.shared, where=where)
 
 
 def _kind(
