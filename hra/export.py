@@ -21,6 +21,15 @@ def folder_of(workdir: epath.Path) -> epath.Path:
   return (claim.parent_of(workdir) or workdir) / "submodels"
 
 
+def held(workdir: epath.Path) -> set[str]:
+  """The tasks of which a run's store has a Submodel that can be read."""
+  folder = folder_of(workdir)
+  with storage(folder, expected="a folder that can be read"):
+    if not folder.is_dir():
+      return set()
+  return {entry.task for entry in submodels.Store(folder).entries()}
+
+
 def rows(
   parts: Parts, trained: TrainState, *, dev: Mapping[str, Any]
 ) -> epath.Path:

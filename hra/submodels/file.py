@@ -258,21 +258,31 @@ def told_of(text: str, *, where: object) -> Told:
   """Metadata as text -> metadata that were checked.
 
   Raises:
-    InputError: a field is missing, of another type or format.
+    InputError: as `check_fields`.
   """
   try:
-    fields = json.loads(text)
-    found = fields["format"]
-  except (ValueError, LookupError, TypeError, RecursionError) as error:
+    return check_fields(json.loads(text), where=where)
+  except (ValueError, RecursionError) as error:
+    if isinstance(error, InputError):
+      raise
     raise InputError(
-      where, expected=WHAT, got="metadata that are no JSON of ours", fix=_SPOILT
+      where, expected=WHAT, got="metadata that are no JSON", fix=_SPOILT
     ) from error
+
+
+def check_fields(fields: Any, *, where: object) -> Told:
+  """Metadata, if they are a Submodel's.
+
+  Raises:
+    InputError: a field is missing, of another type or format.
+  """
+  found = fields.get("format") if isinstance(fields, dict) else None
   if found != _FORMAT:
     raise InputError(
       where,
       expected=f"format {_FORMAT}",
       got=str(found),
-      fix="give the command that trained it again, which writes it anew",
+      fix="a run's are written anew by the same hra train, or hra enroll",
     )
   for name, kind in _FIELDS.items():
     if type(fields.get(name)) is not kind:

@@ -25,6 +25,8 @@ _FORMAT = 1
 class _Known(NamedTuple):
   listed: Listed
   entry: Entry
+  highest: int
+  """Number that the task ever had, as far as the index remembers."""
 
 
 class Index:
@@ -37,18 +39,24 @@ class Index:
     self._opened = False
     self._lock = threading.Lock()
 
-  def get(self, name: str, listed: Listed | None = None) -> Entry | None:
-    """What is known of a file, if it is (still) that one."""
+  def get(self, name: str, listed: Listed) -> Entry | None:
+    """What is known of a file, if it is still that one."""
     self._open()
     known = self._known.get(name)
-    if known is None or listed not in (None, known.listed):
-      return None
-    return known.entry
+    return known.entry if known and known.listed == listed else None
+
+  def highest(self, name: str) -> int:
+    """The highest number of a task that is remembered; 0 of an unknown one."""
+    self._open()
+    known = self._known.get(name)
+    return known.highest if known else 0
 
   def put(self, name: str, listed: Listed, entry: Entry) -> None:
     self._open()
     with self._lock:
-      self._known[name] = _Known(listed, entry)
+      before = self._known.get(name)
+      highest = max(entry.version, before.highest if before else 0)
+      self._known[name] = _Known(listed, entry, highest)
       self._changed = True
 
   def drop(self, name: str) -> None:
@@ -111,7 +119,7 @@ def _encoded(known: Mapping[str, _Known]) -> bytes:
   numbers: dict[Kind, int] = {}
   files = {}
   for name in sorted(known):
-    listed, entry = known[name]
+    listed, entry, highest = known[name]
     kind = entry.kind
     if kind not in numbers:
       told = {**kind._asdict(), "adapter": config_tree.to_dict(kind.adapter)}
@@ -124,6 +132,7 @@ def _encoded(known: Mapping[str, _Known]) -> bytes:
       entry.version,
       entry.fingerprint,
       entry.verdict,
+      highest,
     ]
   lines = ",\n".join(
     f"{json.dumps(name)}: {json.dumps(told)}" for name, told in files.items()
@@ -149,14 +158,14 @@ def _decoded(data: bytes) -> Iterator[tuple[str, _Known]]:
     for each in told["kinds"]
   ]
   for name, each in told["files"].items():
-    size, mark, kind, task, version, fingerprint, verdict = each
+    size, mark, kind, task, version, fingerprint, verdict, highest = each
     ours = (
       isinstance(fingerprint, str)
-      and type(size) is type(version) is int
+      and type(size) is type(version) is type(highest) is int
       and verdict in VERDICTS
       and file_name(task) == name
     )
     if not ours:
       raise ValueError(name)
     entry = Entry(task, version, fingerprint, kinds[kind], verdict, size)
-    yield name, _Known(Listed(size, mark), entry)
+    yield name, _Known(Listed(size, mark), entry, highest)

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 from etils import epath
 
@@ -68,6 +68,10 @@ class Place(Protocol):
 
   def send(self, made: pathlib.Path, name: str) -> None:
     """Moves a local file there."""
+    ...
+
+  def fetched(self, name: str, work: pathlib.Path) -> "Place":
+    """Where a file can be read part by part; a copy, if this is far away."""
     ...
 
   def keep(self, name: str, copy: str) -> None:
@@ -186,6 +190,14 @@ class LocalPlace:
     path = self._made(name)
     with storage(path, expected="a file that can be written"):
       os.replace(made, path)
+
+  def open(self, name: str) -> IO[bytes]:
+    path = self._of(name)
+    with _reaching(path, expected="a file that can be read"):
+      return open(path, "rb")
+
+  def fetched(self, name: str, work: pathlib.Path) -> Place:
+    return self
 
   def keep(self, name: str, copy: str) -> None:
     """By a second link: what replaces the first by renaming leaves it alone."""
@@ -326,6 +338,13 @@ class RemotePlace:
     path = self._fresh(name)
     with storage(path, expected="a file that can be written"):
       self._system.put_file(str(made), path)
+
+  def fetched(self, name: str, work: pathlib.Path) -> Place:
+    path, near = self._fresh(name), work / name
+    with _reaching(path, expected="a file that can be read"):
+      near.parent.mkdir(parents=True, exist_ok=True)
+      self._system.get_file(path, str(near))
+    return LocalPlace(work)
 
   def keep(self, name: str, copy: str) -> None:
     path = self._fresh(name)

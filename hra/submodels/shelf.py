@@ -4,7 +4,7 @@ Numbers only grow. The current version is kept before another takes its place, s
 that a task that was published once has one file.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from hra.errors import InputError, StorageError
@@ -93,10 +93,10 @@ class Loose(NamedTuple):
     return f"{self.place.path}/{self.name}"
 
 
-class Packs(Protocol):
-  """Rows that are in no file of their own."""
+class Rows(Protocol):
+  """Versions that are in no file of their own (`hra.submodels.packs`)."""
 
-  def rows(self, task: str) -> list[Source]:
+  def rows(self, task: str) -> Sequence[Source]:
     """Those of a task, the latest first."""
     ...
 
@@ -118,7 +118,7 @@ class _Kept(NamedTuple):
 class Shelf:
   """Of one task; to change it, the folder has to be the caller's alone."""
 
-  def __init__(self, place: Place, packs: Packs, task: str):
+  def __init__(self, place: Place, packs: Rows, task: str):
     self._place, self._packs, self._task = place, packs, task
     self._stem = stem(task)
     self.name = f"{self._stem}{SUFFIX}"

@@ -23,7 +23,8 @@ from hra.files import is_remote, storage
 from hra.submodels.file import WHAT, Content, Entry, Submodel, Tree, content
 from hra.submodels.index import Index
 from hra.submodels.names import SUFFIX, file_name
-from hra.submodels.place import Place, place_of
+from hra.submodels.packs import Packs, check_name
+from hra.submodels.place import Listed, Place, place_of
 from hra.submodels.shared import Shared, is_shared
 from hra.submodels.shelf import VERSIONS, Loose, Shelf, Source
 
@@ -37,6 +38,15 @@ class Listing(NamedTuple):
   """By task."""
   refused: list[InputError]
   """Files that are no whole Submodels."""
+
+
+class Packed(NamedTuple):
+  """What became of loose files."""
+
+  packed: int
+  """How many are in packs now."""
+  refused: list[InputError]
+  """What is wrong with those that aren't."""
 
 
 class Store(Mapping[str, Submodel]):
@@ -54,7 +64,7 @@ class Store(Mapping[str, Submodel]):
     self._held = self._place.holds_anything()
     self._index = Index(self._place)
     self._shared = Shared(self._place)
-    self._packs = _NoPacks()
+    self._packs = Packs(self._place)
 
   @property
   def folder(self) -> epath.Path:
@@ -123,19 +133,11 @@ class Store(Mapping[str, Submodel]):
     Raises:
       StorageError: the store can't be reached.
     """
-    try:
-      listed = self._place.files()
-    except FileNotFoundError:
-      raise self._gone() from None
-    files = {
-      name: each
-      for name, each in listed.items()
-      if name.endswith(SUFFIX) and name[0] != "." and not is_shared(name)
-    }
-    if not files:
+    files = self._loose_files()
+    packed, refused = self._packs.entries()
+    if not files and not packed:
       self._check_there()
-    found: dict[str, Entry] = {}
-    refused = []
+    found, spoilt = dict(packed), set[str]()
     for name, each in files.items():
       entry = self._index.get(name, each)
       if entry is None:
@@ -144,13 +146,22 @@ class Store(Mapping[str, Submodel]):
         except FileNotFoundError:  # deleted meanwhile
           continue
         except InputError as error:
+          if isinstance(error, StorageError):
+            self._check_there()  # is it the file, or all of the store?
           refused.append(error)
+          spoilt.add(name)
           self._index.drop(name)
           continue
         self._index.put(name, each, entry)
       found[entry.task] = entry
     self._index.keep(files)
     self._index.try_to_save()
+    if spoilt:  # a row that a damaged file hides is not what is current
+      found = {
+        task: entry
+        for task, entry in found.items()
+        if file_name(task) not in spoilt
+      }
     return Listing([found[task] for task in sorted(found)], refused)
 
   def versions(self, task: str) -> list[Entry]:
@@ -222,6 +233,19 @@ class Store(Mapping[str, Submodel]):
       self._remove_unused(shared)
     return found
 
+  def pack(self) -> Packed:
+    """Puts what is current into packs, one for each kind; loose files go.
+
+    Former versions stay where they are, and so does what is damaged.
+
+    Raises:
+      StorageError: it can't be written; all is where it was.
+    """
+    with self._changing():
+      count, refused = self._packs.build(self._loose_files())
+      self._index.keep(self._loose_files())
+    return Packed(count, refused)
+
   @contextlib.contextmanager
   def _changing(self) -> Iterator[None]:
     """With the folder kept to itself."""
@@ -241,16 +265,18 @@ class Store(Mapping[str, Submodel]):
         expected=f"shared parameters of hash {submodel.shared_fingerprint}",
         got=found,
       )
-    known = self._index.get(shelf.name)
-    shelf.put(made, above=known.version if known else 0)
+    shelf.put(made, above=self._index.highest(shelf.name))
     return self._remember(submodel.task)
 
   def _remember(self, task: str) -> Entry:
     """Puts what is current into the index."""
     shelf = self._shelf(task)
+    try:
+      listed = self._place.look(shelf.name)
+    except FileNotFoundError:  # it is a pack's
+      return shelf.current(_entry)
     entry = shelf.current(_entry)
-    with contextlib.suppress(FileNotFoundError):  # it is a pack's
-      self._index.put(shelf.name, self._place.look(shelf.name), entry)
+    self._index.put(shelf.name, listed, entry)
     self._held = True
     return entry
 
@@ -259,7 +285,7 @@ class Store(Mapping[str, Submodel]):
     if not shared:
       return
     found, refused = self.listing()
-    used = {each.shared_fingerprint for each in found}
+    used = {each.shared_fingerprint for each in found} | self._packs.shared()
     for name in self._archived():
       try:
         told, _ = Loose(self._place, name, "").told()
@@ -300,16 +326,22 @@ class Store(Mapping[str, Submodel]):
   def _shelf(self, task: str) -> Shelf:
     return Shelf(self._place, self._packs, task)
 
+  def _loose_files(self) -> dict[str, Listed]:
+    """The files that may be Submodels."""
+    try:
+      listed = self._place.files()
+    except FileNotFoundError:
+      raise self._gone() from None
+    return {
+      name: each
+      for name, each in listed.items()
+      if name.endswith(SUFFIX) and name[0] != "." and not is_shared(name)
+    }
+
   def _entry_of(self, name: str) -> Entry:
     """What a file's header says, which has to stand under its own name."""
     told, size = Loose(self._place, name, "").told()
-    if file_name(told.task) != name:
-      raise InputError(
-        f"{self.folder}/{name}",
-        expected=f"the name {file_name(told.task)}",
-        got=name,
-        fix="a file keeps the name that it was written under",
-      )
+    check_name(told.task, name, self._place)
     return told.entry(size)
 
   def _submodel(self, found: Content) -> Submodel:
@@ -381,14 +413,6 @@ def load(path: epath.PathLike) -> Submodel:
     place = place_of(folder.parent.parent)
   kind = found.told.kind
   return found.submodel(Shared(place).load(kind.shared_fingerprint))
-
-
-class _NoPacks:
-  def rows(self, task: str) -> list[Source]:
-    return []
-
-  def drop(self, task: str) -> None:
-    return None
 
 
 def _entry(source: Source) -> Entry:
