@@ -201,7 +201,10 @@ def test_rows_are_written_in_place_and_wiped_when_they_leave(
   engine = engine_of(stores.Shelf(*people))
   engine.load("p0").result(stores.TIMEOUT)
   (table,) = engine._device._tables.values()
-  leaves = lambda: list(map(np.asarray, _leaves(table.numbers)))
+
+  def leaves():
+    return list(map(np.asarray, _leaves(table.numbers)))
+
   places = [leaf.unsafe_buffer_pointer() for leaf in _leaves(table.numbers)]
   for i in range(12):
     engine.load(f"p{i}").result(stores.TIMEOUT)
