@@ -119,7 +119,7 @@ class Shelf:
     self.gone = False
     self.slow = threading.Event()
     """Set: reads and looks wait until it is cleared."""
-    self.seconds = 0.0
+    self.read_seconds = 0.0
     self.bad: dict[str, Exception] = {}
     self.reads: list[str] = []
     self.looks: list[str] = []
@@ -140,6 +140,7 @@ class Shelf:
   def __getitem__(self, task: str) -> Submodel:
     self.reads.append(task)
     self._answer()
+    time.sleep(self.read_seconds)
     if task in self.bad:
       raise self.bad[task]
     return self._held[task][0]
@@ -157,6 +158,5 @@ class Shelf:
   def _answer(self) -> None:
     while self.slow.is_set():
       time.sleep(0.005)
-    time.sleep(self.seconds)
     if self.gone:
       raise StorageError("store", expected="a folder", got="nothing there")

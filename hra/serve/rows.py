@@ -138,12 +138,12 @@ class Rows:
     waiting = _Waiting(arrived, now + patience, fresh)
     if fresh and task in self._read:
       self._later.setdefault(task, []).append(waiting)
-      return None
-    self._ask(task, first=row is not None)
-    if row is not None and not self.answering:
-      return row
-    self._waiting.setdefault(task, []).append(waiting)
-    self._changed()
+    else:
+      self._ask(task, first=row is not None)
+      if row is not None and not self.answering:
+        return row
+      self._waiting.setdefault(task, []).append(waiting)
+    self._changed()  # there may be an earlier deadline
     return None
 
   def expire(self, now: float) -> float:
