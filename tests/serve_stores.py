@@ -24,10 +24,17 @@ NEAR = {"causal": True, "left_context": 2}
 """What is half a second away is not heard: pieces are as good as the whole."""
 
 
-def recognizer(folder, **changes) -> Recognizer:
-  """Louder than random, so that what is heard depends on who speaks."""
+def recognizer(folder, *, quiet: float = 0.0, **changes) -> Recognizer:
+  """Louder than random, so that what is heard depends on who speaks.
+
+  Args:
+    quiet: by which a transducer's blank is likelier.
+  """
   frontend = dataclasses.replace(tiny.FRONTEND, normalize="none")
   backbone = jax.tree.map(lambda leaf: 2 * leaf, tiny.backbone(**changes))
+  if quiet:
+    bias = backbone.head.output.bias
+    bias[...] = bias[...].at[0].add(quiet)
   tokenizer = Tokenizer.train(["abcde edcba"], vocabulary=8, kind="char")
   store.save(folder, backbone, frontend=frontend, tokenizer=tokenizer, about={})
   return load_backbone(folder)
@@ -41,11 +48,13 @@ def submodel(
   adapter=tiny.ADAPTER,
   shared_seed: int = 5,
   version: int = 1,
+  scale: float | None = None,
   **changes: Any,
 ) -> Submodel:
   config, mels = recognizer.stored.config, recognizer.stored.frontend.width
   built = families.build(adapter, config, mels=mels)
-  key, scale = jax.random.key(0), SCALES.get(adapter.family, 1.0)
+  key = jax.random.key(0)
+  scale = scale or SCALES.get(adapter.family, 1.0)
   row = adapted.random(
     jax.eval_shape(built.init_task, key), seed=seed, scale=scale
   )

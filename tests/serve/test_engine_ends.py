@@ -7,7 +7,6 @@ from concurrent.futures import CancelledError, wait
 import numpy as np
 import pytest
 import serve_stores as stores
-from decoding import CONFIGS
 
 from hra.errors import InputError
 from hra.serve.interface import (
@@ -240,17 +239,3 @@ def test_callbacks_may_ask_for_more(engine_of, people, waves, offline):
   engine.submit(Request(waves[0], "p1")).add_done_callback(then)
   assert done.wait(stores.TIMEOUT)
   assert isinstance(found[-1].exception(), UnknownSpeaker)
-
-
-def test_a_decoder_that_isnt_cut_hears_what_its_buckets_hold(
-  engine_of, tmp_path
-):
-  las = stores.recognizer(tmp_path, decoder=CONFIGS["las"], **stores.NEAR)
-  engine = engine_of(stores.Shelf(), backbone=las, batch_sizes=(2,))
-  wave = stores.wave(2.0)
-  answer = _ask(engine, wave, None)
-  assert answer.text == las.transcribe([wave])[0] != ""
-  assert answer.words is None
-  assert [tuple(each) for each in answer.segments] == [(0.0, 2.0, answer.text)]
-  with pytest.raises(TooLong, match="at most 2 s"):
-    engine.submit(Request(stores.wave(2.25), None))
