@@ -70,13 +70,15 @@ class Stub:
     time.sleep(self.delay)
     speaker = model.partition(":")[2] or None
     receipt = self.receipts.get(speaker or "") or {
-      "task": speaker,
+      "submodel": speaker,
       "applied": "submodel" if speaker else "backbone",
       "version": 3 if speaker else None,
       "fingerprint": "0a1b2c3d4e5f" if speaker else None,
       "reason": None if speaker else "asked",
+      "seconds": {"queued": 0.0, "loading": 0.004, "computing": 0.021},
     }
-    return JSONResponse({"text": self.texts.get(speaker, ""), "hra": receipt})
+    heard = speaker if receipt["applied"] == "submodel" else None
+    return JSONResponse({"text": self.texts.get(heard, ""), "hra": receipt})
 
   def sound(self, place: int):
     """Samples and rate of what came in."""

@@ -10,9 +10,12 @@ const SENT_AS_THEY_ARE = /\.(wav|flac|ogg|oga|opus|mp3)$/i;
 const $ = (id) => document.getElementById(id);
 
 let key = sessionStorage.getItem("key") ?? "";
+let asked = -Infinity; // when the server was asked for its speakers
 let known = { name: "", backbone: null, speakers: new Map() };
 const waiting = [];
 let busy = false;
+
+const FRESH = 10_000; // milliseconds
 
 const speakers = new Speakers(() => trouble(""));
 
@@ -20,24 +23,24 @@ function tell(text) {
   $("told").textContent = text;
 }
 
-function trouble(text, said = "") {
+function trouble(text) {
   $("trouble").hidden = !text;
-  $("trouble").textContent = said ? `${text} ${said}` : text;
+  $("trouble").textContent = text;
 }
 
 async function open() {
-  $("server").textContent = "Asking the server …";
-  $("server").dataset.state = "asking";
+  asked = performance.now();
   try {
     known = await catalog(key);
     const count = known.speakers.size;
     $("server").textContent = `${known.name || "no backbone"} · ${count.toLocaleString("en")} ${count === 1 ? "speaker" : "speakers"}`;
     $("server").dataset.state = "there";
+    $("ask-again").hidden = true;
     speakers.set([...known.speakers.keys()]);
-    trouble("");
   } catch (failure) {
     $("server").textContent = failure.message;
     $("server").dataset.state = "gone";
+    $("ask-again").hidden = failure.wantsKey;
     if (failure.wantsKey) showKey();
     return false;
   }
@@ -56,29 +59,41 @@ async function useKey() {
   else $("key").select();
 }
 
-/** Puts a recording in the queue, with the speaker who is chosen. */
-function hear(sound, name) {
+/** Who and what is chosen; null, and said so, where that can't be asked for. */
+function choice() {
   const speaker = speakers.value;
+  const backbone = known.backbone;
   if (speaker === undefined) {
     trouble("Choose a speaker from the list, or empty the field for the backbone alone.");
-    $("speaker").focus();
-    return;
+  } else if (speaker !== null || backbone) {
+    trouble("");
+    return { speaker, models: { backbone, submodel: known.speakers.get(speaker) ?? null } };
+  } else if (known.name) {
+    trouble("Choose a speaker: this API key may not use the backbone alone.");
+  } else {
+    trouble("The server has not said which models it has. Try again when it answers.");
   }
-  const submodel = speaker === null ? null : known.speakers.get(speaker);
-  const models = { backbone: known.backbone, submodel };
-  if (!models.backbone && !submodel) {
-    trouble(known.name ? "Choose a speaker: this API key may not use the backbone alone."
-      : "The server has not said which models it has. Try again when it answers.");
-    return;
-  }
-  trouble("");
-  const result = new Result({ sound, name, models, speaker, key });
-  result.again.addEventListener("click", () => hear(sound, name));
+  $("speaker").focus();
+  return null;
+}
+
+/**
+ * Puts a recording in the queue.
+ * @param {?object} chosen
+ * @param {?Element} after The card that the new one stands below.
+ */
+function hear(sound, title, { file = title, chosen = choice(), after = null } = {}) {
+  if (!chosen) return null;
+  const result = new Result({ sound, title, file, key, ...chosen });
+  result.again.addEventListener("click", () => hear(sound, title, { file }));
   result.removed = () => { $("empty").hidden = $("results").childElementCount > 0; };
-  $("results").prepend(result.card);
+  if (after) after.after(result.card);
+  else $("results").prepend(result.card);
   $("empty").hidden = true;
+  if (!after) result.card.scrollIntoView({ block: "nearest" });
   waiting.push(result);
   work();
+  return result.card;
 }
 
 /** One recording after the other, so that many files leave room for others. */
@@ -86,15 +101,16 @@ async function work() {
   if (busy) return;
   busy = true;
   for (let result; (result = waiting.shift());) {
-    tell(`${result.asked.name} is being transcribed.`);
+    tell(`${result.asked.title} is being transcribed.`);
     const said = await result.run();
-    if (said) tell(`${result.asked.name}: ${said}.`);
+    if (said) tell(`${result.asked.title}: ${said}.`);
     if (result.failure?.wantsKey) showKey();
   }
   busy = false;
 }
 
 async function take(files) {
+  let after = null;
   for (const file of files) {
     let sound = file;
     if (!SENT_AS_THEY_ARE.test(file.name)) {
@@ -105,16 +121,23 @@ async function take(files) {
         continue;
       }
     }
-    hear(sound, sound === file ? file.name : `${file.name}.wav`);
+    const name = sound === file ? file.name : `${file.name}.wav`;
+    after = hear(sound, file.name, { file: name, after });
+    if (!after) break;
   }
 }
 
 let recorder = null;
+let beforehand = null; // what was chosen when the recording began
 let takes = 0;
 
 async function toggle() {
-  if (recorder) return finish();
-  trouble("");
+  if (recorder) {
+    await finish();
+    return;
+  }
+  beforehand = choice();
+  if (!beforehand) return;
   $("record").disabled = true;
   const peaks = [];
   recorder = new Recorder((peak, seconds) => {
@@ -143,7 +166,11 @@ async function finish() {
   recorder = null;
   listening(false);
   try {
-    hear(await ended.stop(), `Recording ${++takes}.wav`);
+    const sound = await ended.stop();
+    takes++;
+    // What is recorded isn't lost because the field has no speaker's name just now.
+    const chosen = choice() ?? beforehand;
+    hear(sound, `Recording ${takes}`, { file: `recording-${takes}.wav`, chosen });
   } catch (error) {
     trouble(error instanceof NoSound ? error.message : `Recording failed: ${error.message}`);
   }
@@ -187,6 +214,10 @@ function draw(peaks) {
 }
 
 $("controls").addEventListener("submit", (event) => event.preventDefault());
+$("ask-again").addEventListener("click", open);
+$("speaker").addEventListener("focus", () => {
+  if (performance.now() - asked > FRESH) open();
+});
 $("record").addEventListener("click", toggle);
 $("discard").addEventListener("click", discard);
 $("key-use").addEventListener("click", useKey);

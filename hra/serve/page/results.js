@@ -4,15 +4,16 @@ import { transcribe } from "./api.js";
 import { compare } from "./words.js";
 
 const REASONS = {
-  asked: "The backbone, as asked.",
-  unknown: "The backbone answered: the store has no Submodel of this speaker.",
-  "not better": "The backbone answered: on dev recordings the Submodel was no better.",
+  unknown: "The store has no Submodel of this speaker.",
+  "not better": "On its dev recordings the Submodel was no better.",
 };
+
+let made = 0;
 
 export class Result {
   /**
-   * @param {{sound: Blob, name: string, models: {backbone: ?string, submodel: ?string},
-   *   speaker: ?string, key: string}} asked
+   * @param {{sound: Blob, title: string, file: string, models: {backbone: ?string,
+   *   submodel: ?string}, speaker: ?string, key: string}} asked
    */
   constructor(asked) {
     this.asked = asked;
@@ -20,18 +21,18 @@ export class Result {
     const card = document.getElementById("result").content.cloneNode(true).firstElementChild;
     this.card = card;
     const title = card.querySelector("h2");
-    title.textContent = asked.name;
-    title.id = `name-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+    title.textContent = asked.title;
+    title.id = `title-${++made}`;
     card.setAttribute("aria-labelledby", title.id);
     this.url = URL.createObjectURL(asked.sound);
     const player = card.querySelector("audio");
     player.src = this.url;
-    player.setAttribute("aria-label", asked.name);
+    player.setAttribute("aria-label", asked.title);
     player.addEventListener("error", () => player.remove());
     this.summary = card.querySelector(".summary");
     this.again = card.querySelector(".again");
-    this.again.setAttribute("aria-label", `Transcribe ${asked.name} again, with the speaker who is chosen now`);
-    card.querySelector(".remove").setAttribute("aria-label", `Remove ${asked.name}`);
+    this.again.setAttribute("aria-label", `Transcribe ${asked.title} again, with the speaker who is chosen now`);
+    card.querySelector(".remove").setAttribute("aria-label", `Remove ${asked.title}`);
     card.querySelector(".remove").addEventListener("click", () => this.remove());
     const pair = card.querySelector(".pair");
     this.sides = {};
@@ -67,10 +68,10 @@ export class Result {
   }
 
   async fill(kind, own) {
-    const { models, sound, name, key } = this.asked;
+    const { models, sound, file, key } = this.asked;
     own.section.setAttribute("aria-busy", "true");
     try {
-      const answer = await transcribe(models[kind], sound, name, {
+      const answer = await transcribe(models[kind], sound, file, {
         key,
         signal: this.stopping.signal,
         waiting: (wait) => {
@@ -91,11 +92,11 @@ export class Result {
   conclude(answers) {
     if (answers.includes(null)) return answers.some(Boolean) ? "half of it failed" : "failed";
     if (answers.length < 2) return "transcribed";
+    if (answers[1].receipt?.applied === "backbone") return "the backbone answered twice";
     const { left, right, edits } = compare(answers[0].text, answers[1].text);
     this.sides.backbone.mark(left, "without");
     this.sides.submodel.mark(right, "with");
     if (edits === null) return "too long to be compared word by word";
-    if (answers[1].receipt?.applied === "backbone") return "the backbone answered twice";
     if (edits === 0) return "both heard the same";
     return edits === 1 ? "1 word differs" : `${edits} words differ`;
   }
@@ -104,8 +105,8 @@ export class Result {
 function side(kind, speaker) {
   const section = document.getElementById("side").content.cloneNode(true).firstElementChild;
   const [text, receipt, copy] = [".text", ".receipt", ".copy"].map((own) => section.querySelector(own));
-  const title = kind === "backbone" ? "Backbone alone" : `With ${speaker}’s Submodel`;
-  section.querySelector("h3").textContent = title;
+  const title = section.querySelector("h3");
+  title.textContent = kind === "backbone" ? "Backbone alone" : `With ${speaker}’s Submodel`;
   section.classList.add(kind);
   copy.addEventListener("click", async () => {
     await navigator.clipboard.writeText(text.textContent);
@@ -122,8 +123,12 @@ function side(kind, speaker) {
         text.classList.add("soft");
       }
       receipt.textContent = [told(answer.receipt), times(answer)].filter(Boolean).join(" ");
+      if (kind === "submodel" && answer.receipt?.applied === "backbone") {
+        title.textContent = `Backbone, in place of ${speaker}’s Submodel`;
+        section.classList.add("instead");
+      }
       copy.hidden = !navigator.clipboard || !answer.text;
-      copy.setAttribute("aria-label", `Copy text: ${title}`);
+      copy.setAttribute("aria-label", `Copy text: ${title.textContent}`);
     },
     fail(failure) {
       section.classList.add("failed");
@@ -157,13 +162,13 @@ function runs(words) {
 
 function told(receipt) {
   if (!receipt) return "";
-  if (receipt.applied === "backbone") return REASONS[receipt.reason] ?? "The backbone answered.";
-  const print = receipt.fingerprint ? ` (${receipt.fingerprint.slice(0, 8)})` : "";
-  return `Submodel of ${receipt.task}, version ${receipt.version}${print}.`;
+  if (receipt.applied === "backbone") return REASONS[receipt.reason] ?? "";
+  const print = receipt.fingerprint ? `, ${receipt.fingerprint.slice(0, 8)}` : "";
+  return `Version ${receipt.version}${print}.`;
 }
 
 function times({ seconds, receipt }) {
-  const spent = receipt?.spent ?? {};
+  const spent = receipt?.seconds ?? {};
   const parts = ["queued", "loading", "computing"]
     .filter((part) => typeof spent[part] === "number" && spent[part] >= 0.0005)
     .map((part) => `${part} ${brief(spent[part])}`);

@@ -37,6 +37,7 @@ export class Speakers {
     this.input.disabled = this.all.disabled = names.length === 0;
     if (names.length === 1) this.input.value = names[0];
     this.settle();
+    if (this.shown) this.open(this.asked);
   }
 
   /** Who is chosen; null is nobody; undefined where the field holds no speaker's name. */
@@ -71,6 +72,7 @@ export class Speakers {
   }
 
   open(asked) {
+    this.asked = asked;
     const wanted = asked.trim().toLowerCase();
     const found = this.names.filter((name) => name.toLowerCase().includes(wanted));
     const begins = (name) => name.toLowerCase().startsWith(wanted);
