@@ -47,7 +47,9 @@ class Stub:
   url: str = ""
 
   def models(self, request: Request) -> Response:
-    if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
+    if (
+      self.key and request.headers.get("authorization") != f"Bearer {self.key}"
+    ):
       return _problem(401, "the key is missing or unknown")
     ids = [self.backbone] if self.backbone else []
     ids += [f"tiny:{name}" for name in self.speakers]
@@ -65,7 +67,9 @@ class Stub:
     if self.refusals:
       status, headers = self.refusals.pop(0)
       return _problem(status, "as the test wants it", headers)
-    if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
+    if (
+      self.key and request.headers.get("authorization") != f"Bearer {self.key}"
+    ):
       return _problem(401, "the key is missing or unknown")
     time.sleep(self.delay)
     speaker = model.partition(":")[2] or None
@@ -106,9 +110,7 @@ def serving(stub: Stub) -> Iterator[Stub]:
   app = Starlette(
     routes=[
       Route("/v1/models", stub.models),
-      Route(
-        "/v1/audio/transcriptions", stub.transcriptions, methods=["POST"]
-      ),
+      Route("/v1/audio/transcriptions", stub.transcriptions, methods=["POST"]),
       Mount("/", StaticFiles(directory=PAGE, html=True)),
     ]
   )

@@ -106,7 +106,7 @@ function side(kind, speaker) {
   const section = document.getElementById("side").content.cloneNode(true).firstElementChild;
   const [text, receipt, copy] = [".text", ".receipt", ".copy"].map((own) => section.querySelector(own));
   const title = section.querySelector("h3");
-  title.textContent = kind === "backbone" ? "Backbone alone" : `With ${speaker}’s Submodel`;
+  title.textContent = kind === "backbone" ? "Backbone alone" : `With ${speaker}'s Submodel`;
   section.classList.add(kind);
   copy.addEventListener("click", async () => {
     await navigator.clipboard.writeText(text.textContent);
@@ -124,7 +124,7 @@ function side(kind, speaker) {
       }
       receipt.textContent = [told(answer.receipt), times(answer)].filter(Boolean).join(" ");
       if (kind === "submodel" && answer.receipt?.applied === "backbone") {
-        title.textContent = `Backbone, in place of ${speaker}’s Submodel`;
+        title.textContent = `Backbone, in place of ${speaker}'s Submodel`;
         section.classList.add("instead");
       }
       copy.hidden = !navigator.clipboard || !answer.text;
