@@ -48,6 +48,10 @@ class Submodel:
   shared_fingerprint: str
   summary: Mapping[str, Any]
   """How it was trained, and its dev WER with and without."""
+  version: int = 0
+  """In its store, from 1; 0 as long as it is in none."""
+  fingerprint: str = ""
+  """Of all that its file holds; likewise empty."""
 
   @property
   def worse_than_backbone(self) -> bool:

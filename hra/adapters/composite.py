@@ -17,6 +17,7 @@ scan slices it.
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -60,14 +61,17 @@ class Composite(Frozen):
 
     The places of the others hold zeros.
     """
-    joined = _joined(
-      {
-        name: rows[name] if name in rows else _zeros(part)
-        for name, part in self.parts
-      }
+    there = {
+      name: rows[name] if name in rows else _zeros(part)
+      for name, part in self.parts
+    }
+    return self.of_all(
+      there, {name: np.asarray(name in rows) for name, _ in self.parts}
     )
-    active = {name: np.asarray(name in rows) for name, _ in self.parts}
-    return {"active": active, **joined}
+
+  def of_all(self, rows: Mapping[str, Tree], active: Mapping[str, Any]) -> Tree:
+    """The row of rows of all parts, of which those act that are `active`."""
+    return {"active": dict(active), **_joined(rows)}
 
   def shared(self, shared: Mapping[str, Tree]) -> Tree:
     """What the tasks of each part share, as one tree."""

@@ -40,6 +40,8 @@ VERBS = {
   "export": "a Submodel -> a LoRA folder that PEFT loads, and back",
   "evaluate": "WER and CER per task, adapted and backbone",
   "transcribe": "audio files -> text, with a Submodel or without",
+  "serve": "an HTTP server: each speaker by their own Submodel",
+  "key": "who may ask a server, and for whose Submodels",
   "report": "one self-contained HTML page from finished runs",
   "sweep": "an experiment under several settings, compared",
 }

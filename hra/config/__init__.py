@@ -35,8 +35,10 @@ from hra.config.run import (
 )
 from hra.config.serve import (
   EngineConfig,
+  HttpConfig,
   LimitsConfig,
   ServeConfig,
+  StreamConfig,
 )
 from hra.config.sound import (
   MultistyleConfig,
@@ -54,6 +56,7 @@ __all__ = [
   "EngineConfig",
   "EvalConfig",
   "FrontendConfig",
+  "HttpConfig",
   "LanguageModelConfig",
   "LimitsConfig",
   "MeshConfig",
@@ -66,6 +69,7 @@ __all__ = [
   "ServeConfig",
   "SpaceConfig",
   "SpecAugmentConfig",
+  "StreamConfig",
   "SyntheticConfig",
   "Task",
   "TrainConfig",

@@ -41,6 +41,10 @@ class Recording(NamedTuple):
   source_rate: int
 
 
+class TooLong(InputError):
+  """A recording is longer than the limits allow."""
+
+
 class Limits(NamedTuple):
   """What a recording must keep to."""
 
@@ -57,6 +61,19 @@ NO_LIMITS = Limits()
 def decode(path: str | os.PathLike[str]) -> np.ndarray:
   """Reads a whole audio file; see `read`."""
   return read(path).wave_S
+
+
+def decode_open(
+  descriptor: int, where: str, *, limits: Limits = NO_LIMITS
+) -> np.ndarray:
+  """Reads a whole audio file that is open; see `read`.
+
+  Args:
+    descriptor: of a regular file, whose position moves.
+    where: what errors call it.
+  """
+  source = sound_files.source(descriptor, where)
+  return _sound(_read_whole(source, where, limits=limits), where).wave_S
 
 
 def read(
@@ -76,6 +93,7 @@ def read(
   Raises:
     InputError: it is no regular file, no audio, empty, damaged or cut short; it
       is silent or holds NaN; the limits or the segment don't fit.
+    TooLong: it is longer than the limits allow.
     StorageError: the disk or the bucket doesn't give it.
   """
   where = sound_files.printable(path)
@@ -87,6 +105,11 @@ def read(
       )
     else:
       recording = _read_whole(source, where, limits=limits)
+  return _sound(recording, where)
+
+
+def _sound(recording: Recording, where: str) -> Recording:
+  """The recording, if it is one, in [-1, 1]."""
   wave_S = recording.wave_S
   low, high = float(wave_S.min()), float(wave_S.max())
   if not (math.isfinite(low) and math.isfinite(high)):
@@ -171,7 +194,7 @@ def _check_segment(
 
 def _check_longest(where: str, seconds: float, limits: Limits) -> None:
   if seconds > limits.max_seconds + _ROUNDING:
-    raise InputError(
+    raise TooLong(
       where,
       expected=f"a recording of at most {limits.max_seconds:g} s",
       got=f"{seconds:.2f} s",

@@ -92,17 +92,22 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Source]:
             where, expected="an audio file", got="no such file"
           ) from error
         copy.flush()
-      yield _source(copy.fileno(), where)
+      yield source(copy.fileno(), where)
     return
   with storage(where, expected="an audio file"):
     descriptor = _open_regular(path, where)
     try:
-      yield _source(descriptor, where)
+      yield source(descriptor, where)
     finally:
       os.close(descriptor)
 
 
-def _source(descriptor: int, where: str) -> Source:
+def source(descriptor: int, where: str) -> Source:
+  """The bytes of an open regular file.
+
+  Raises:
+    InputError: it has none.
+  """
   size = os.fstat(descriptor).st_size
   if not size:
     raise InputError(where, expected="an audio file", got="an empty file")

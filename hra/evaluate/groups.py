@@ -70,7 +70,7 @@ class Grouping:
       if submodel is None:
         mixed[index] = None
         continue
-      self._check(submodel)
+      self.check(submodel)
       bare = submodel.adapter.family == "none"
       if bare or (guard and submodel.worse_than_backbone):
         mixed[index] = None
@@ -96,7 +96,7 @@ class Grouping:
       return self._bare_group(self.stored.module, members)
     if len(kinds) == 1:
       (first,) = kinds.values()
-      adapter, shared = self._adapter(first.adapter), first.shared
+      adapter, shared = self.adapter(first.adapter), first.shared
       rows = [wide((each or first).row) for each in chosen.values()]
     else:
       # In an order of their own: the same mix is the same program.
@@ -104,7 +104,7 @@ class Grouping:
       parts = {names[kind]: each for kind, each in kinds.items()}
       adapter = composite = Composite(
         parts=tuple(
-          (name, self._adapter(parts[name].adapter)) for name in names.values()
+          (name, self.adapter(parts[name].adapter)) for name in names.values()
         )
       )
       shared = composite.shared(
@@ -128,7 +128,7 @@ class Grouping:
   def _full_group(self, submodel: Submodel, members: list[int]) -> Group:
     """The bare model on the weights of one Submodel."""
     backbone = _merged(
-      self._adapter(submodel.adapter), submodel.row, self.stored.module
+      self.adapter(submodel.adapter), submodel.row, self.stored.module
     )
     return self._bare_group(backbone, members)
 
@@ -136,11 +136,17 @@ class Grouping:
     inactive = np.zeros(places(len(members)), bool)
     return Group(self.bare, backbone, members, {}, {}, inactive)
 
-  def _adapter(self, config: AdapterConfig) -> Adapter:
+  def adapter(self, config: AdapterConfig) -> Adapter:
+    """As it is on this backbone."""
     mels = self.stored.frontend.width
     return families.build(config, self.stored.config, mels=mels)
 
-  def _check(self, submodel: Submodel) -> None:
+  def check(self, submodel: Submodel) -> None:
+    """Whether it is one of this backbone, whole.
+
+    Raises:
+      InputError: it was made for another, or holds other arrays than its adapter.
+    """
     where = f"Submodel of task {submodel.task!r}"
     if submodel.backbone_fingerprint != self.stored.fingerprint:
       raise InputError(
@@ -149,7 +155,7 @@ class Grouping:
         got=submodel.backbone_fingerprint,
         fix="load the backbone that it was trained on",
       )
-    adapter = self._adapter(submodel.adapter)
+    adapter = self.adapter(submodel.adapter)
     check_trees(adapter, submodel.row, submodel.shared, where=where)
 
 
@@ -172,12 +178,12 @@ def _kind(
   place = 0
   while True:  # a new kind is equal to itself
     kind = (repr(submodel.adapter), by, str(place))
-    if _equal(arrays(kinds.setdefault(kind, submodel)), arrays(submodel)):
+    if equal(arrays(kinds.setdefault(kind, submodel)), arrays(submodel)):
       return kind
     place += 1
 
 
-def _equal(first: Tree, second: Tree) -> bool:
+def equal(first: Tree, second: Tree) -> bool:
   """Whether trees of the same structure hold the same numbers."""
   return first is second or all(
     np.array_equal(ours, theirs)

@@ -63,8 +63,7 @@ def cutting(
   way = _way(stored.config.decoder)
   if way is None or not config.seconds or not (greedy or way.hear is None):
     return None
-  unit = stored.frontend.hop_length * stored.frontend.stack
-  unit *= 2**stored.config.subsampling_halvings
+  unit = frame_samples(stored)
   size, overlap = (
     max(int(seconds * SAMPLE_RATE) // unit, least) * unit
     for seconds, least in ((config.seconds, 2), (config.overlap, 0))
@@ -72,6 +71,12 @@ def cutting(
   if stored.config.encoder == "transformer":  # it hears no more at once
     size = min(size, stored.config.transformer.frames * unit)
   return Cutting(size, min(overlap, size // 2), unit, config.batch, way)
+
+
+def frame_samples(stored: StoredBackbone) -> int:
+  """Samples from one frame of the encoder to the next."""
+  hop = stored.frontend.hop_length * stored.frontend.stack
+  return hop * 2**stored.config.subsampling_halvings
 
 
 def labels(
@@ -130,9 +135,10 @@ def _of_pieces(
   ]
 
 
-def _by_frames(
+def said_of(
   pieces: Sequence[Piece], heard: Sequence[Emissions], unit: int
-) -> list[int]:
+) -> Said:
+  """What is said in all of a recording, and at which of its frames."""
   said = [
     Said(
       np.asarray(each.labels_U)[: int(each.length)],
@@ -145,6 +151,12 @@ def _by_frames(
     for before, after in itertools.pairwise(pieces)
   ]
   return stitching.by_frames(said, overlaps)
+
+
+def _by_frames(
+  pieces: Sequence[Piece], heard: Sequence[Emissions], unit: int
+) -> list[int]:
+  return said_of(pieces, heard, unit).labels.tolist()
 
 
 def _by_path(

@@ -31,7 +31,7 @@ class Overlap(NamedTuple):
   stop: int
 
 
-def by_frames(said: Sequence[Said], overlaps: Sequence[Overlap]) -> list[int]:
+def by_frames(said: Sequence[Said], overlaps: Sequence[Overlap]) -> Said:
   """What is said, blanks and all; where pieces agree, it is as if in one piece."""
   seams = [
     _seam(first, second, overlap)
@@ -41,11 +41,11 @@ def by_frames(said: Sequence[Said], overlaps: Sequence[Overlap]) -> list[int]:
   ]
   # The last two overlaps may have much in common: seams never go back.
   rising = np.maximum.accumulate([-np.inf, *seams, np.inf])
-  kept: list[int] = []
+  kept: list[Said] = []
   for each, (low, high) in zip(said, itertools.pairwise(rising), strict=True):
     own = (low <= each.frames) & (each.frames < high)
-    kept += each.labels[own].tolist()
-  return kept
+    kept.append(Said(each.labels[own], each.frames[own]))
+  return Said(*map(np.concatenate, zip(*kept, strict=True)))
 
 
 def collapsed(path: Sequence[int]) -> list[int]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from hra.errors import InputError
 from hra.evaluate.segments import Segment
+from hra.evaluate.words import Word
 
 
 class Request(NamedTuple):
@@ -45,14 +46,6 @@ class Receipt(NamedTuple):
   """Of the Submodel's content; likewise."""
   reason: Reason | None
   """Why the backbone answered; None where a Submodel did."""
-
-
-class Word(NamedTuple):
-  """A word and when it was said, in seconds."""
-
-  start: float
-  end: float
-  text: str
 
 
 class Spent(NamedTuple):

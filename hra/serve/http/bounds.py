@@ -1,0 +1,288 @@
+"""What requests may take: bytes, time, and how often.
+
+`Bounds` stands around the whole application (ASGI). It counts the bytes of each
+request as they come, and gives each a time by which it has arrived: more of either is
+an `HTTPException` (413, 408, 503) from whoever reads the request, which the application
+answers in its own words. Whatever is answered before a request has arrived ends its
+connection, after as much of the rest as comes in a moment: who is still sending would
+otherwise not get to read the answer, or could go on sending for ever.
+
+`RateLimiter` is a token bucket for each key.
+"""
+
+import asyncio
+import collections
+import contextlib
+import ipaddress
+import json
+import math
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+from hra.config.serve import LimitsConfig
+
+_MIB = 1 << 20
+_LINGER = 1.0
+"""Seconds for which the rest of a request is read that is answered already."""
+_BUCKETS = 10_000
+"""Keys or addresses that are remembered, the latest."""
+_NETWORK = 64
+"""Bits of an IPv6 address that name a customer's network."""
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Bounds:
+  """An ASGI application whose requests are bounded."""
+
+  def __init__(self, app: App, limits: LimitsConfig):
+    self._app = app
+    self._limits = limits
+    self.held = 0
+    """Bytes of all requests that aren't answered yet."""
+
+  async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+      await self._answer(scope, receive, send)
+    elif scope["type"] == "websocket":
+      stream = _Stream(self._limits, receive, send)
+      await self._app(scope, stream.receive, send)
+    else:
+      await self._app(scope, receive, send)
+
+  async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    body = _Body(self, self._limits, scope, receive, send)
+    try:
+      body.check_stated()
+      await self._app(scope, body.receive, body.send)
+    except HTTPException as error:
+      if body.answered:
+        raise
+      await _say(body.send, error)
+    finally:
+      self.held -= body.bytes
+
+
+class _Body:
+  """A request on its way in, and its answer on the way out."""
+
+  def __init__(
+    self,
+    bounds: Bounds,
+    limits: LimitsConfig,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+  ):
+    self.bytes = 0
+    self.answered = False
+    """Whether an answer has begun."""
+    self._bounds = bounds
+    self._limits = limits
+    self._receive = receive
+    self._send = send
+    self._deadline = time.monotonic() + limits.body_seconds
+    headers = dict(scope["headers"])
+    self._stated = headers.get(b"content-length", b"0")
+    chunked = b"transfer-encoding" in headers
+    self._arrived = not chunked and not self._stated.strip(b"0")
+    """Whether all of it has."""
+
+  def check_stated(self) -> None:
+    """
+    Raises:
+      HTTPException: it says of itself that it is too large.
+    """
+    if self._stated.isdigit() and int(self._stated) > self._most():
+      raise self._too_large()
+
+  async def receive(self) -> Message:
+    """As ASGI's.
+
+    Raises:
+      HTTPException: it is too large, or too slow.
+    """
+    if self._arrived:
+      return await self._receive()
+    try:
+      async with asyncio.timeout(max(0.0, self._deadline - time.monotonic())):
+        message = await self._receive()
+    except TimeoutError:
+      raise HTTPException(
+        408,
+        f"the request has not arrived within {self._limits.body_seconds:g} s",
+      ) from None
+    self._note(message)
+    return message
+
+  async def send(self, message: Message) -> None:
+    """As ASGI's; the connection ends with an answer that came early."""
+    if self._arrived:
+      self.answered = True
+      await self._send(message)
+      return
+    if message["type"] == "http.response.start":
+      self.answered = True
+      headers = [*message.get("headers", []), (b"connection", b"close")]
+      message = {**message, "headers": headers}
+    last = message["type"] == "http.response.body" and not message.get(
+      "more_body", False
+    )
+    if not last:
+      await self._send(message)
+      return
+    await self._send({**message, "more_body": True})
+    await self._linger()
+    await self._send({"type": "http.response.body", "body": b""})
+
+  def _note(self, message: Message) -> None:
+    if message["type"] != "http.request":
+      self._arrived = True  # or never will
+      return
+    count = len(message.get("body", b""))
+    self.bytes += count
+    self._bounds.held += count
+    if self.bytes > self._most():
+      raise self._too_large()
+    if self._bounds.held > self._limits.bodies_mib * _MIB:
+      raise HTTPException(
+        503,
+        "the server is reading as much as it can hold; try again later",
+        {"Retry-After": "1"},
+      )
+    self._arrived = not message.get("more_body", False)
+
+  async def _linger(self) -> None:
+    left = self._most()
+    with contextlib.suppress(TimeoutError):
+      async with asyncio.timeout(_LINGER):
+        while left > 0:
+          message = await self._receive()
+          if message["type"] != "http.request":
+            return
+          if not message.get("more_body", False):
+            return
+          left -= len(message.get("body", b""))
+
+  def _most(self) -> int:
+    return int(self._limits.body_mib * _MIB)
+
+  def _too_large(self) -> HTTPException:
+    return HTTPException(
+      413, f"the request is larger than {self._limits.body_mib:g} MiB"
+    )
+
+
+class _Stream:
+  """A websocket on its way in."""
+
+  def __init__(self, limits: LimitsConfig, receive: Receive, send: Send):
+    self._limits = limits
+    self._receive = receive
+    self._send = send
+    most = limits.max_seconds + limits.answer_seconds
+    self._deadline = time.monotonic() + most
+
+  async def receive(self) -> Message:
+    """As ASGI's; who says nothing for long is hung up on."""
+    left = self._deadline - time.monotonic()
+    try:
+      async with asyncio.timeout(
+        max(0.0, min(self._limits.body_seconds, left))
+      ):
+        return await self._receive()
+    except TimeoutError:
+      pass
+    with contextlib.suppress(OSError, RuntimeError):  # it is gone, or hung up
+      await self._send(
+        {"type": "websocket.close", "code": 1008, "reason": "it took too long"}
+      )
+    return {"type": "websocket.disconnect", "code": 1008}
+
+
+class RateLimiter:
+  """A bucket of tokens for each key: a request takes one, time brings others."""
+
+  def __init__(
+    self,
+    limits: LimitsConfig,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    self._rate = limits.requests_per_minute / 60
+    self._burst = float(max(1, limits.burst))
+    self._clock = clock
+    self._buckets: collections.OrderedDict[str, tuple[float, float]] = (
+      collections.OrderedDict()
+    )
+    """Tokens, and when there were so many; the latest asked for last."""
+
+  def wait_of(self, key_name: str) -> float:
+    """0 where a request may go on; else seconds after which another may."""
+    if self._rate <= 0:
+      return 0.0
+    now = self._clock()
+    tokens, since = self._buckets.pop(key_name, (self._burst, now))
+    tokens = min(self._burst, tokens + (now - since) * self._rate)
+    wait = 0.0 if tokens >= 1 else (1 - tokens) / self._rate
+    self._buckets[key_name] = (tokens if wait else tokens - 1, now)
+    if len(self._buckets) > _BUCKETS:
+      self._buckets.popitem(last=False)
+    return wait
+
+
+def retry_after(wait: float) -> str:
+  """`RateLimiter.wait_of` -> the header: whole seconds, at least one."""
+  return str(max(1, math.ceil(wait)))
+
+
+def address_of(scope: Scope) -> str:
+  """Who asks an open server: an address, or the network of an IPv6 one."""
+  client = scope.get("client")
+  host = client[0] if client else ""
+  try:
+    address = ipaddress.ip_address(host)
+  except ValueError:
+    return host
+  if isinstance(address, ipaddress.IPv6Address):
+    if address.ipv4_mapped is not None:
+      return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((int(address), _NETWORK), strict=False))
+  return str(address)
+
+
+async def _say(send: Send, error: HTTPException) -> None:
+  told = {
+    "error": {
+      "message": error.detail,
+      "type": "invalid_request_error"
+      if error.status_code < 500
+      else "server_error",
+      "param": None,
+      "code": None,
+    }
+  }
+  data = json.dumps(told).encode()
+  headers = [
+    (b"content-type", b"application/json"),
+    (b"content-length", str(len(data)).encode()),
+    *(
+      (name.lower().encode(), value.encode())
+      for name, value in (error.headers or {}).items()
+    ),
+  ]
+  await send(
+    {
+      "type": "http.response.start",
+      "status": error.status_code,
+      "headers": headers,
+    }
+  )
+  await send({"type": "http.response.body", "body": data})

@@ -1,0 +1,167 @@
+"""A service on a socket, from its first request to the last one it drains."""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from hra.config import HttpConfig, ServeConfig
+from hra.errors import InputError
+from hra.serve.http import connection
+from hra.serve.http.logs import Handler, Log
+from hra.serve.http.service import Service
+
+_MESSAGE = 2**20
+"""Bytes of one message of a WebSocket."""
+_MESSAGES = 16
+"""Of them that wait."""
+_IDLE = 30
+"""Seconds that a connection without a request is kept."""
+_LOCAL = ("localhost", "127.0.0.1", "[::1]")
+
+
+def bind(http: HttpConfig) -> socket.socket:
+  """A socket at the address, to which nobody can connect yet.
+
+  Raises:
+    InputError: it can't be had.
+  """
+  where = f"--host={http.host} --port={http.port}"
+  try:
+    kind, _, _, _, address = socket.getaddrinfo(
+      http.host, http.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(kind, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(address)
+  except (OSError, OverflowError) as error:
+    raise InputError(
+      where,
+      expected="an address to listen at",
+      got=getattr(error, "strerror", None) or str(error),
+      fix="choose another --port, or end what listens there",
+    ) from error
+  return bound
+
+
+def is_local(host: str) -> bool:
+  """Whether this machine alone can connect."""
+  if host.lower() == "localhost":
+    return True
+  with contextlib.suppress(ValueError):
+    return ipaddress.ip_address(host).is_loopback
+  return False
+
+
+def address_of(bound: socket.socket) -> str:
+  host, port = bound.getsockname()[:2]
+  return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def hosts_of(http: HttpConfig) -> frozenset[str] | None:
+  """Names by which a server is asked; None is any, of one for other machines."""
+  if not is_local(http.host):
+    return None
+  host = http.host.lower()
+  return frozenset({*_LOCAL, f"[{host}]" if ":" in host else host})
+
+
+def run(
+  app: ASGIApp,
+  bound: socket.socket,
+  service: Service,
+  *,
+  on_ready: Callable[[], None],
+) -> None:
+  """Answers until SIGINT or SIGTERM, and then what it has begun.
+
+  Args:
+    on_ready: called when clients can connect.
+  """
+  _redirect(service.log)
+  asyncio.run(_serve(app, bound, service, on_ready))
+
+
+async def _serve(
+  app: ASGIApp,
+  bound: socket.socket,
+  service: Service,
+  on_ready: Callable[[], None],
+) -> None:
+  server = _Server(configured(app, service.config), service, on_ready)
+  try:
+    await server.serve(sockets=[bound])
+  finally:
+    await service.close()
+
+
+def configured(app: ASGIApp, config: ServeConfig) -> uvicorn.Config:
+  """uvicorn's settings."""
+  return uvicorn.Config(
+    app,
+    http=connection.limited(config.limits),
+    ws="websockets-sansio",
+    ws_max_size=_MESSAGE,
+    ws_max_queue=_MESSAGES,
+    ws_per_message_deflate=False,
+    lifespan="off",
+    log_config=None,
+    access_log=False,
+    proxy_headers=False,
+    server_header=False,
+    timeout_keep_alive=_IDLE,
+    timeout_graceful_shutdown=max(1, round(config.http.drain_seconds)),
+  )
+
+
+class _Server(uvicorn.Server):
+  """Ends by a signal as by a request, with nothing left to be raised again."""
+
+  def __init__(
+    self,
+    config: uvicorn.Config,
+    service: Service,
+    on_ready: Callable[[], None],
+  ):
+    super().__init__(config)
+    self._service = service
+    self._on_ready = on_ready
+
+  async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+    await super().startup(sockets)
+    self._on_ready()
+
+  @contextlib.contextmanager
+  def capture_signals(self) -> Iterator[None]:
+    """The first lets requests end, a second one doesn't."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+      loop.add_signal_handler(number, self._end)
+    try:
+      yield
+    finally:
+      for number in numbers:
+        loop.remove_signal_handler(number)
+
+  def _end(self) -> None:
+    self.force_exit = self.should_exit
+    self.should_exit = True
+    self._service.draining = True
+    self._service.log.event("stopping", forced=self.force_exit or None)
+
+
+def _redirect(log: Log) -> None:
+  """uvicorn's and our own messages become lines of the log."""
+  handler = Handler(log)
+  for name in ("uvicorn", "hra.serve"):
+    logger = logging.getLogger(name)
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)

@@ -1,0 +1,152 @@
+"""What all routes share: the engine, keys, decoding, and what is served."""
+
+import asyncio
+import concurrent.futures
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from starlette.requests import HTTPConnection
+
+from hra.config import ServeConfig
+from hra.errors import InputError
+from hra.serve import interface
+from hra.serve.decoding import Decoders
+from hra.serve.http import access, bounds, errors
+from hra.serve.http.held import Budget, Held
+from hra.serve.http.logs import Log, Notes
+from hra.serve.http.metrics import Metrics
+from hra.serve.keys import Key, Keys
+
+T = TypeVar("T")
+
+_LISTED_SECONDS = 1.0
+"""How long a listing of the store is told again without asking it."""
+
+
+class About(NamedTuple):
+  """What is served."""
+
+  name: str
+  """Of the backbone, before the colon of a model."""
+  language: str = ""
+  """Empty where nobody says."""
+  created: int = 0
+  """Seconds since 1970: when the server started."""
+
+
+@dataclasses.dataclass
+class Service:
+  """One server's parts."""
+
+  engine: interface.Engine
+  keys: Keys | None
+  """None is an open server."""
+  decoders: Decoders
+  limiter: bounds.RateLimiter
+  about: About
+  config: ServeConfig
+  log: Log
+  draining: bool = False
+  """Whether it takes its leave."""
+
+  def __post_init__(self) -> None:
+    self.metrics = Metrics(self.engine)
+    self.samples = Budget(self.config.http.held_mib * 2**20)
+    self._listed: tuple[float, list[str]] = (-_LISTED_SECONDS, [])
+    self._listing = asyncio.Lock()
+
+  def admitted(self, connection: HTTPConnection) -> Key:
+    """Whose request it is, one that may be made now.
+
+    Raises:
+      Refusal: nobody's, or too many came already.
+    """
+    key = access.key_of(self.keys, access.token_of(connection))
+    return self.let_in(connection, key)
+
+  def let_in(self, connection: HTTPConnection, key: Key) -> Key:
+    """Notes whose request it is, and counts it.
+
+    Raises:
+      Refusal: too many came already.
+    """
+    notes_of(connection).key = key.name
+    host = bounds.address_of(connection.scope)
+    who = f"address {host}" if self.keys is None else f"key {key.name}"
+    wait = self.limiter.wait_of(who)
+    if wait > 0:
+      raise errors.too_often(wait)
+    return key
+
+  async def tasks(self) -> list[str]:
+    """Whose Submodels there are, in order."""
+    async with self._listing:
+      asked, found = self._listed
+      if time.monotonic() - asked >= _LISTED_SECONDS:
+        found = await asyncio.to_thread(self.engine.tasks)
+        self._listed = time.monotonic(), found
+    return found
+
+  async def decoded(self, data: bytes, held: Held) -> np.ndarray:
+    """A recording's samples."""
+    wave_S = await self.decoders.decode(data)
+    held.take(wave_S.nbytes)
+    return wave_S
+
+  async def heard(self, request: interface.Request) -> interface.Answer:
+    """The engine's answer; who stops waiting takes the request back."""
+    return await future_of(lambda: self.engine.submit(request))
+
+  async def close(self) -> None:
+    """Ends decoding and the engine."""
+    await self.decoders.close()
+    await asyncio.to_thread(self.engine.close)
+
+
+async def future_of(begin: "Callable[[], concurrent.futures.Future[T]]") -> T:
+  """What the engine says of what it is asked; cancelled with who waits for it.
+
+  Raises:
+    Closed: the engine gave it up by itself.
+  """
+  future = begin()
+  try:
+    return await asyncio.wrap_future(future)
+  except asyncio.CancelledError:
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+      raise
+    raise interface.Closed(
+      "the engine", expected="an answer", got="none: it was shut down"
+    ) from None
+
+
+def refused(
+  connection: HTTPConnection,
+  error: errors.Refusal | InputError,
+  *,
+  model: str = "",
+) -> errors.Refusal:
+  """What a client is told of an error; the log is told the rest.
+
+  Args:
+    model: that was asked for.
+  """
+  told = errors.refusal(error, model=model)
+  notes = notes_of(connection)
+  notes.code = told.code
+  if isinstance(error, InputError):
+    notes.error = error
+  return told
+
+
+def notes_of(connection: HTTPConnection) -> Notes:
+  """What is to be logged of a request."""
+  return connection.scope["state"]["notes"]
+
+
+def service_of(connection: HTTPConnection) -> Service:
+  return connection.app.state.service

@@ -1,0 +1,113 @@
+"""Submodels -> kinds: those of one kind stand in one table on the device.
+
+A kind is an adapter and the parameters that its tasks share, by their content.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from hra.adapters.composite import Composite
+from hra.adapters.interface import Adapter, Frozen, Tree
+from hra.errors import InputError
+from hra.evaluate.groups import Grouping, equal
+from hra.submodels import Submodel
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Kind:
+  """Known by itself: `Kinds.of` makes one of each."""
+
+  name: str
+  """Sorts kinds in an order that a restart keeps."""
+  adapter: Adapter
+  shared: Tree
+  """On the host."""
+  outline: Tree
+  """The shapes of a row."""
+
+  def cast(self, row: Tree) -> Tree:
+    """A Submodel's row in the types that stand in slots."""
+    return jax.tree.map(
+      lambda leaf, own: np.asarray(own).astype(leaf.dtype, copy=False),
+      self.outline,
+      row,
+    )
+
+
+class Kinds:
+  """Of the Submodels of one backbone; safe from any thread."""
+
+  def __init__(self, grouping: Grouping, *, most: int):
+    self._grouping = grouping
+    self._most = most
+    self._lock = threading.Lock()
+    self._known: list[tuple[str, Kind]] = []
+
+  def of(self, submodel: Submodel) -> Kind | None:
+    """None where it adds nothing to the backbone.
+
+    Raises:
+      InputError: it is none of this backbone, or has no slots, or is of one kind
+        too many.
+    """
+    self._grouping.check(submodel)
+    family = submodel.adapter.family
+    where = f"Submodel of task {submodel.task!r}"
+    if family == "none":
+      return None
+    if family == "full":
+      raise InputError(
+        where,
+        expected="a family that is a small row, which slots hold",
+        got="a backbone of its own (family 'full')",
+        fix="hra transcribe hears by it",
+      )
+    hint = f"{submodel.adapter!r} {submodel.shared_fingerprint}"
+    with self._lock:
+      alike = [kind for own, kind in self._known if own == hint]
+      for kind in alike:
+        if equal(kind.shared, submodel.shared):
+          return kind
+      if len(self._known) >= self._most:
+        raise InputError(
+          where,
+          expected=f"one of {self._most} adapters and sets of shared parameters",
+          got="another",
+          fix="let an engine of its own serve it, or allow more kinds",
+        )
+      adapter = self._grouping.adapter(submodel.adapter)
+      outline = jax.eval_shape(adapter.init_task, jax.random.key(0))
+      name = f"{hint} {len(alike)}"
+      kind = Kind(name, adapter, submodel.shared, outline)
+      self._known.append((hint, kind))
+      return kind
+
+
+def joined(kinds: Sequence[Kind]) -> tuple[Adapter, Tree]:
+  """The adapter that acts as each of them, and what is shared of it."""
+  if not kinds:
+    return Frozen(), {}
+  if len(kinds) == 1:
+    return kinds[0].adapter, kinds[0].shared
+  parts = {str(place): kind for place, kind in enumerate(kinds)}
+  adapter = Composite(
+    parts=tuple((name, kind.adapter) for name, kind in parts.items())
+  )
+  shared = {name: kind.shared for name, kind in parts.items()}
+  return adapter, adapter.shared(shared)
+
+
+def rows_of(
+  adapter: Adapter, rows: Sequence[Tree], active: Sequence[Tree]
+) -> Tree:
+  """A row of `joined`'s adapter, of one row and one flag for each kind."""
+  if isinstance(adapter, Composite):
+    names = [name for name, _ in adapter.parts]
+    return adapter.of_all(
+      dict(zip(names, rows, strict=True)), dict(zip(names, active, strict=True))
+    )
+  return rows[0] if rows else {}

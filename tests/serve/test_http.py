@@ -1,0 +1,471 @@
+"""Everything of the server but formats and streams, over real connections."""
+
+import contextlib
+import json
+import socket
+import time
+
+import fake_engine as fake
+import httpx2
+import live_server as live
+import pytest
+from prometheus_client import parser
+
+from hra.keys import stable_hash
+from hra.serve import interface, keys
+
+WAVE = live.wave()
+FILE = {"file": ("speech.wav", live.wav(WAVE))}
+POST = "/v1/audio/transcriptions"
+
+
+@pytest.fixture(scope="module")
+def engine():
+  return fake.Engine([*fake.SPEAKERS, fake.BROKEN])
+
+
+@pytest.fixture(scope="module")
+def running(engine):
+  limits = {"answer_seconds": 1.0, "max_seconds": 5.0, "body_mib": 1.0}
+  with live.serving(live.service(engine, limits=limits)) as server:
+    yield server
+
+
+@pytest.fixture(scope="module")
+def client(running):
+  with httpx2.Client(base_url=running.url, timeout=30) as made:
+    yield made
+
+
+@pytest.fixture(scope="module")
+def locked(engine, tmp_path_factory):
+  """A server with keys, and a client for each."""
+  path = tmp_path_factory.mktemp("keys") / "keys.json"
+  tokens = {
+    "annas": keys.add(path, "annas", speakers=["anna", "nemo"]),
+    "everybodys": keys.add(path, "everybodys", speakers=None),
+    "operators": keys.add(path, "operators", speakers=[], admin=True),
+  }
+  own = fake.Engine()
+  with (
+    live.serving(live.service(own, keys=keys.Keys.open(path))) as server,
+    contextlib.ExitStack() as stack,
+  ):
+    clients = {
+      name: stack.enter_context(
+        httpx2.Client(
+          base_url=server.url, headers={"Authorization": f"Bearer {token}"}
+        )
+      )
+      for name, token in (tokens | {"nobodys": "hra_0_0"}).items()
+    }
+    yield server, own, clients
+
+
+def _post(client, **fields):
+  return client.post(POST, data={"model": "tiny:anna"} | fields, files=FILE)
+
+
+def _error(response, status, code):
+  assert response.status_code == status, response.text
+  error = response.json()["error"]
+  assert set(error) == {"message", "type", "param", "code"}
+  assert error["code"] == code, error
+  return error
+
+
+@pytest.fixture
+def failing(engine):
+  """Has the engine refuse whatever it is asked."""
+
+  def fail(kind):
+    engine.failure = kind("/secret/place", expected="this", got="that")
+
+  yield fail
+  engine.failure = None
+
+
+@pytest.mark.parametrize(
+  ("kind", "status", "code"),
+  [
+    (interface.TooLong, 413, "audio_too_long"),
+    (interface.Overloaded, 503, "overloaded"),
+    (interface.StoreGone, 503, "store_unreachable"),
+    (interface.Closed, 503, "shutting_down"),
+    (interface.UnknownSpeaker, 404, "model_not_found"),
+    (interface.BadSubmodel, 409, "bad_submodel"),
+  ],
+)
+def test_what_the_engine_refuses(client, running, failing, kind, status, code):
+  failing(kind)
+  response = _post(client)
+  error = _error(response, status, code)
+  assert "secret" not in response.text
+  assert ("retry-after" in response.headers) == (status == 503)
+  assert (
+    error["type"]
+    == {
+      404: "not_found_error",
+      409: "invalid_request_error",
+      413: "invalid_request_error",
+      503: "server_error",
+    }[status]
+  )
+  _wait(lambda: running.last().get("code") == code)
+
+
+def test_a_submodel_that_fails_later(client, running):
+  response = _post(client, model="tiny:broken")
+  _error(response, 409, "bad_submodel")
+  assert response.headers["x-should-retry"] == "false"
+  _wait(lambda: "detail" in running.last())
+  assert running.last()["detail"] == "expected a whole file, got half"
+
+
+def test_an_answer_that_takes_too_long(client, engine):
+  engine.gate.clear()
+  try:
+    _error(_post(client), 504, "answer_timeout")
+    assert engine.futures[-1].cancelled()
+  finally:
+    engine.gate.set()
+
+
+def test_what_nobody_foresaw_is_told_to_the_log_alone(client, running, engine):
+  engine.failure = ZeroDivisionError("at /secret/place")
+  try:
+    response = _post(client)
+  finally:
+    engine.failure = None
+  _error(response, 500, "server_error")
+  assert "secret" not in response.text
+  _wait(lambda: "ZeroDivisionError" in running.logged.getvalue())
+  assert _post(client).status_code == 200
+
+
+def test_who_hangs_up_takes_the_request_back(running, engine):
+  engine.gate.clear()
+  before = len(engine.futures)
+  try:
+    with httpx2.Client(base_url=running.url, timeout=0.3) as client:
+      with pytest.raises(httpx2.TimeoutException):
+        _post(client)
+      assert len(engine.futures) == before + 1
+    _wait(lambda: engine.futures[-1].cancelled())
+    _wait(lambda: running.last().get("status") == 499)
+    assert running.service.samples.held == 0
+  finally:
+    engine.gate.set()
+
+
+def test_who_hangs_up_within_the_form(running):
+  head = (
+    f"POST {POST} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n"
+    "Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+  )
+  with socket.create_connection(("127.0.0.1", running.port)) as connection:
+    connection.sendall(head.encode())
+    time.sleep(0.1)
+  _wait(lambda: running.last().get("status") == 499)
+  assert "Traceback" not in running.logged.getvalue().rpartition("499")[2]
+
+
+def test_samples_of_all_requests_are_bounded(client, running, monkeypatch):
+  monkeypatch.setattr(running.service.samples, "limit", WAVE.nbytes)
+  assert _post(client).status_code == 200
+  monkeypatch.setattr(running.service.samples, "limit", WAVE.nbytes - 1)
+  _error(_post(client), 503, "overloaded")
+  assert running.service.samples.held == 0
+
+
+def test_recordings_that_are_too_long(client):
+  files = {"file": ("long.wav", live.wav(live.wave(6.0)))}
+  response = client.post(POST, data={"model": "tiny"}, files=files)
+  error = _error(response, 413, "audio_too_long")
+  assert "at most 5 s" in error["message"]
+
+
+def test_bodies_that_are_too_large(client):
+  response = client.post(
+    POST, data={"model": "tiny"}, files={"file": b"0" * (2**20 + 1)}
+  )
+  _error(response, 413, "request_too_large")
+
+
+@pytest.mark.parametrize(
+  ("content", "kind", "status", "code"),
+  [
+    (b"", None, 415, "unsupported_media_type"),
+    (b"{}", "application/json", 415, "unsupported_media_type"),
+    (b"", "multipart/form-data", 400, "bad_form"),
+    (b"nonsense", "multipart/form-data; boundary=b", 400, "bad_form"),
+    (b"--b--\r\n", "multipart/form-data; boundary=b", 400, "missing_field"),
+  ],
+)
+def test_bodies_that_are_no_form(client, content, kind, status, code):
+  headers = {"Content-Type": kind} if kind else {}
+  response = client.post(POST, content=content, headers=headers)
+  _error(response, status, code)
+
+
+@pytest.mark.parametrize(
+  ("fields", "files", "param"),
+  [
+    ({}, FILE, "model"),
+    ({"model": ""}, FILE, "model"),
+    ({"model": ["tiny", "tiny:anna"]}, FILE, "model"),
+    ({"model": "tiny"}, {"other": FILE["file"]}, "other"),
+    ({"model": "tiny"}, {"file": (None, b"text")}, "file"),
+    ({"model": "tiny", "stream": "yes"}, FILE, "stream"),
+    ({"model": "tiny", "temperature": "nan"}, FILE, "temperature"),
+  ],
+)
+def test_forms_without_sense(client, fields, files, param):
+  response = client.post(POST, data=fields, files=files)
+  assert response.status_code == 400, response.text
+  assert response.json()["error"]["param"] == param
+
+
+def test_times_of_words_that_the_decoder_does_not_know(client, engine):
+  engine.words = False
+  try:
+    response = _post(
+      client,
+      response_format="verbose_json",
+      **{"timestamp_granularities[]": "word"},
+    )
+  finally:
+    engine.words = True
+  error = _error(response, 400, "unsupported_field")
+  assert error["param"] == "timestamp_granularities"
+
+
+def test_routes_and_methods_that_there_are_not(client):
+  _error(client.get("/v2"), 404, "no_such_route")
+  _error(client.get("/v1/models/"), 404, "model_not_found")
+  _error(client.get("/../../etc/passwd"), 404, "no_such_route")
+  response = client.get(POST)
+  _error(response, 405, "no_such_method")
+  assert response.headers["allow"] == "POST"
+
+
+def test_health(client, engine, running):
+  assert client.get("/health/live").json() == {"status": "live"}
+  assert client.get("/health/ready").status_code == 200
+  running.service.draining = True
+  try:
+    assert client.get("/health/ready").status_code == 503
+  finally:
+    running.service.draining = False
+  assert client.get("/health/live").status_code == 200
+
+
+def test_metrics(client, running):
+  def figures():
+    text = client.get("/metrics").text
+    families = parser.text_string_to_metric_families(text)
+    return {
+      (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+      for family in families
+      for sample in family.samples
+    }
+
+  labels = {"route": POST, "method": "POST", "status": "200"}
+  name = ("hra_requests_total", tuple(sorted(labels.items())))
+  before = figures().get(name, 0)
+  assert _post(client).status_code == 200
+  client.request("ODD", "/v1/models/tiny:anna")
+  found = figures()
+  assert found[name] == before + 1
+  seconds = ("hra_request_seconds_count", (("route", POST),))
+  assert found[seconds] >= 1
+  assert found["hra_requests_running", ()] == 1  # the one for figures
+  assert found["hra_engine_requests_waiting", ()] == 2
+  assert found["hra_engine_loads_total", ()] == 5
+  assert found["hra_engine_ready", ()] == 1
+  assert not [labels for _, labels in found if "anna" in str(labels)]
+  assert [labels for _, labels in found if ("method", "other") in labels]
+
+
+def test_a_line_for_each_request(client, running):
+  _post(client)
+  text = fake.text_of("anna", WAVE)
+  _wait(lambda: running.last().get("applied"))
+  line = running.last()
+  del line["id"], line["time"], line["seconds"]
+  assert line == {
+    "event": "request",
+    "method": "POST",
+    "route": POST,
+    "status": 200,
+    "key": "open",
+    "speaker": f"{stable_hash('anna'):016x}",
+    "applied": "submodel",
+    "version": 3,
+    "audio_seconds": 0.5,
+    "queued_seconds": 0.001,
+    "loading_seconds": 0.002,
+    "computing_seconds": 0.003,
+  }
+  client.get("/v1/models/tiny:anna?secret=1")
+  _wait(lambda: "models" in running.last().get("route", ""))
+  told = running.logged.getvalue()
+  for secret in ("anna", "secret=1", text, "speech.wav"):
+    assert secret not in told
+
+
+def test_speakers_can_be_named_in_the_log(engine):
+  parts = live.service(fake.Engine(), named=True)
+  with (
+    live.serving(parts) as server,
+    httpx2.Client(base_url=server.url) as client,
+  ):
+    _post(client)
+    _wait(server.requests)
+    assert server.requests()[-1]["speaker"] == "anna"
+
+
+def test_administration_is_closed_without_keys(client, engine):
+  for call in (
+    client.get("/admin/resident"),
+    client.post("/admin/load", json={"task": "anna"}),
+    client.post("/admin/unload", json={"task": "anna"}),
+  ):
+    _error(call, 403, "admin_only")
+  assert engine.loaded == []
+
+
+def test_administration(locked):
+  _, engine, clients = locked
+  operator = clients["operators"]
+  loaded = operator.post("/admin/load", json={"task": "bert"})
+  told = {"task": "bert", "version": 3, "fingerprint": "ab12"}
+  assert loaded.json() == told
+  assert operator.get("/admin/resident").json()["data"] == [told]
+  for there in (True, False):
+    unloaded = operator.post("/admin/unload", json={"task": "bert"})
+    assert unloaded.json() == {"task": "bert", "unloaded": there}
+  _error(
+    operator.post("/admin/load", json={"task": "nemo"}),
+    404,
+    "model_not_found",
+  )
+  for content in (b"", b"[]", b'{"task": ""}', b'{"task": "\\ud800"}'):
+    response = operator.post("/admin/load", content=content)
+    _error(response, 400, "bad_field")
+  response = operator.post("/admin/load", content=b" " * 20_000)
+  _error(response, 413, "too_long")
+  for name in ("annas", "everybodys"):
+    _error(clients[name].get("/admin/resident"), 403, "admin_only")
+    _error(clients[name].get("/metrics"), 403, "admin_only")
+  assert operator.get("/metrics").status_code == 200
+  assert engine.loaded == []
+
+
+def test_who_has_no_key_learns_nothing(locked):
+  server, engine, clients = locked
+  before = len(engine.asked), engine.listings
+  for client in (clients["nobodys"], httpx2.Client(base_url=server.url)):
+    for response in (
+      _post(client),
+      client.get("/v1/models"),
+      client.get("/v1/models/tiny:anna"),
+      client.get("/metrics"),
+      client.get("/admin/resident"),
+      client.post("/admin/load", json={"task": "anna"}),
+    ):
+      _error(response, 401, "invalid_api_key")
+      assert response.headers["www-authenticate"] == "Bearer"
+    assert client.get("/health/live").status_code == 200
+  assert (len(engine.asked), engine.listings) == before
+
+
+def test_a_key_has_its_own_speakers_and_no_others(locked):
+  _, engine, clients = locked
+  annas = clients["annas"]
+  listed = annas.get("/v1/models").json()["data"]
+  assert [model["id"] for model in listed] == ["tiny", "tiny:anna"]
+  assert _post(annas).status_code == 200
+  before, listings = len(engine.asked), engine.listings
+  for fallback in ("false", "true"):
+    there = _post(annas, model="tiny:bert", fallback=fallback)
+    nowhere = _post(annas, model="tiny:b3rt", fallback=fallback)
+    assert there.content == nowhere.content.replace(b"b3rt", b"bert")
+    _error(there, 404, "model_not_found")
+  assert (
+    annas.get("/v1/models/tiny:bert").content
+    == _post(annas, model="tiny:bert").content
+  )
+  assert (len(engine.asked), engine.listings) == (before, listings)
+  allowed = _post(annas, model="tiny:nemo")  # no such speaker, but its own
+  assert allowed.content == there.content.replace(b"bert", b"nemo")
+
+
+def test_each_key_has_a_rate_of_its_own(tmp_path):
+  path = tmp_path / "keys.json"
+  tokens = [keys.add(path, name, speakers=None) for name in "ab"]
+  parts = live.service(
+    fake.Engine(),
+    keys=keys.Keys.open(path),
+    limits={"requests_per_minute": 1.0, "burst": 2},
+  )
+  with live.serving(parts) as server:
+    first, second = (
+      httpx2.Client(
+        base_url=server.url, headers={"Authorization": f"Bearer {token}"}
+      )
+      for token in tokens
+    )
+    with first, second:
+      assert _post(first).status_code == 200
+      assert first.get("/v1/models").status_code == 200
+      refused = _post(first)
+      error = _error(refused, 429, "rate_limit_exceeded")
+      assert error["type"] == "rate_limit_error"
+      assert 50 < int(refused.headers["retry-after"]) <= 60
+      assert _post(second).status_code == 200
+
+
+@pytest.mark.parametrize(
+  ("headers", "status"),
+  [
+    ({"Origin": "http://evil.example"}, 403),
+    ({"Origin": "null"}, 403),
+    ({"Origin": "http://[bad"}, 403),
+    ({"Host": "evil.example"}, 403),
+    ({"Host": "evil.example:80", "Origin": "http://evil.example:80"}, 403),
+    ({"Host": "localhost"}, 200),
+    ({"Host": "LOCALHOST:99", "Origin": "http://localhost:99"}, 200),
+  ],
+)
+def test_pages_of_other_sites_are_refused(client, headers, status):
+  response = client.get("/v1/models", headers=headers)
+  assert response.status_code == status
+
+
+def test_listings_are_asked_for_once_a_second(client, engine):
+  client.get("/v1/models")
+  before = engine.listings
+  for _ in range(5):
+    client.get("/v1/models")
+  assert engine.listings <= before + 1
+
+
+def test_a_store_that_cannot_be_listed(client, engine, running, monkeypatch):
+  def gone():
+    raise interface.StoreGone("/secret", expected="a folder", got="none")
+
+  monkeypatch.setattr(engine, "tasks", gone)
+  monkeypatch.setattr(running.service, "_listed", (-1e9, []))
+  _error(client.get("/v1/models"), 503, "store_unreachable")
+
+
+def _wait(holds):
+  deadline = time.monotonic() + 10
+  while not holds():
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+
+
+def test_every_line_of_the_log_is_json(running):
+  assert all(map(json.loads, running.logged.getvalue().splitlines()))

@@ -1,0 +1,171 @@
+"""How a server begins and ends, as a process of its own."""
+
+import concurrent.futures
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import fake_engine as fake
+import httpx2
+import live_server as live
+import pytest
+
+from hra.config import HttpConfig
+from hra.errors import InputError
+from hra.serve.http import server
+
+SCRIPT = """
+import sys
+sys.path[:0] = ["tests"]
+import fake_engine, live_server
+from hra.config import HttpConfig
+from hra.serve.http import app, server
+from hra.serve.http.logs import Log
+engine = fake_engine.Engine()
+parts = live_server.service(engine, http={"drain_seconds": 20.0})
+parts.log = Log()
+http = HttpConfig(port=0)
+bound = server.bind(http)
+engine.gate.clear()
+def ready():
+  print(server.address_of(bound), flush=True)
+server.run(
+  app.build(parts, hosts=server.hosts_of(http)), bound, parts, on_ready=ready
+)
+print("closed" if engine.closed else "left open", flush=True)
+"""
+OPEN_GATE = "threading.Timer(1.5, engine.gate.set).start()\nserver.run("
+
+
+@pytest.fixture
+def started():
+  """Runs the script; the engine answers 1.5 s later, or never."""
+  processes = []
+
+  def start(*, answers: bool):
+    script = SCRIPT
+    if answers:
+      script = script.replace("server.run(", f"import threading\n{OPEN_GATE}")
+    process = subprocess.Popen(
+      [sys.executable, "-c", script],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    processes.append(process)
+    return process, process.stdout.readline().strip()
+
+  yield start
+  for process in processes:
+    process.kill()
+    process.communicate()
+
+
+def _asked(url, threads):
+  """A request that is on its way."""
+
+  def ask():
+    return httpx2.post(
+      f"{url}/v1/audio/transcriptions",
+      data={"model": "tiny:anna"},
+      files={"file": ("speech.wav", live.wav(live.wave()))},
+      timeout=30,
+    )
+
+  future = threads.submit(ask)
+  _wait(lambda: "hra_requests_running 2" in httpx2.get(f"{url}/metrics").text)
+  return future
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_requests_end(started, number):
+  process, url = started(answers=True)
+  with concurrent.futures.ThreadPoolExecutor() as threads:
+    answer = _asked(url, threads)
+    process.send_signal(number)
+    assert answer.result().json()["text"].startswith("anna said")
+  out, err = process.communicate(timeout=30)
+  assert out == "closed\n"
+  assert process.returncode == 0
+  lines = [json.loads(line) for line in err.splitlines()]
+  assert [line["event"] for line in lines][-2:] == ["stopping", "request"]
+  with pytest.raises(httpx2.ConnectError):
+    httpx2.get(f"{url}/health/live")
+
+
+def test_a_second_signal_does_not(started):
+  process, url = started(answers=False)
+  with concurrent.futures.ThreadPoolExecutor() as threads:
+    answer = _asked(url, threads)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    with pytest.raises(httpx2.HTTPError):
+      answer.result().raise_for_status()
+  assert out == "closed\n"
+  assert process.returncode == 0
+  assert "Traceback" not in err
+
+
+def test_an_address_that_is_taken():
+  with socket.create_server(("127.0.0.1", 0)) as taken:
+    port = taken.getsockname()[1]
+    with pytest.raises(InputError, match=f"--port={port}: expected an address"):
+      server.bind(HttpConfig(port=port))
+
+
+@pytest.mark.parametrize(
+  "host", ["no.such.host.invalid", "192.0.2.1", "a b"]
+)
+def test_addresses_that_there_are_not(host):
+  with pytest.raises(InputError, match="expected an address to listen at"):
+    server.bind(HttpConfig(host=host, port=0))
+
+
+def test_nobody_connects_before_it_serves():
+  with (
+    server.bind(HttpConfig(port=0)) as bound,
+    pytest.raises(ConnectionRefusedError),
+  ):
+    socket.create_connection(bound.getsockname())
+
+
+@pytest.mark.parametrize(
+  ("host", "local"),
+  [
+    ("localhost", True),
+    ("127.0.0.1", True),
+    ("127.9.9.9", True),
+    ("::1", True),
+    ("0.0.0.0", False),
+    ("::", False),
+    ("10.0.0.1", False),
+    ("example.org", False),
+    ("", False),
+  ],
+)
+def test_which_hosts_are_this_machine_alone(host, local):
+  assert server.is_local(host) == local
+  assert (server.hosts_of(HttpConfig(host=host)) is not None) == local
+
+
+def test_a_server_in_a_thread_ends_with_its_test():
+  before = threading.active_count()
+  engine = fake.Engine()
+  with live.serving(live.service(engine)) as running:
+    assert httpx2.get(f"{running.url}/health/ready").status_code == 200
+  assert engine.closed
+  assert threading.active_count() <= before
+
+
+def _wait(holds):
+  deadline = time.monotonic() + 10
+  while not holds():
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
