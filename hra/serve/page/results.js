@@ -122,7 +122,7 @@ function side(kind, speaker) {
         text.textContent = "nothing was heard";
         text.classList.add("soft");
       }
-      receipt.textContent = [told(answer.receipt), times(answer)].filter(Boolean).join(" ");
+      receipt.textContent = [told(answer.receipt), times(answer)].filter(Boolean).join("\n");
       if (kind === "submodel" && answer.receipt?.applied === "backbone") {
         title.textContent = `Backbone, in place of ${speaker}'s Submodel`;
         section.classList.add("instead");
@@ -176,5 +176,5 @@ function times({ seconds, receipt }) {
 }
 
 function brief(seconds) {
-  return seconds < 1 ? `${Math.round(1000 * seconds)} ms` : `${seconds.toFixed(1)} s`;
+  return seconds < 1 ? `${Math.round(1000 * seconds)}\u00a0ms` : `${seconds.toFixed(1)}\u00a0s`;
 }

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from stub_server import Stub, serving
 
-RATE = 48000
-TONE = 440.0
+SECONDS = 8
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +23,20 @@ def driver():
 
 
 @pytest.fixture(scope="module")
-def browser(driver, tmp_path_factory):
-  """One whose microphone hears a tone."""
-  times = np.arange(10 * RATE) / RATE
-  tone = tmp_path_factory.mktemp("microphone") / "tone.wav"
-  soundfile.write(tone, 0.3 * np.sin(2 * np.pi * TONE * times), RATE)
+def murmur():
+  """Samples at 16 kHz that are nowhere alike, below 4 kHz."""
+  noise = np.random.default_rng(0).standard_normal(SECONDS * 8000)
+  return soxr.resample(0.1 * noise, 8000, 16000)
+
+
+@pytest.fixture(scope="module")
+def browser(driver, murmur, tmp_path_factory):
+  """One whose microphone hears the murmur."""
   import chromium
 
-  browser = chromium.launch(driver, tone)
+  heard = tmp_path_factory.mktemp("microphone") / "murmur.wav"
+  soundfile.write(heard, soxr.resample(murmur, 16000, 48000), 48000)
+  browser = chromium.launch(driver, heard)
   yield browser
   browser.close()
 

@@ -122,13 +122,13 @@ def test_little_moves_where_none_shall(context, stub, recording):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_are_legible(page, stub, recording, scheme):
   page.emulate_media(color_scheme=scheme)
-  show_all(page, stub, recording)
+  _show_all(page, stub, recording)
   faint = page.evaluate(CONTRAST)
   assert faint == []
 
 
 def test_everything_has_a_name_and_a_role(page, stub, recording):
-  show_all(page, stub, recording)
+  _show_all(page, stub, recording)
   assert page.evaluate("document.documentElement.lang") == "en"
   assert page.title()
   nameless = page.evaluate(
@@ -166,7 +166,7 @@ def test_axe_finds_nothing(browser, stub, recording, scheme):
   context = browser.new_context(color_scheme=scheme, bypass_csp=True)
   page = context.new_page()
   page.goto(stub.url)
-  show_all(page, stub, recording)
+  _show_all(page, stub, recording)
   found = axe.Axe().run(page)
   assert found.violations_count == 0, found.generate_report()
   context.close()
@@ -182,7 +182,7 @@ def test_nothing_inline_and_nothing_from_elsewhere():
     assert "innerHTML" not in path.read_text()
 
 
-def show_all(page, stub, recording):
+def _show_all(page, stub, recording):
   """A card of each sort, a warning, the list and the key's field."""
   choose(page, "anna")
   stub.receipts["zoe"] = {"applied": "backbone", "reason": "not better"}

@@ -16,8 +16,8 @@ def test_both_transcripts_side_by_side(page, stub, recording):
   assert backbone.locator("mark").all_inner_texts() == ["whether", "to day"]
   assert submodel.locator("mark").all_inner_texts() == ["weather", "today"]
   expect(submodel).to_contain_text("With anna's Submodel")
-  expect(submodel).to_contain_text("Version 3, 0a1b2c3d. Answered in")
-  expect(submodel).to_contain_text("loading 4 ms, computing 21 ms")
+  expect(submodel).to_contain_text("Version 3, 0a1b2c3d.\nAnswered in")
+  expect(submodel).to_contain_text("loading 4\u00a0ms, computing 21\u00a0ms")
   expect(backbone).not_to_contain_text("ersion")
   assert sorted(stub.asked) == ["tiny", "tiny:anna"]
   assert {sound for _, sound in stub.sounds} == {recording.read_bytes()}
