@@ -67,6 +67,7 @@ def test_backbone_alone_is_asked_once(page, stub, recording):
   page.set_input_files("#files", recording)
   expect(card(page).locator(".summary")).to_have_text("transcribed")
   expect(side(page, "submodel")).to_have_count(0)
+  expect(side(page, "backbone").locator(".text")).to_have_text(stub.texts[None])
   assert stub.asked == ["tiny"]
 
 

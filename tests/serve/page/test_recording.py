@@ -28,8 +28,10 @@ def test_records_what_is_heard_and_nothing_else(page, stub, murmur):
 
 def test_a_recording_is_discarded(page, stub):
   page.get_by_role("button", name="Record", exact=True).click()
+  expect(page.get_by_role("timer")).to_have_text("0:01")
   page.get_by_role("button", name="Discard").click()
   expect(page.get_by_role("button", name="Record", exact=True)).to_be_focused()
+  page.wait_for_timeout(800)
   expect(page.get_by_role("article")).to_have_count(0)
   assert stub.asked == []
 
