@@ -35,10 +35,15 @@ class Engine(interface.Engine):
     self.loaded: list[str] = []
     self.listings = 0
     self.closed = False
+    self.broken = False
+    self.compiled = threading.Event()
+    self.compiled.set()
     self._threads = concurrent.futures.ThreadPoolExecutor(8)
 
   def submit(self, request):
     self.asked.append(request)
+    if self.broken:
+      raise interface.Closed("engine", expected="one", got="a broken one")
     if self.failure is not None:
       raise self.failure
     future: concurrent.futures.Future = concurrent.futures.Future()
@@ -68,7 +73,10 @@ class Engine(interface.Engine):
     return sorted(self.known)
 
   def ready(self):
-    return not self.closed
+    return self.compiled.is_set() and not (self.closed or self.broken)
+
+  def wait_until_ready(self, timeout=None):
+    return self.compiled.wait(timeout) and self.ready()
 
   def figures(self):
     return {"requests_waiting": 2.0, "loads_total": 5.0}
@@ -76,6 +84,7 @@ class Engine(interface.Engine):
   def close(self):
     self.closed = True
     self.gate.set()
+    self.compiled.set()
     self._threads.shutdown()
 
   def _answer(self, request, future):

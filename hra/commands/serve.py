@@ -107,19 +107,24 @@ def main(argv: Sequence[str]) -> None:
   """
   del argv
   start = time.monotonic()
+  config = _config()
+  _check_open(config.http)
   process.set_up()
   from hra.serve.http import app, server
 
-  config = _config()
-  _check_open(config.http)
   bound = server.bind(config.http)  # before minutes of compiling
   parts = _parts()
   service = _service(parts, config)
 
+  address = server.address_of(bound)
+
   def ready() -> None:
     seconds = time.monotonic() - start
-    address = server.address_of(bound)
     print(_told(parts, service, address, seconds), flush=True)
+
+  print(
+    f"hra serve: {address}; requests wait until all is compiled", flush=True
+  )
 
   server.run(
     app.build(service, hosts=server.hosts_of(config.http)),

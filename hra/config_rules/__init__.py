@@ -8,11 +8,11 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from hra.config_rules import model, run, sound
+from hra.config_rules import model, run, serve, sound
 from hra.config_rules.interface import Minima, Rule, Table, Told
 
-_MINIMA: Minima = model.MINIMA | sound.MINIMA | run.MINIMA
-_RULES: Table = model.RULES | sound.RULES | run.RULES
+_MINIMA: Minima = model.MINIMA | sound.MINIMA | run.MINIMA | serve.MINIMA
+_RULES: Table = model.RULES | sound.RULES | run.RULES | serve.RULES
 
 
 def rules(config: Any) -> Iterator[Rule]:

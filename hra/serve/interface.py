@@ -146,6 +146,11 @@ class Engine(Protocol):
     """Whether all programs are compiled and the device answers."""
     ...
 
+  def wait_until_ready(self, timeout: float | None = None) -> bool:
+    """Returns when it is, or never will be, or after so many seconds; whether it
+    is."""
+    ...
+
   def figures(self) -> dict[str, float]:
     """Counters and gauges by name, for `/metrics`: `requests_waiting`,
     `slots_used`, `host_rows`, `loads_total`, `load_seconds_total`, `evictions_total`,

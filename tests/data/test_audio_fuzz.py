@@ -9,11 +9,13 @@ hang of libsndfile would be a test's failure and not its end:
 import contextlib
 import io
 import json
+import os
 import pathlib
 import subprocess
 import sys
 import time
 
+import mutations
 import numpy as np
 import pytest
 import soundfile
@@ -24,97 +26,11 @@ from hra.data.dataset import open_split
 from hra.data.prepare import prepare
 from hra.errors import InputError
 
-_FORMATS = {
-  "wav": (16_000, 1, {"format": "WAV"}),
-  "wav24": (8_000, 2, {"format": "WAV", "subtype": "PCM_24"}),
-  "float": (16_000, 1, {"format": "WAV", "subtype": "FLOAT"}),
-  "ulaw": (8_000, 1, {"format": "WAV", "subtype": "ULAW"}),
-  "ima": (16_000, 1, {"format": "WAV", "subtype": "IMA_ADPCM"}),
-  "ms": (16_000, 2, {"format": "WAV", "subtype": "MS_ADPCM"}),
-  "gsm": (8_000, 1, {"format": "WAV", "subtype": "GSM610"}),
-  "flac": (16_000, 1, {"format": "FLAC"}),
-  "flac24": (44_100, 2, {"format": "FLAC", "subtype": "PCM_24"}),
-  "vorbis": (16_000, 1, {"format": "OGG"}),
-  "vorbis2": (44_100, 2, {"format": "OGG"}),
-  "opus": (16_000, 1, {"format": "OGG", "subtype": "OPUS"}),
-  "mp3": (16_000, 1, {"format": "MP3"}),
-  "mp32": (44_100, 2, {"format": "MP3"}),
-  "aiff": (16_000, 1, {"format": "AIFF"}),
-  "au": (16_000, 1, {"format": "AU"}),
-  "g721": (8_000, 1, {"format": "AU", "subtype": "G721_32"}),
-  "nist": (16_000, 1, {"format": "NIST"}),
-  "caf": (16_000, 1, {"format": "CAF"}),
-  "alac": (16_000, 1, {"format": "CAF", "subtype": "ALAC_16"}),
-  "w64": (16_000, 1, {"format": "W64"}),
-  "rf64": (16_000, 1, {"format": "RF64"}),
-  "sds": (16_000, 1, {"format": "SDS", "subtype": "PCM_16"}),
-}
-_EDGES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 2**63, -1)
 _LIMITS = audio.Limits(min_seconds=0.01, max_seconds=30.0)
 _SECONDS = 5.0
 """Bound of one case's time; the slowest took 0.1 s of CPU time."""
 _GROWTH = 64 << 20
 """Bytes by which the process may grow over all cases."""
-
-
-def _files(folder: pathlib.Path) -> dict[str, bytes]:
-  files = {}
-  for name, (rate, channels, options) in _FORMATS.items():
-    time_S = np.arange(round(0.4 * rate)) / rate
-    noise_S = np.random.default_rng(0).standard_normal(len(time_S))
-    wave_S = 0.3 * np.sin(2 * np.pi * 300 * time_S) + 0.05 * noise_S
-    path = folder / name  # by name: some encoders write to no BytesIO
-    soundfile.write(path, np.stack([wave_S] * channels, 1), rate, **options)
-    files[name] = path.read_bytes()
-  return files
-
-
-def _overwrite(data: bytearray, rng: np.random.Generator) -> None:
-  """A field of the header becomes an edge of its range."""
-  width = int(rng.choice([1, 2, 4, 8]))
-  place = int(rng.integers(min(200, len(data))))
-  value = int(rng.choice(np.array(_EDGES, dtype=object))) % 256**width
-  order = "little" if rng.integers(2) else "big"
-  data[place : place + width] = value.to_bytes(width, order)
-
-
-def _mutate(
-  data: bytes, rng: np.random.Generator, others: list[bytes]
-) -> bytes:
-  """One to three things that happen to files."""
-  out = bytearray(data)
-  for _ in range(rng.integers(1, 4)):
-    if not out:
-      break
-    place, origin = (int(p) for p in rng.integers(len(out), size=2))
-    run = slice(place, min(len(out), place + int(2 ** rng.uniform(0, 11))))
-    length = run.stop - run.start
-    other = others[rng.integers(len(others))]
-    match rng.integers(10):
-      case 0:
-        for bit in rng.integers(8 * len(out), size=rng.integers(1, 9)):
-          out[bit // 8] ^= 1 << int(bit % 8)
-      case 1:
-        out[run] = bytes(length)
-      case 2:
-        out[run] = b"\xff" * length
-      case 3:
-        out[place:place] = rng.bytes(length)
-      case 4:
-        del out[run]
-      case 5:
-        del out[place:]
-      case 6:
-        _overwrite(out, rng)
-      case 7:
-        moved = bytes(out[run])
-        out[run] = out[origin : origin + length]
-        out[origin : origin + length] = moved
-      case 8:
-        out += other
-      case 9:
-        out[place:] = other[int(rng.integers(len(other))) :]
-  return bytes(out)
 
 
 def _check(path: pathlib.Path, rng: np.random.Generator) -> str:
@@ -157,7 +73,7 @@ def _resident() -> int:
 
 
 def _run(folder: pathlib.Path, first: int, end: int) -> dict[str, float]:
-  files = _files(folder)
+  files = mutations.files(folder)
   path = folder / "case"
   totals = {"read": 0, "refused": 0, "slowest": 0.0}
   resident = 0
@@ -165,7 +81,7 @@ def _run(folder: pathlib.Path, first: int, end: int) -> dict[str, float]:
     rng = np.random.default_rng(case)
     name = list(files)[case % len(files)]
     (folder / "last").write_text(f"case {case}, {name}")
-    path.write_bytes(_mutate(files[name], rng, list(files.values())))
+    path.write_bytes(mutations.mutate(files[name], rng, list(files.values())))
     began = time.process_time()
     totals[_check(path, rng)] += 1
     totals["slowest"] = max(totals["slowest"], time.process_time() - began)
@@ -182,6 +98,7 @@ def _fuzz(folder: pathlib.Path, first: int, end: int) -> None:
       [sys.executable, __file__, str(folder), str(first), str(end)],
       stdout=said,
       stderr=said,
+      env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     try:
       code = process.wait(timeout=60 + (end - first) * 0.1)
@@ -210,12 +127,12 @@ def test_more_damaged_bytes(tmp_path):
 
 def _prepare_damaged(folder: pathlib.Path, count: int) -> None:
   """Every damaged file is kept, or listed with its line: none is lost."""
-  files = _files(folder)
+  files = mutations.files(folder)
   (folder / "in").mkdir()
   lines = []
   for case in range(count):
     name = list(files)[case % len(files)]
-    data = _mutate(
+    data = mutations.mutate(
       files[name], np.random.default_rng(case), list(files.values())
     )
     (folder / "in" / f"{case}").write_bytes(data)
@@ -251,10 +168,12 @@ def test_damaged_recordings_of_a_corpus(tmp_path):
 def test_mutations_are_what_their_seed_says():
   data, others = bytes(range(256)) * 8, [b"other" * 50]
   made = [
-    _mutate(data, np.random.default_rng(seed), others) for seed in range(200)
+    mutations.mutate(data, np.random.default_rng(seed), others)
+    for seed in range(200)
   ]
   assert made == [
-    _mutate(data, np.random.default_rng(seed), others) for seed in range(200)
+    mutations.mutate(data, np.random.default_rng(seed), others)
+    for seed in range(200)
   ]
   assert len(set(made)) > 180
   assert made.count(data) < 10

@@ -109,7 +109,7 @@ def test_what_says_that_it_is_too_large_reaches_nobody():
   assert client.status == 413
   assert client.closes
   error = json.loads(client.body)["error"]
-  assert error["message"] == "the request is larger than 1 MiB"
+  assert error["message"] == "The request is larger than 1 MiB."
   assert error["type"] == "invalid_request_error"
 
 

@@ -130,6 +130,22 @@ def test_each_format_has_the_receipt_in_its_headers(client, form):
   assert raw.request_id
 
 
+@pytest.mark.parametrize(
+  ("form", "kind"),
+  [
+    ("json", "application/json"),
+    ("text", "text/plain; charset=utf-8"),
+    ("srt", "application/x-subrip; charset=utf-8"),
+    ("vtt", "text/vtt; charset=utf-8"),
+  ],
+)
+def test_types_of_content(client, form, kind):
+  raw = client.audio.transcriptions.with_raw_response.create(
+    model="tiny", file=FILE, response_format=form
+  )
+  assert raw.headers["content-type"] == kind
+
+
 def test_streaming(client):
   events = list(_create(client, stream=True))
   assert [each.type for each in events] == [

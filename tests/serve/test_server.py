@@ -16,7 +16,7 @@ import pytest
 
 from hra.config import HttpConfig
 from hra.errors import InputError
-from hra.serve.http import server
+from hra.serve.http import app, server
 
 SCRIPT = """
 import sys
@@ -113,6 +113,35 @@ def test_a_second_signal_does_not(started):
   assert "Traceback" not in err
 
 
+def test_requests_wait_for_an_engine_that_compiles():
+  engine = fake.Engine()
+  engine.compiled.clear()
+  engine.gate.clear()
+  with (
+    live.serving(live.service(engine)) as running,
+    concurrent.futures.ThreadPoolExecutor() as threads,
+  ):
+    assert httpx2.get(f"{running.url}/health/live").status_code == 200
+    assert httpx2.get(f"{running.url}/health/ready").status_code == 503
+    answer = _asked(running.url, threads)
+    engine.compiled.set()
+    engine.gate.set()
+    assert httpx2.get(f"{running.url}/health/ready").status_code == 200
+    assert answer.result().status_code == 200
+
+
+def test_an_engine_that_never_gets_ready(capfd):
+  engine = fake.Engine()
+  engine.broken = True
+  parts = live.service(engine)
+  bound = server.bind(HttpConfig(port=0))
+  told = []
+  with pytest.raises(InputError, match="got a broken one"):
+    server.run(app.build(parts), bound, parts, on_ready=lambda: told.append(1))
+  assert engine.closed
+  assert not told
+
+
 def test_an_address_that_is_taken():
   with socket.create_server(("127.0.0.1", 0)) as taken:
     port = taken.getsockname()[1]
@@ -120,9 +149,7 @@ def test_an_address_that_is_taken():
       server.bind(HttpConfig(port=port))
 
 
-@pytest.mark.parametrize(
-  "host", ["no.such.host.invalid", "192.0.2.1", "a b"]
-)
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1", "a b"])
 def test_addresses_that_there_are_not(host):
   with pytest.raises(InputError, match="expected an address to listen at"):
     server.bind(HttpConfig(host=host, port=0))

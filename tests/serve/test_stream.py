@@ -147,6 +147,22 @@ def test_a_busy_engine_leaves_partial_texts_out(running, engine):
     engine.failure = None
 
 
+def test_who_waits_for_the_end_is_not_taken_for_one_who_idles():
+  engine = fake.Engine()
+  parts = live.service(engine, limits={"body_seconds": 0.4})
+  with live.serving(parts) as server, _connect(server) as socket:
+    _say(socket, type="start", model="tiny:anna", partials=False)
+    assert _hear(socket) == {"type": "ready"}
+    engine.gate.clear()
+    try:
+      socket.send(PCM)
+      _say(socket, type="end")
+      time.sleep(1.0)
+    finally:
+      engine.gate.set()
+    assert _hear(socket)["type"] == "final"
+
+
 def test_partial_texts_can_be_left_out(running):
   told, _ = _answered(running, PCM, partials=False)
   assert [each["type"] for each in told] == ["ready", "final"]

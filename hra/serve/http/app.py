@@ -56,8 +56,8 @@ def build(
     ],
     middleware=[
       Middleware(Observed, log=service.log, metrics=service.metrics),
-      Middleware(SameOrigin, hosts=hosts),
       Middleware(Bounds, limits=service.config.limits),
+      Middleware(SameOrigin, hosts=hosts),
     ],
     exception_handlers={HTTPException: _no_route, Exception: _unforeseen},
   )

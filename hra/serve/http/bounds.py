@@ -14,7 +14,6 @@ import asyncio
 import collections
 import contextlib
 import ipaddress
-import json
 import math
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -23,6 +22,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from hra.config.serve import LimitsConfig
+from hra.serve.http import errors
 
 _MIB = 1 << 20
 _LINGER = 1.0
@@ -65,7 +65,7 @@ class Bounds:
     except HTTPException as error:
       if body.answered:
         raise
-      await _say(body.send, error)
+      await errors.of_http(error).response()(scope, receive, body.send)
     finally:
       self.held -= body.bytes
 
@@ -256,33 +256,3 @@ def address_of(scope: Scope) -> str:
       return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((int(address), _NETWORK), strict=False))
   return str(address)
-
-
-async def _say(send: Send, error: HTTPException) -> None:
-  told = {
-    "error": {
-      "message": error.detail,
-      "type": "invalid_request_error"
-      if error.status_code < 500
-      else "server_error",
-      "param": None,
-      "code": None,
-    }
-  }
-  data = json.dumps(told).encode()
-  headers = [
-    (b"content-type", b"application/json"),
-    (b"content-length", str(len(data)).encode()),
-    *(
-      (name.lower().encode(), value.encode())
-      for name, value in (error.headers or {}).items()
-    ),
-  ]
-  await send(
-    {
-      "type": "http.response.start",
-      "status": error.status_code,
-      "headers": headers,
-    }
-  )
-  await send({"type": "http.response.body", "body": data})

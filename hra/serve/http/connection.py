@@ -1,6 +1,8 @@
 """uvicorn's HTTP connections, with an end to those that send slowly or never read.
 
-    uvicorn.Config(app, http=connection.limited(limits), ...)
+    uvicorn.Config(
+      app, http=connection.limited(limits), ws=connection.Stream, ...
+    )
 
 A request's head has `header_seconds` to arrive, from the connection or from its first
 byte on; who hasn't sent it then is told 408 and hung up on. Where there are as many
@@ -18,6 +20,9 @@ from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import (
+  WebSocketsSansIOProtocol,
+)
 
 from hra.config.serve import LimitsConfig
 
@@ -120,6 +125,21 @@ class Connection(H11Protocol):
       b"content-length: %d\r\nconnection: close\r\n\r\n%s"
       % (status, later, len(data), data)
     )
+
+
+class Stream(WebSocketsSansIOProtocol):
+  """A websocket, one whose client's mistakes are not the log's affair."""
+
+  def send_receive_event_to_app(self) -> None:
+    if self.curr_msg_data_type == "text":
+      try:
+        b"".join(self.frames).decode()
+      except UnicodeDecodeError:
+        self.frames = []
+        self.conn.send_close(1007)
+        self.handle_parser_exception()
+        return
+    super().send_receive_event_to_app()
 
 
 def limited(limits: LimitsConfig) -> type[Connection]:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -55,6 +56,7 @@ async def read(request: Request) -> Fields:
       f"Expected a form (multipart/form-data), got {errors.shown(kind)}.",
       code="unsupported_media_type",
     )
+  _check_charset(request)
   parser = _Parser(
     request.headers,
     request.stream(),
@@ -108,6 +110,18 @@ def asked(fields: Fields, *, language: str) -> Asked:
       "response_format", f"{chosen.format} can't be streamed; json can"
     )
   return chosen
+
+
+def _check_charset(request: Request) -> None:
+  """Python has codecs of that name that are none of a text."""
+  _, given = parse_options_header(request.headers["content-type"])
+  charset = given.get(b"charset", b"utf-8")
+  if charset.lower() not in (b"utf-8", b"utf8", b"us-ascii"):
+    raise errors.Refusal(
+      415,
+      f"Expected a form in UTF-8, got {errors.shown(charset.decode('latin-1'))}.",
+      code="unsupported_media_type",
+    )
 
 
 class _Parser(MultiPartParser):

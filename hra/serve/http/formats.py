@@ -13,7 +13,7 @@ from hra.serve.interface import Answer
 
 _TYPES = {
   "text": "text/plain",
-  "srt": "application/x-subrip",
+  "srt": "application/x-subrip; charset=utf-8",
   "vtt": "text/vtt",
 }
 

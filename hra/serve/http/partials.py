@@ -2,7 +2,7 @@
 
 The last seconds are heard anew as they grow, by the engine as any other request, one at
 a time; where they have become long they are cut in a quiet place, and what is before
-it stays as it was said. So audio is heard some five to seven times, however it is sent,
+it stays as it was said. So audio is heard some six times, however it is sent,
 and a busy engine leaves partial texts out.
 """
 
@@ -42,11 +42,12 @@ async def tell_partials(
   said: list[str] = []
   start = 0
   step = _samples(config.step_seconds)
+  window = _samples(config.window_seconds)
   needed = step
   while True:
     await samples.more_than(start + needed)
     stop, cut = len(samples), False
-    if stop - start >= _samples(config.window_seconds):
+    if stop - start >= window:
       stop, cut = _cut(samples, start, config), True
     try:
       heard = await hear(asked._replace(wave_S=samples.between(start, stop)))
@@ -55,12 +56,16 @@ async def tell_partials(
       continue
     if cut:
       said.append(heard.text)
-      start, needed = stop, len(samples) - stop  # what is behind it, at once
+      rest = len(samples) - stop
+      start, needed = stop, max(step, rest)
+      if step <= rest < window:
+        continue  # what is behind it is told at once
+      text = _joined(said)
     else:
       grown = math.ceil((stop - start) * config.growth)
       needed = stop - start + max(step, grown)
-    if not cut or needed >= _samples(config.window_seconds):
-      await tell(_joined(said if cut else [*said, heard.text]), stop / SAMPLE_RATE)
+      text = _joined([*said, heard.text])
+    await tell(text, stop / SAMPLE_RATE)
 
 
 def _cut(samples: Samples, start: int, config: StreamConfig) -> int:

@@ -8,14 +8,17 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import uvicorn
 from starlette.types import ASGIApp
 
 from hra.config import HttpConfig, ServeConfig
+from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
 from hra.serve.http import connection
 from hra.serve.http.logs import Handler, Log
 from hra.serve.http.service import Service
+from hra.serve.interface import Engine, Request
 
 _MESSAGE = 2**20
 """Bytes of one message of a WebSocket."""
@@ -81,8 +84,13 @@ def run(
 ) -> None:
   """Answers until SIGINT or SIGTERM, and then what it has begun.
 
+  Clients can connect at once; their requests wait for the engine to be ready.
+
   Args:
-    on_ready: called when clients can connect.
+    on_ready: called when it is.
+
+  Raises:
+    InputError: it never will be.
   """
   _redirect(service.log)
   asyncio.run(_serve(app, bound, service, on_ready))
@@ -94,11 +102,32 @@ async def _serve(
   service: Service,
   on_ready: Callable[[], None],
 ) -> None:
-  server = _Server(configured(app, service.config), service, on_ready)
+  server = _Server(configured(app, service.config), service)
+
+  async def announce() -> None:
+    if await asyncio.to_thread(service.engine.wait_until_ready):
+      on_ready()
+    else:
+      server.should_exit = True
+
+  announcing = asyncio.create_task(announce())
   try:
     await server.serve(sockets=[bound])
   finally:
+    why = "" if service.draining else _why(service.engine)
     await service.close()
+    await announcing
+  if why:
+    raise InputError("the engine", expected="one that answers", got=why)
+
+
+def _why(engine: Engine) -> str:
+  """What keeps it from answering, in the words that a request gets."""
+  try:
+    engine.submit(Request(np.zeros(SAMPLE_RATE, np.float32), None)).cancel()
+  except InputError as error:
+    return error.got
+  return "one that doesn't get ready"
 
 
 def configured(app: ASGIApp, config: ServeConfig) -> uvicorn.Config:
@@ -106,7 +135,7 @@ def configured(app: ASGIApp, config: ServeConfig) -> uvicorn.Config:
   return uvicorn.Config(
     app,
     http=connection.limited(config.limits),
-    ws="websockets-sansio",
+    ws=connection.Stream,
     ws_max_size=_MESSAGE,
     ws_max_queue=_MESSAGES,
     ws_per_message_deflate=False,
@@ -123,19 +152,9 @@ def configured(app: ASGIApp, config: ServeConfig) -> uvicorn.Config:
 class _Server(uvicorn.Server):
   """Ends by a signal as by a request, with nothing left to be raised again."""
 
-  def __init__(
-    self,
-    config: uvicorn.Config,
-    service: Service,
-    on_ready: Callable[[], None],
-  ):
+  def __init__(self, config: uvicorn.Config, service: Service):
     super().__init__(config)
     self._service = service
-    self._on_ready = on_ready
-
-  async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-    await super().startup(sockets)
-    self._on_ready()
 
   @contextlib.contextmanager
   def capture_signals(self) -> Iterator[None]:
@@ -165,3 +184,5 @@ def _redirect(log: Log) -> None:
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(logging.WARNING)
+  # It warns of each form that is damaged, on a line of its own.
+  logging.getLogger("python_multipart").setLevel(logging.ERROR)
