@@ -361,8 +361,9 @@ def test_a_line_for_each_request(client, running):
     "loading_seconds": 0.002,
     "computing_seconds": 0.003,
   }
+  before = len(running.requests())
   _post(client, stream="true")
-  _wait(lambda: len(running.requests()) >= 2)
+  _wait(lambda: len(running.requests()) > before)
   assert running.last()["applied"] == "submodel"
   client.get("/v1/models/tiny:anna?secret=1")
   _wait(lambda: "models" in running.last().get("route", ""))
