@@ -1,5 +1,6 @@
 """`hra serve` as a process: what it refuses, and from its first line to its last."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -80,9 +81,7 @@ def test_from_its_first_line_to_its_last(tmp_path):
   anna = stores.submodel(recognizer, "anna & co", 1)
   fingerprint = submodels.shared_fingerprint(anna.shared)
   store = submodels.create(tmp_path / "store")
-  store.publish(
-    stores.submodel(recognizer, "anna & co", 1, shared_fingerprint=fingerprint)
-  )
+  store.publish(dataclasses.replace(anna, shared_fingerprint=fingerprint))
   wave = live.wav(stores.wave(1.5))
   (tmp_path / "speech.wav").write_bytes(wave)
   heard = audio.decode(tmp_path / "speech.wav")
