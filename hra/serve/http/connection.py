@@ -23,6 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import (
   WebSocketsSansIOProtocol,
 )
+from websockets.protocol import State
 
 from hra.config.serve import LimitsConfig
 
@@ -141,8 +142,9 @@ class Stream(WebSocketsSansIOProtocol):
         b"".join(self.frames).decode()
       except UnicodeDecodeError:
         self.frames = []
-        self.conn.send_close(1007)
-        self.handle_parser_exception()
+        if self.conn.state is State.OPEN:
+          self.conn.send_close(1007)
+          self.handle_parser_exception()
         return
     super().send_receive_event_to_app()
 
