@@ -1,6 +1,6 @@
 """A trained run -> Submodel files, or the backbone's folder."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -8,6 +8,7 @@ import numpy as np
 from etils import epath
 
 from hra import claim, scoring, submodels
+from hra.adapters.interface import Tree
 from hra.backbone import store
 from hra.files import storage
 from hra.run import Parts
@@ -20,19 +21,33 @@ def folder_of(workdir: epath.Path) -> epath.Path:
   return (claim.parent_of(workdir) or workdir) / "submodels"
 
 
+def held(workdir: epath.Path) -> set[str]:
+  """The tasks of which a run's store has a Submodel that can be read."""
+  folder = folder_of(workdir)
+  with storage(folder, expected="a folder that can be read"):
+    if not folder.is_dir():
+      return set()
+  return {entry.task for entry in submodels.Store(folder).entries()}
+
+
 def rows(
   parts: Parts, trained: TrainState, *, dev: Mapping[str, Any]
 ) -> epath.Path:
-  """Writes one Submodel file per task, and the shared parameters once.
+  """Publishes a Submodel for each task, and the shared parameters once.
 
   Args:
     dev: figures by task (as in results.json), recorded in each file; the verdict
       is what `hra.scoring.judge` wrote.
   """
-  folder = folder_of(parts.workdir)
-  with storage(folder, expected="a folder that can be made"):
-    folder.mkdir(parents=True, exist_ok=True)
+  store = submodels.create(folder_of(parts.workdir))
   shared = jax.device_get(trained.shared["adapter"])
+  store.publish_all(_rows(parts, trained, shared=shared, dev=dev))
+  return store.folder
+
+
+def _rows(
+  parts: Parts, trained: TrainState, *, shared: Tree, dev: Mapping[str, Any]
+) -> Iterator[submodels.Submodel]:
   kept = bool(jax.tree.leaves(trained.progress.best))
   best_step_N, own_steps_N, skipped_N = jax.device_get(
     (
@@ -42,31 +57,28 @@ def rows(
     )
   )
   verdicts = scoring.verdicts(parts.workdir)
-  fingerprint = submodels.save_shared(folder, shared)
+  fingerprint = submodels.shared_fingerprint(shared)
   for place, task in enumerate(parts.tasks):
     row_1 = scoring.rows_of(parts.space, trained, np.asarray([place]))
-    submodels.save(
-      folder,
-      submodels.Submodel(
-        task=task,
-        adapter=parts.config.adapter,
-        row=jax.tree.map(lambda leaf: leaf[0], jax.device_get(row_1)),
-        shared=shared,
-        backbone_fingerprint=parts.backbone.fingerprint,
-        shared_fingerprint=fingerprint,
-        summary={
-          "run": parts.config.name,
-          "own_steps": int(own_steps_N[place]),
-          "skipped_steps": int(skipped_N[place]),
-          "chosen_step": int(best_step_N[place])
-          if kept and best_step_N[place] >= 0
-          else None,
-          "dev": dev.get(task),
-          "verdict": verdicts.get(task, "unjudged"),
-        },
-      ),
+    yield submodels.Submodel(
+      task=task,
+      adapter=parts.config.adapter,
+      row=jax.tree.map(lambda leaf: leaf[0], jax.device_get(row_1)),
+      shared=shared,
+      backbone_fingerprint=parts.backbone.fingerprint,
+      shared_fingerprint=fingerprint,
+      tokenizer=parts.backbone.tokenizer.hash,
+      summary={
+        "run": parts.config.name,
+        "own_steps": int(own_steps_N[place]),
+        "skipped_steps": int(skipped_N[place]),
+        "chosen_step": int(best_step_N[place])
+        if kept and best_step_N[place] >= 0
+        else None,
+        "dev": dev.get(task),
+        "verdict": verdicts.get(task, "unjudged"),
+      },
     )
-  return folder
 
 
 def backbone(

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from hra import claim, export, given, scoring, starts, submodels
+from hra import claim, export, given, scoring, starts
 from hra.adapters.spaces import TaskSpace
 from hra.config import SpecAugmentConfig
 from hra.data import settings, sounds
@@ -108,10 +108,8 @@ def is_finished(workdir: epath.Path) -> bool:
     return False
   if claim.read_config(workdir)["config"]["train"]["mode"] == "pretrain":
     return (backbone_of(workdir) / "config.json").exists()
-  folder = export.folder_of(workdir)
-  return scoring.verdicts(workdir).keys() >= set(tasks) and all(
-    (folder / submodels.file_name(task)).exists() for task in tasks
-  )
+  judged = scoring.verdicts(workdir).keys() >= set(tasks)
+  return judged and export.held(workdir) >= set(tasks)
 
 
 def _is_trained(workdir: epath.Path) -> bool:

@@ -1,4 +1,4 @@
-"""What all tests share: a compilation cache, and one tiny shape (d16, 2 layers)."""
+"""What all tests share: a compilation cache, and a bucket of S3 in this process."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from etils import epath
 
 # Who starts tests in the background of a script may have switched Ctrl-C off, and
 # nohup the end of the terminal, for their processes too.
@@ -34,3 +35,31 @@ def float64():
 
   with jax.enable_x64(True):
     yield
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+  """The server, and the environment that points to it."""
+  import s3fs
+  from moto.server import ThreadedMotoServer
+
+  server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+  server.start()
+  host, port = server.get_host_and_port()
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem(anon=False).mkdir("speech")
+    yield
+  s3fs.S3FileSystem.clear_instance_cache()
+  server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, tmp_path, monkeypatch):
+  """A fresh folder of a bucket, and a fresh cache."""
+  monkeypatch.setenv("HRA_CACHE", str(tmp_path / "cache"))
+  return epath.Path(f"s3://speech/{tmp_path.name}")

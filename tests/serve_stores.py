@@ -17,16 +17,24 @@ from hra.errors import StorageError
 from hra.evaluate.recognizer import Recognizer, load_backbone
 from hra.submodels import Submodel
 
+TIMEOUT = 60
 SCALES = {"lora": 0.3}
 """Of rows that multiply what weights do: larger ones multiply rounding, too."""
 NEAR = {"causal": True, "left_context": 2}
 """What is half a second away is not heard: pieces are as good as the whole."""
 
 
-def recognizer(folder, **changes) -> Recognizer:
-  """Louder than random, so that what is heard depends on who speaks."""
+def recognizer(folder, *, quiet: float = 0.0, **changes) -> Recognizer:
+  """Louder than random, so that what is heard depends on who speaks.
+
+  Args:
+    quiet: by which a transducer's blank is likelier.
+  """
   frontend = dataclasses.replace(tiny.FRONTEND, normalize="none")
   backbone = jax.tree.map(lambda leaf: 2 * leaf, tiny.backbone(**changes))
+  if quiet:
+    bias = backbone.head.output.bias
+    bias[...] = bias[...].at[0].add(quiet)
   tokenizer = Tokenizer.train(["abcde edcba"], vocabulary=8, kind="char")
   store.save(folder, backbone, frontend=frontend, tokenizer=tokenizer, about={})
   return load_backbone(folder)
@@ -40,11 +48,13 @@ def submodel(
   adapter=tiny.ADAPTER,
   shared_seed: int = 5,
   version: int = 1,
+  scale: float | None = None,
   **changes: Any,
 ) -> Submodel:
   config, mels = recognizer.stored.config, recognizer.stored.frontend.width
   built = families.build(adapter, config, mels=mels)
-  key, scale = jax.random.key(0), SCALES.get(adapter.family, 1.0)
+  key = jax.random.key(0)
+  scale = scale or SCALES.get(adapter.family, 1.0)
   row = adapted.random(
     jax.eval_shape(built.init_task, key), seed=seed, scale=scale
   )
@@ -74,6 +84,32 @@ def wave(seconds: float, seed: int = 0) -> np.ndarray:
   return (np.concatenate(parts) + noise).astype(np.float32)
 
 
+class Gate:
+  """Holds the device before each batch, until it is opened."""
+
+  def __init__(self, engine, monkeypatch):
+    self.heard = []
+    """Of each batch, its items."""
+    self._there, self._open = threading.Event(), threading.Event()
+    hear = engine._device.hear
+
+    def held(turn):
+      if turn.batch is not None:
+        self.heard.append(turn.batch.items)
+        self._there.set()
+        assert self._open.wait(TIMEOUT)
+      return hear(turn)
+
+    monkeypatch.setattr(engine._device, "hear", held)
+
+  def arrive(self) -> None:
+    """Waits until a batch is held."""
+    assert self._there.wait(TIMEOUT)
+
+  def open(self) -> None:
+    self._open.set()
+
+
 class _Kind(NamedTuple):
   adapter: Any
   backbone_fingerprint: str
@@ -92,7 +128,7 @@ class Shelf:
     self.gone = False
     self.slow = threading.Event()
     """Set: reads and looks wait until it is cleared."""
-    self.seconds = 0.0
+    self.read_seconds = 0.0
     self.bad: dict[str, Exception] = {}
     self.reads: list[str] = []
     self.looks: list[str] = []
@@ -113,6 +149,7 @@ class Shelf:
   def __getitem__(self, task: str) -> Submodel:
     self.reads.append(task)
     self._answer()
+    time.sleep(self.read_seconds)
     if task in self.bad:
       raise self.bad[task]
     return self._held[task][0]
@@ -130,6 +167,5 @@ class Shelf:
   def _answer(self) -> None:
     while self.slow.is_set():
       time.sleep(0.005)
-    time.sleep(self.seconds)
     if self.gone:
       raise StorageError("store", expected="a folder", got="nothing there")

@@ -1,11 +1,13 @@
 """Files of named tensors: read whole, written whole or part by part, and hashed."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import safetensors
 from etils import epath
@@ -13,11 +15,16 @@ from etils import epath
 from hra.errors import InputError
 from hra.files import aside
 
+if (
+  TYPE_CHECKING
+):  # slow to import, and not needed where Submodels are moved about
+  import jax
+
 DTYPES = {
   "F64": np.dtype(np.float64),
   "F32": np.dtype(np.float32),
   "F16": np.dtype(np.float16),
-  "BF16": np.dtype(jnp.bfloat16),
+  "BF16": np.dtype(ml_dtypes.bfloat16),
 }
 """The types of safetensors that parameters may have."""
 

@@ -26,6 +26,10 @@ class EngineConfig:
   """How long a Submodel is used without asking the store for a newer version."""
   check_seconds: float = 0.2
   """How long a request waits for the store's word on a Submodel that is there."""
+  load_seconds: float = 30.0
+  """How long it waits for one that has to be read."""
+  sweep_seconds: float = 300.0
+  """How long a Submodel that nobody asks for is kept without a look at the store."""
   kinds: int = 8
   """Adapters and sets of shared parameters at most; a batch costs their sum."""
   pause_seconds: float = 0.7

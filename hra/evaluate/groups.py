@@ -15,15 +15,14 @@ import numpy as np
 
 from hra.adapters import families
 from hra.adapters.composite import Composite
-from hra.adapters.interface import Adapter, Frozen, Tree, check_trees, wide
+from hra.adapters.interface import Adapter, Frozen, Tree, wide
 from hra.backbone import store
 from hra.backbone.network import Backbone
 from hra.config import AdapterConfig
-from hra.errors import InputError
 from hra.evaluate.places import check_count, filled, places
 from hra.model import Model
 from hra.peft.folder import Given, open_all
-from hra.submodels import Submodel
+from hra.submodels import Submodel, fit
 
 _Kind = tuple[str, ...]
 
@@ -70,7 +69,7 @@ class Grouping:
       if submodel is None:
         mixed[index] = None
         continue
-      self.check(submodel)
+      fit.check(submodel, self.stored)
       bare = submodel.adapter.family == "none"
       if bare or (guard and submodel.worse_than_backbone):
         mixed[index] = None
@@ -140,23 +139,6 @@ class Grouping:
     """As it is on this backbone."""
     mels = self.stored.frontend.width
     return families.build(config, self.stored.config, mels=mels)
-
-  def check(self, submodel: Submodel) -> None:
-    """Whether it is one of this backbone, whole.
-
-    Raises:
-      InputError: it was made for another, or holds other arrays than its adapter.
-    """
-    where = f"Submodel of task {submodel.task!r}"
-    if submodel.backbone_fingerprint != self.stored.fingerprint:
-      raise InputError(
-        where,
-        expected=f"one made for backbone {self.stored.fingerprint}",
-        got=submodel.backbone_fingerprint,
-        fix="load the backbone that it was trained on",
-      )
-    adapter = self.adapter(submodel.adapter)
-    check_trees(adapter, submodel.row, submodel.shared, where=where)
 
 
 def _kind(

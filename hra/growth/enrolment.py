@@ -198,13 +198,13 @@ def _check_new(
     known |= dict.fromkeys(claim.tasks_of(other), other)
   finished = jobs.is_finished(folder)
   store = export.folder_of(parent.workdir)
+  held = export.held(parent.workdir)
   for name in names:
     where = known.get(name)
     if where == folder and not finished:
       continue  # which this call goes on with
-    file = store / submodels.file_name(name)
-    if where is None and file.exists():
-      where = file
+    if where is None and name in held:
+      where = store / submodels.file_name(name)
     if where is not None:
       raise InputError(
         f"task {name!r}",

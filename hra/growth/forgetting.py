@@ -272,10 +272,10 @@ def _remove_halves(journal: _Journal) -> None:
 
 
 def _remove_submodel(journal: _Journal) -> None:
+  """Every version of it."""
   folder = export.folder_of(journal.root)
-  file = folder / submodels.file_name(journal.task)
-  with storage(file, expected="a file that can be removed"):
-    file.unlink(missing_ok=True)
+  if folder.exists():
+    submodels.Store(folder).delete(journal.task)
 
 
 def _remove_entries(journal: _Journal) -> None:

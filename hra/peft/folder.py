@@ -129,6 +129,7 @@ def read(
     backbone_fingerprint=backbone.fingerprint,
     shared_fingerprint=submodels.shared_fingerprint({}),
     summary={_SUMMARY: dict(told)},
+    tokenizer=backbone.tokenizer.hash,
   )
 
 

@@ -6,12 +6,13 @@ What is served goes on meanwhile by the programs that there are.
 import itertools
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from tqdm import tqdm
 
 from hra.errors import InputError
 from hra.evaluate.groups import Grouping
+from hra.serve.interface import BadSubmodel
 from hra.serve.kinds import Kind, Kinds
 from hra.serve.programs import Programs, Sizes, Spoken
 from hra.serve.rows import Shelf
@@ -20,8 +21,12 @@ _TRIES = 4
 """Submodels that are opened to know one kind: some may be damaged."""
 
 
+_Pending = tuple[Kind, Callable[[], None], Callable[[Exception], None]]
+"""A kind that somebody waits for: how they go on, or fail."""
+
+
 class Compiler:
-  """Its state changes under the engine's lock."""
+  """Its state changes under the engine's lock, which callers hold."""
 
   def __init__(
     self,
@@ -29,75 +34,94 @@ class Compiler:
     sizes: Sizes,
     *,
     first: Iterable[Kind],
-    changed: threading.Condition,
+    lock: threading.RLock,
+    changed: Callable[[], None],
   ):
     """
     Args:
       first: kinds of start-up, found in the thread itself.
+      changed: called when there is something new.
     """
     self.made: Programs | None = None
     """The newest."""
-    self.failed: dict[Kind, Exception] = {}
     self.error: Exception | None = None
     """Why there are none."""
     self.thread = threading.Thread(
       target=self._work, name="compiler", daemon=True
     )
     self._spoken, self._sizes, self._first = spoken, sizes, first
+    self._lock, self._wanted = lock, threading.Condition(lock)
     self._changed = changed
-    self._wanted: list[Kind] = []
+    self._pending: list[_Pending] = []
+    self._failed: dict[Kind, Exception] = {}
     self._closed = False
 
-  def want(self, kind: Kind) -> None:
-    """The lock is held."""
-    if kind not in self._wanted:
-      self._wanted.append(kind)
-      self._changed.notify_all()
+  def wait_for(
+    self,
+    kind: Kind,
+    go_on: Callable[[], None],
+    fail: Callable[[Exception], None],
+  ) -> None:
+    """Until `look_again` finds it compiled, which calls `go_on`, or not."""
+    self._pending.append((kind, go_on, fail))
+    self._wanted.notify()
+    self._changed()
+
+  def look_again(self, kinds: Collection[Kind]) -> None:
+    """Lets go on who waits for one of these kinds, or for one that failed."""
+    pending, self._pending = self._pending, []
+    for kind, go_on, fail in pending:
+      if kind in self._failed:
+        fail(_not_compiled(self._failed[kind]))
+      elif kind in kinds:
+        go_on()
+      else:
+        self._pending.append((kind, go_on, fail))
 
   def close(self) -> None:
-    """The lock is held; what is being compiled is finished and no more."""
+    """What is being compiled is finished, and no more."""
     self._closed = True
-    self._changed.notify_all()
+    self._wanted.notify()
 
   def _work(self) -> None:
     try:
-      kinds = list(self._first)
-      made: Programs | None = self._compiled(kinds)
+      made: Programs | None = self._compiled(list(self._first))
     except _Stopped:
       return
     # Whatever it is, `ready` and requests say it.
     except Exception as error:
-      with self._changed:
+      with self._lock:
         self.error = error
-        self._changed.notify_all()
+        self._changed()
       return
     while made is not None:
-      with self._changed:
+      with self._lock:
         self.made = made
-        self._changed.notify_all()
+        self._changed()
       made = self._next(made)
 
   def _next(self, made: Programs) -> Programs | None:
-    """With what is wanted on top; None where no more is to come."""
+    """With a kind more that is wanted; None where no more is to come."""
     while True:
-      with self._changed:
-        while not self._closed and not self._new(made):
-          self._changed.wait()
+      with self._lock:
+        while not self._closed and not self._missing(made):
+          self._wanted.wait()
         if self._closed:
           return None
-        kind = self._new(made)[0]
+        kind = self._missing(made)[0]
       try:
         return self._compiled([*made.kinds, kind])
       except _Stopped:
         return None
-      except Exception as error:  # those who wait for this kind hear of it
-        with self._changed:
-          self.failed[kind] = error
-          self._changed.notify_all()
+      # Those who wait for this kind hear of it; the others are served.
+      except Exception as error:
+        with self._lock:
+          self._failed[kind] = error
+          self._changed()
 
-  def _new(self, made: Programs) -> list[Kind]:
-    known = {*made.kinds, *self.failed}
-    return [kind for kind in self._wanted if kind not in known]
+  def _missing(self, made: Programs) -> list[Kind]:
+    known = {*made.kinds, *self._failed}
+    return [kind for kind, *_ in self._pending if kind not in known]
 
   def _compiled(self, kinds: list[Kind]) -> Programs:
     total = Programs.count(len(kinds), self._sizes)
@@ -116,6 +140,14 @@ class Compiler:
 
     with bar:
       return Programs(self._spoken, kinds, self._sizes, tick=tick)
+
+
+def _not_compiled(error: Exception) -> BadSubmodel:
+  return BadSubmodel(
+    "Submodel",
+    expected="a kind that compiles beside the others",
+    got=f"{type(error).__name__}: {error}",
+  )
 
 
 class _Stopped(Exception):

@@ -41,6 +41,11 @@ class Device:
     self._tables: dict[Kind, Table] = {}
 
   @property
+  def kinds(self) -> tuple[Kind, ...]:
+    """Those that batches may hold."""
+    return self.programs.kinds if self.programs else ()
+
+  @property
   def evictions(self) -> int:
     return sum(table.evictions for table in self._tables.values())
 

@@ -14,8 +14,8 @@ import functools
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -32,24 +32,21 @@ from hra.serve.answers import Answers
 from hra.serve.batching import Batch, Job
 from hra.serve.compiler import Compiler, kinds_in
 from hra.serve.device import Device, Turn
+from hra.serve.endings import closed, died, settle
 from hra.serve.interface import (
   Answer,
-  BadSubmodel,
-  Closed,
   Request,
   Resident,
   StoreGone,
   UnknownSpeaker,
 )
-from hra.serve.kinds import Kind, Kinds
+from hra.serve.kinds import Kinds
+from hra.serve.loads import Loads, resident
 from hra.serve.programs import Sizes, Spoken
 from hra.serve.queue import Queue
 from hra.serve.rows import Row, Rows, Shelf
 
-_T = TypeVar("_T")
 _Future = concurrent.futures.Future
-_Unready = tuple[Kind, Callable[[], None], Callable[[Exception], None]]
-"""Somebody who waits for programs of a kind: how they go on, or fail."""
 _ANSWERING = 2
 """Threads that make answers: long recordings take a while to put together."""
 _MOST_FAILURES = 3
@@ -97,7 +94,9 @@ class Engine:
       slots=config.slots,
     )
     self._config, self._store, self._cutting = config, store, cutting
-    self._changed = threading.Condition()
+    self._lock = threading.RLock()
+    self._changed = threading.Condition(self._lock)
+    """For the device's thread, and for whoever waits for that."""
     self._device = Device()
     self._queue = Queue(self._sizes, most=config.queue)
     self._answers = Answers(stored, config, cutting=cutting, emits=emits)
@@ -107,21 +106,18 @@ class Engine:
     config = self._config
     kinds = Kinds(grouping, most=config.kinds)
     first = kinds_in(self._store, grouping, kinds, most=config.kinds)
+    changed = self._changed.notify_all
     self._compiler = Compiler(
-      spoken, self._sizes, first=first, changed=self._changed
+      spoken, self._sizes, first=first, lock=self._lock, changed=changed
     )
     self._rows = Rows(
       self._store,
       kinds.of,
       config,
-      changed=self._changed,
+      lock=self._lock,
+      changed=changed,
       released=self._device.release,
     )
-    self._wishes: dict[_Future[Resident], None] = {}
-    """`load`s that are not done."""
-    self._there: list[tuple[Row, _Future[Resident]]] = []
-    """Those that wait for the device alone."""
-    self._unready: list[_Unready] = []
     self._counted = dict.fromkeys(_COUNTERS, 0.0)
     self._turn: Turn | None = None
     self._failures = 0
@@ -129,6 +125,14 @@ class Engine:
     self._closed = False
     self._answering = concurrent.futures.ThreadPoolExecutor(
       _ANSWERING, thread_name_prefix="answering"
+    )
+    self._loads = Loads(
+      self._rows,
+      self._compiler,
+      self._device,
+      lock=self._lock,
+      changed=changed,
+      later=self._answering,
     )
     self._thread = threading.Thread(
       target=self._run, name="device", daemon=True
@@ -160,7 +164,7 @@ class Engine:
       heard=[None] * len(pieces),
       submitted=time.monotonic(),
     )
-    with self._changed:
+    with self._lock:
       self._check_open()
       self._queue.admit(job)
       self._counted["requests_total"] += 1
@@ -176,24 +180,20 @@ class Engine:
     return job.future
 
   def load(self, task: str) -> _Future[Resident]:
-    future: _Future[Resident] = _Future()
-    with self._changed:
+    with self._lock:
       self._check_open()
-      self._queue.check(len(self._wishes) + 1)
-      self._wishes[future] = None
-      arrived = functools.partial(self._wished, future)
-      self._rows.want(task, arrived, fresh=True)
-    return future
+      self._queue.check(len(self._loads.open) + 1)
+      return self._loads.ask(task)
 
   def unload(self, task: str) -> bool:
-    with self._changed:
+    with self._lock:
       dropped = self._rows.drop(task)
       self._changed.notify_all()  # its slot is to be wiped
     return dropped is not None
 
   def resident(self) -> list[Resident]:
-    with self._changed:
-      return [_resident(row) for row in self._device.rows()]
+    with self._lock:
+      return [resident(row) for row in self._device.rows()]
 
   def tasks(self) -> list[str]:
     try:
@@ -204,21 +204,21 @@ class Engine:
       ) from error
 
   def ready(self) -> bool:
-    with self._changed:
+    with self._lock:
       well = not (self._closed or self._dead or self._failures)
       compiled = self._device.programs is not None
       return well and compiled and self._thread.is_alive()
 
   def wait_until_ready(self, timeout: float | None = None) -> bool:
     """Returns when it is, or never will be; whether it is."""
-    with self._changed:
+    with self._lock:
       self._changed.wait_for(
         lambda: self._device.programs or self._dead or self._closed, timeout
       )
     return self.ready()
 
   def figures(self) -> dict[str, float]:
-    with self._changed:
+    with self._lock:
       return {
         **self._counted,
         "requests_waiting": self._queue.waiting,
@@ -232,18 +232,19 @@ class Engine:
       }
 
   def close(self) -> None:
-    with self._changed:
+    with self._lock:
       self._closed = True
       self._compiler.close()
       self._rows.close()
+      self._changed.notify_all()
       batch = self._turn.batch if self._turn is not None else None
-    self._give_up(_closed(), apart=batch.jobs if batch else ())
+    self._give_up(closed(), apart=batch.jobs if batch else ())
     for thread in (self._thread, self._compiler.thread):
       thread.join()
     for thread in self._rows.threads:
       thread.join(_PATIENCE)
     self._answering.shutdown()
-    self._give_up(_closed())
+    self._give_up(closed())
 
   # The device's thread.
 
@@ -256,35 +257,35 @@ class Engine:
           self._do(turn)
     # Whatever it is, nothing is computed any more, and those who wait must hear it.
     except Exception as error:
-      with self._changed:
+      with self._lock:
         self._dead = error
         self._changed.notify_all()
-      self._give_up(_died(error))
+      self._give_up(died(error))
 
   def _adopt(self) -> None:
     """Goes on with the newest programs."""
-    with self._changed:
+    with self._lock:
       made, error = self._compiler.made, self._compiler.error
     if error is not None:
       raise error
     if made is not None and made is not self._device.programs:
       tables = self._device.missing(made)
-      with self._changed:
+      with self._lock:
         self._device.adopt(made, tables)
         self._changed.notify_all()
 
   def _next(self) -> Turn | None:
     """Waits for something to do; None asks to look around."""
-    with self._changed:
+    with self._lock:
       self._turn = None
       while not self._closed and self._compiler.error is None:
         if self._compiler.made is not self._device.programs:
           return None
-        self._look_again()
+        self._compiler.look_again(self._device.kinds)
         following = self._rows.expire(time.monotonic())
         if self._device.programs is not None:
-          there, self._there = self._there, []
-          self._turn = self._device.plan(there, self._queue.take())
+          batch = self._queue.take()
+          self._turn = self._device.plan(self._loads.take(), batch)
           if self._turn is not None:
             return self._turn
         wait = following - time.monotonic()
@@ -295,7 +296,7 @@ class Engine:
     try:
       writing = self._device.write(turn)
       for row, future in turn.there:
-        self._grant(future, _resident(row))
+        self._loads.grant(future, resident(row))
       begun = time.monotonic()
       heard = self._device.hear(turn)
       computing = time.monotonic() - begun
@@ -303,7 +304,7 @@ class Engine:
     except Exception as error:
       self._fail(turn, error)
       return
-    with self._changed:
+    with self._lock:
       self._failures = 0
       for row, _ in turn.there:
         self._let_go(row)
@@ -345,11 +346,11 @@ class Engine:
       self._device.release(row)
 
   def _fail(self, turn: Turn, error: Exception) -> None:
-    with self._changed:
+    with self._lock:
       self._device.clear()  # what stands in slots is not known
       self._failures += 1
     for _, future in turn.there:
-      self._grant(future, error)
+      self._loads.grant(future, error)
     self._give_up(error, only=turn.batch.jobs if turn.batch else ())
     if self._failures >= _MOST_FAILURES:
       raise error
@@ -371,9 +372,11 @@ class Engine:
       return
     elif found.not_better and job.request.guard:
       job.reason = "not better"
-    elif found.kind is not None and self._lacks(found.kind):
+    elif found.kind is not None and found.kind not in self._device.kinds:
       again = functools.partial(self._arrived, job, found)
-      self._await(found.kind, again, functools.partial(self._end_later, job))
+      self._compiler.wait_for(
+        found.kind, again, functools.partial(self._end_later, job)
+      )
       return
     else:
       job.row = found
@@ -383,75 +386,28 @@ class Engine:
     self._queue.line_up(job)
     self._changed.notify_all()
 
-  def _wished(self, future: _Future[Resident], found: Row | Exception) -> None:
-    """A Submodel that is to be loaded, or why there is none."""
-    if isinstance(found, Exception):
-      self._grant_later(future, found)
-    elif found.kind is None:  # nothing of it goes to the device
-      self._grant_later(future, _resident(found))
-    elif self._lacks(found.kind):
-      again = functools.partial(self._wished, future, found)
-      fail = functools.partial(self._grant_later, future)
-      self._await(found.kind, again, fail)
-    else:
-      self._there.append((found, future))
-      self._changed.notify_all()
-
-  def _lacks(self, kind: Kind) -> bool:
-    programs = self._device.programs
-    return programs is None or kind not in programs.kinds
-
-  def _await(self, *unready: *_Unready) -> None:
-    self._unready.append(unready)
-    self._compiler.want(unready[0])
-
-  def _look_again(self) -> None:
-    """At what waits for programs of a kind."""
-    waiting, self._unready = self._unready, []
-    for kind, go_on, fail in waiting:
-      error = self._compiler.failed.get(kind)
-      if error is not None:
-        fail(_not_compiled(error))
-      elif self._lacks(kind):
-        self._unready.append((kind, go_on, fail))
-      else:
-        go_on()
-
   def _end_later(self, job: Job, error: Exception) -> None:
     """Callers' callbacks run in threads that hold no lock."""
     if self._queue.end(job):
-      self._answering.submit(_settle, job.future, error)
-
-  def _grant_later(
-    self, future: _Future[Resident], found: Resident | Exception
-  ) -> None:
-    self._answering.submit(self._grant, future, found)
+      self._answering.submit(settle, job.future, error)
 
   # Without the lock.
-
-  def _grant(
-    self, future: _Future[Resident], found: Resident | Exception
-  ) -> None:
-    with self._changed:
-      open = self._wishes.pop(future, False)
-    if open is None:
-      _settle(future, found)
 
   def _answer(self, job: Job) -> None:
     try:
       answer = self._answers.of(job, now=time.monotonic())
     # It belongs to this request, and to no other.
     except Exception as error:
-      _settle(job.future, error)
+      settle(job.future, error)
       return
-    with self._changed:
+    with self._lock:
       self._counted["answers_total"] += 1
-    _settle(job.future, answer)
+    settle(job.future, answer)
 
   def _dropped(self, job: Job, future: _Future[Answer]) -> None:
     """A future is done: by its caller, if it was cancelled."""
     if future.cancelled():
-      with self._changed:
+      with self._lock:
         waited = self._queue.end(job)
       if waited:
         future.set_running_or_notify_cancel()
@@ -464,51 +420,18 @@ class Engine:
     apart: Iterable[Job] = (),
   ) -> None:
     """Fails jobs; all of them, and all loads, unless it is told which."""
-    with self._changed:
+    with self._lock:
       jobs = list(self._queue.jobs if only is None else only)
       kept = set(apart)
       failed = [job for job in jobs if job not in kept and self._queue.end(job)]
-      wishes = list(self._wishes) if only is None else []
+      wishes = list(self._loads.open) if only is None else []
     for job in failed:
-      _settle(job.future, error)
+      settle(job.future, error)
     for future in wishes:
-      self._grant(future, error)
+      self._loads.grant(future, error)
 
   def _check_open(self) -> None:
     if self._dead is not None:
-      raise _died(self._dead)
+      raise died(self._dead)
     if self._closed:
-      raise _closed()
-
-
-def _settle(future: _Future[_T], found: _T | Exception) -> None:
-  if future.set_running_or_notify_cancel():
-    if isinstance(found, Exception):
-      future.set_exception(found)
-    else:
-      future.set_result(found)
-
-
-def _resident(row: Row) -> Resident:
-  return Resident(row.task, row.version, row.fingerprint)
-
-
-def _closed() -> Closed:
-  return Closed("engine", expected="one that serves", got="one that is closed")
-
-
-def _died(error: Exception) -> Closed:
-  return Closed(
-    "engine",
-    expected="a device that computes",
-    got=f"{type(error).__name__}: {error}",
-    fix="start it again",
-  )
-
-
-def _not_compiled(error: Exception) -> BadSubmodel:
-  return BadSubmodel(
-    "Submodel",
-    expected="a kind that compiles beside the others",
-    got=f"{type(error).__name__}: {error}",
-  )
+      raise closed()

@@ -14,7 +14,7 @@ from hra.adapters.composite import Composite
 from hra.adapters.interface import Adapter, Frozen, Tree
 from hra.errors import InputError
 from hra.evaluate.groups import Grouping, equal
-from hra.submodels import Submodel
+from hra.submodels import Submodel, fit
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,9 +30,9 @@ class Kind:
   """The shapes of a row."""
 
   def cast(self, row: Tree) -> Tree:
-    """A Submodel's row in the types that stand in slots."""
+    """A Submodel's row in the types that stand in slots; no file is behind it."""
     return jax.tree.map(
-      lambda leaf, own: np.asarray(own).astype(leaf.dtype, copy=False),
+      lambda leaf, own: np.array(own, leaf.dtype),
       self.outline,
       row,
     )
@@ -54,7 +54,7 @@ class Kinds:
       InputError: it is none of this backbone, or has no slots, or is of one kind
         too many.
     """
-    self._grouping.check(submodel)
+    fit.check(submodel, self._grouping.stored)
     family = submodel.adapter.family
     where = f"Submodel of task {submodel.task!r}"
     if family == "none":

@@ -231,7 +231,7 @@ def _words(rng, sounds):
 
 def _whole(rng, sounds):
   """A damaged request."""
-  request = _request(_form(WAV[:3_000]), headers=(b"Origin: null",))
+  request = _request(_form(WAV), headers=(b"Accept: */*",))
   others = [
     _request(b""),
     b"GET / HTTP/1.1\r\n\r\n",
@@ -429,7 +429,7 @@ def _messages(rng):
         del frames[place]
         frames = frames or [b""]
       case 3:
-        frames[place] = mutations.mutate(frames[place], rng, [said])
+        frames[place] = mutations.mutate(frames[place], rng, [said or b"x"])
       case 4:
         frames.insert(place, _frame(int(rng.integers(16)), said[:125]))
       case 5:

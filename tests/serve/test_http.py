@@ -1,5 +1,6 @@
 """Everything of the server but formats and streams, over real connections."""
 
+import concurrent.futures
 import contextlib
 import json
 import socket
@@ -158,6 +159,59 @@ def test_who_hangs_up_takes_the_request_back(running, engine):
     engine.gate.set()
 
 
+@pytest.mark.parametrize("head_seconds", [0.05, 5.0])
+def test_who_hangs_up_on_events_takes_the_request_back(
+  running, engine, monkeypatch, head_seconds
+):
+  monkeypatch.setattr("hra.serve.http.events.HEAD_SECONDS", head_seconds)
+  monkeypatch.setattr("hra.serve.http.events._ALIVE_SECONDS", 0.05)
+  monkeypatch.setattr(running.service.config.limits, "answer_seconds", 30.0)
+  engine.gate.clear()
+  before = len(engine.futures)
+  form = {"model": "tiny:anna", "stream": "true"}
+  try:
+    with (
+      httpx2.Client(base_url=running.url, timeout=0.5) as client,
+      contextlib.suppress(httpx2.TimeoutException),
+      client.stream("POST", POST, data=form, files=FILE) as response,
+    ):
+      assert head_seconds < 1
+      assert next(response.iter_raw()).startswith(b": ")
+    _wait(lambda: len(engine.futures) > before)
+    _wait(lambda: engine.futures[-1].cancelled())
+    _wait(lambda: running.service.samples.held == 0)
+  finally:
+    engine.gate.set()
+
+
+def test_events_that_take_too_long_end_with_an_error(
+  client, engine, monkeypatch
+):
+  monkeypatch.setattr("hra.serve.http.events.HEAD_SECONDS", 0.05)
+  engine.gate.clear()
+  try:
+    text = _post(client, stream="true").text
+  finally:
+    engine.gate.set()
+  assert text.startswith(": ")
+  error = json.loads(text.rpartition("data: ")[2])["error"]
+  assert error["code"] == "answer_timeout"
+  assert engine.futures[-1].cancelled()
+
+
+def test_an_engine_that_gives_up_is_shutting_down(client, engine):
+  engine.gate.clear()
+  before = len(engine.futures)
+  try:
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+      asked = threads.submit(_post, client)
+      _wait(lambda: len(engine.futures) > before)
+      assert engine.futures[-1].cancel()
+      _error(asked.result(), 503, "shutting_down")
+  finally:
+    engine.gate.set()
+
+
 def test_who_hangs_up_within_the_form(running):
   head = (
     f"POST {POST} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n"
@@ -307,6 +361,9 @@ def test_a_line_for_each_request(client, running):
     "loading_seconds": 0.002,
     "computing_seconds": 0.003,
   }
+  _post(client, stream="true")
+  _wait(lambda: len(running.requests()) >= 2)
+  assert running.last()["applied"] == "submodel"
   client.get("/v1/models/tiny:anna?secret=1")
   _wait(lambda: "models" in running.last().get("route", ""))
   told = running.logged.getvalue()

@@ -132,6 +132,10 @@ def test_a_window_is_cut_where_it_is_quiet():
   asked, told = _told(wave)
   (cut,) = {text.split()[0] for _, text in told if " " in text}
   assert 7.0 <= float(cut[1:-1]) < 7.1
+  assert [
+    text for _, text in told if text == cut
+  ] == []  # nothing is taken back
+  assert told == sorted(told)
   assert all(request.task == "anna" for request in asked)
   assert not any(request.guard for request in asked)
 

@@ -89,4 +89,10 @@ async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
   """The log has the traceback; the client has none of it."""
   del request, error
   message = "The server failed; its log says where."
-  return errors.Refusal(500, message, code="server_error").response()
+  told = errors.Refusal(
+    500,
+    message,
+    code="server_error",
+    headers={"Connection": "close"},  # uvicorn does
+  )
+  return told.response()

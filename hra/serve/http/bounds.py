@@ -184,22 +184,17 @@ class _Stream:
   """A websocket on its way in."""
 
   def __init__(self, limits: LimitsConfig, receive: Receive, send: Send):
-    self._limits = limits
     self._receive = receive
     self._send = send
     most = limits.max_seconds + limits.answer_seconds
     self._deadline = time.monotonic() + most
 
   async def receive(self) -> Message:
-    """As ASGI's; who says nothing for long is hung up on."""
+    """As ASGI's; a stream that takes too long in all is hung up on."""
     left = self._deadline - time.monotonic()
-    try:
-      async with asyncio.timeout(
-        max(0.0, min(self._limits.body_seconds, left))
-      ):
+    with contextlib.suppress(TimeoutError):
+      async with asyncio.timeout(max(0.0, left)):
         return await self._receive()
-    except TimeoutError:
-      pass
     with contextlib.suppress(OSError, RuntimeError):  # it is gone, or hung up
       await self._send(
         {"type": "websocket.close", "code": 1008, "reason": "it took too long"}

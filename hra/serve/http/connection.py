@@ -27,7 +27,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
 from hra.config.serve import LimitsConfig
 
 _LINGER = 1.0
-"""Seconds for which a client that is refused may still send, so that it reads why."""
+"""Seconds for which a client that is refused may still send, so that it reads why, or
+that is told the end of a websocket may take to answer."""
 
 
 class Connection(H11Protocol):
@@ -129,6 +130,10 @@ class Connection(H11Protocol):
 
 class Stream(WebSocketsSansIOProtocol):
   """A websocket, one whose client's mistakes are not the log's affair."""
+
+  def __init__(self, *args: Any, **kwargs: Any):
+    super().__init__(*args, **kwargs)
+    self.close_timeout = _LINGER
 
   def send_receive_event_to_app(self) -> None:
     if self.curr_msg_data_type == "text":

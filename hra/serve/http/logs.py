@@ -4,6 +4,7 @@ Speakers are persons: they are logged by a hash of their name unless the server 
 told to name them. Paths, queries, file names, audio and texts are not logged.
 """
 
+import asyncio
 import dataclasses
 import datetime
 import json
@@ -85,6 +86,8 @@ class Handler(logging.Handler):
   def emit(self, record: logging.LogRecord) -> None:
     trace = None
     if record.exc_info and record.exc_info[0]:
+      if issubclass(record.exc_info[0], asyncio.CancelledError):
+        return  # of a request that a second signal ended
       trace = "".join(traceback.format_exception(*record.exc_info))
     self._log.event(
       "message",

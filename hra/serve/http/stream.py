@@ -62,8 +62,9 @@ async def stream(socket: WebSocket) -> None:
   """Answers one connection until its end."""
   await socket.accept()
   model = ""
+  limits = service_of(socket).config.limits
   try:
-    start = _start(await _message(socket))
+    start = _start(await _message(socket, seconds=limits.header_seconds))
     model = start.model
     await _session(socket, start)
   except (WebSocketDisconnect, waiting.Gone):
@@ -148,8 +149,9 @@ async def _listen(
 
 async def _take(socket: WebSocket, samples: Samples) -> None:
   """Samples, until the message that says that they end."""
+  limits = service_of(socket).config.limits
   while True:
-    message = await _message(socket)
+    message = await _message(socket, seconds=limits.body_seconds)
     if isinstance(message, bytes):
       samples.add(message)
     elif message == {"type": "end"}:
@@ -169,14 +171,25 @@ async def _patiently(
       await asyncio.sleep(_PATIENCE)
 
 
-async def _message(socket: WebSocket) -> bytes | dict[str, Any]:
+async def _message(
+  socket: WebSocket, *, seconds: float
+) -> bytes | dict[str, Any]:
   """The next message: samples, or what a text says.
+
+  Args:
+    seconds: within which it comes.
 
   Raises:
     WebSocketDisconnect: the client hung up.
-    Refusal: a text that says nothing.
+    Refusal: a text that says nothing, or no message.
   """
-  message = await socket.receive()
+  try:
+    async with asyncio.timeout(seconds):
+      message = await socket.receive()
+  except TimeoutError:
+    raise errors.Refusal(
+      408, f"Nothing came for {seconds:g} s.", code="request_too_slow"
+    ) from None
   if message["type"] == "websocket.disconnect":
     raise WebSocketDisconnect(message.get("code", _POLICY))
   data: bytes | None = message.get("bytes")

@@ -65,6 +65,8 @@ def _submodel(folder, task, *, adapter=tiny.ADAPTER, seed=1, shared_seed=0):
 
 def _assert_equal(first, second):
   for field in dataclasses.fields(Submodel):
+    if field.name in ("version", "fingerprint"):  # which the store gives
+      continue
     ours, theirs = getattr(first, field.name), getattr(second, field.name)
     if field.name in ("row", "shared"):
       jax.tree.map(np.testing.assert_array_equal, ours, theirs)
@@ -116,14 +118,15 @@ def test_store_is_a_mapping_of_every_name(tmp_path):
   assert "anna" in store
   assert "bert" not in store
   assert store.get("bert") is None
-  with pytest.raises(
-    KeyError, match="no Submodel of task 'bert'; there are 17"
-  ):
+  with pytest.raises(KeyError, match="no Submodel of task 'bert'"):
     store["bert"]
   # Nothing outside, nothing besides: one shared file for all of them.
   assert list(tmp_path.iterdir()) == [folder]
   assert len(list(folder.glob("shared-*"))) == 1
-  assert len(list(folder.iterdir())) == len(NAMES) + 1
+  beside = {".lock", "index.json"}
+  assert (
+    len({each.name for each in folder.iterdir()} - beside) == len(NAMES) + 1
+  )
 
 
 @given(
@@ -198,7 +201,7 @@ def _foreign(path):
 
 def _of_tomorrow(path):
   data = safetensors.numpy.save(
-    {"x": np.zeros(2)}, metadata={"hra": '{"format": 2}'}
+    {"x": np.zeros(2)}, metadata={"hra": '{"format": 3}'}
   )
   path.write_bytes(data)
 
@@ -209,7 +212,7 @@ def _of_tomorrow(path):
     (_truncate, "anna", "a Submodel file"),
     (lambda path: path.write_bytes(b""), "anna", "a Submodel file"),
     (_foreign, "anna", "without our metadata"),
-    (_of_tomorrow, "anna", "format 1"),
+    (_of_tomorrow, "anna", "format 2"),
     (_truncate, "shared-*", "a safetensors file"),
     (_tamper, "shared-*", "content of hash"),
     (lambda path: path.unlink(), "shared-*", "copy the folder whole"),

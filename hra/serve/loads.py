@@ -1,0 +1,79 @@
+"""Submodels that somebody wants on the device for their own sake (`Engine.load`)."""
+
+import functools
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+
+from hra.serve.compiler import Compiler
+from hra.serve.device import Device
+from hra.serve.endings import settle
+from hra.serve.interface import Resident
+from hra.serve.rows import Row, Rows
+
+_Future = Future[Resident]
+
+
+def resident(row: Row) -> Resident:
+  return Resident(row.task, row.version, row.fingerprint)
+
+
+class Loads:
+  """Those that are not done; all but `grant` under the engine's lock."""
+
+  def __init__(
+    self,
+    rows: Rows,
+    compiler: Compiler,
+    device: Device,
+    *,
+    lock: threading.RLock,
+    changed: Callable[[], None],
+    later: Executor,
+  ):
+    """
+    Args:
+      changed: called when something waits for the device.
+      later: tells futures, whose callbacks may do anything.
+    """
+    self.open: dict[_Future, None] = {}
+    self._rows, self._compiler, self._device = rows, compiler, device
+    self._lock, self._changed, self._later = lock, changed, later
+    self._there: list[tuple[Row, _Future]] = []
+
+  def ask(self, task: str) -> _Future:
+    future: _Future = Future()
+    self.open[future] = None
+    arrived = functools.partial(self._arrived, future)
+    self._rows.want(task, arrived, fresh=True)
+    return future
+
+  def take(self) -> list[tuple[Row, _Future]]:
+    """What the device is to bring to slots."""
+    there, self._there = self._there, []
+    return there
+
+  def grant(self, future: _Future, found: Resident | Exception) -> None:
+    """Tells who asked, once."""
+    with self._lock:
+      waits = self.open.pop(future, False) is None
+    if waits:
+      settle(future, found)
+
+  def _arrived(self, future: _Future, found: Row | Exception) -> None:
+    if future not in self.open:
+      return
+    if isinstance(found, Exception):
+      self._grant_later(future, found)
+    elif found.kind is None:  # nothing of it goes to the device
+      self._grant_later(future, resident(found))
+    elif found.kind not in self._device.kinds:
+      again = functools.partial(self._arrived, future, found)
+      fail = functools.partial(self._grant_later, future)
+      self._compiler.wait_for(found.kind, again, fail)
+    else:
+      self._there.append((found, future))
+      self._changed()
+
+  def _grant_later(self, future: _Future, found: Resident | Exception) -> None:
+    self._later.submit(self.grant, future, found)

@@ -1,0 +1,20 @@
+"""Submodels: what tasks own, as files, and the stores that they are in."""
+
+from hra.submodels.file import Entry, Kind, Submodel, Verdict
+from hra.submodels.names import file_name
+from hra.submodels.shared import shared_fingerprint
+from hra.submodels.store import Store, create, load, save, save_shared
+
+__all__ = [
+  "Entry",
+  "Kind",
+  "Store",
+  "Submodel",
+  "Verdict",
+  "create",
+  "file_name",
+  "load",
+  "save",
+  "save_shared",
+  "shared_fingerprint",
+]

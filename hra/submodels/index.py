@@ -1,0 +1,171 @@
+"""What a store's files say, remembered in `index.json` by their sizes and times.
+
+The files are the truth: what the index says of a file holds as long as that is the
+same one, and whoever lists the store reads the headers of all others. An index that
+is missing, old or spoilt costs time and nothing else.
+"""
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from hra import config_tree
+from hra.config import AdapterConfig
+from hra.errors import InputError, StorageError
+from hra.submodels.file import VERDICTS, Entry, Kind
+from hra.submodels.names import file_name
+from hra.submodels.place import Listed, Place
+
+NAME = "index.json"
+_FORMAT = 1
+
+
+class _Known(NamedTuple):
+  listed: Listed
+  entry: Entry
+  highest: int
+  """Number that the task ever had, as far as the index remembers."""
+
+
+class Index:
+  """Of one folder; safe to use from several threads."""
+
+  def __init__(self, place: Place):
+    self._place = place
+    self._known: dict[str, _Known] = {}
+    self._changed = False
+    self._opened = False
+    self._lock = threading.Lock()
+
+  def get(self, name: str, listed: Listed) -> Entry | None:
+    """What is known of a file, if it is still that one."""
+    self._open()
+    known = self._known.get(name)
+    return known.entry if known and known.listed == listed else None
+
+  def highest(self, name: str) -> int:
+    """The highest number of a task that is remembered; 0 of an unknown one."""
+    self._open()
+    known = self._known.get(name)
+    return known.highest if known else 0
+
+  def put(self, name: str, listed: Listed, entry: Entry) -> None:
+    self._open()
+    with self._lock:
+      before = self._known.get(name)
+      highest = max(entry.version, before.highest if before else 0)
+      self._known[name] = _Known(listed, entry, highest)
+      self._changed = True
+
+  def drop(self, name: str) -> None:
+    self._open()
+    with self._lock:
+      self._known.pop(name, None)
+      self._changed = True
+
+  def keep(self, names: Mapping[str, Any]) -> None:
+    """Forgets all other files."""
+    self._open()
+    with self._lock:
+      for name in self._known.keys() - names.keys():
+        del self._known[name]
+        self._changed = True
+
+  def save(self) -> None:
+    """Writes it where anything is new; the folder is the caller's alone.
+
+    Raises:
+      StorageError: it can't be written.
+    """
+    with self._lock:
+      if not self._changed:
+        return
+      self._place.write(NAME, _encoded(self._known))
+      self._changed = False
+
+  def begin(self) -> None:
+    """Writes an empty one, which makes a store of a bucket's folder."""
+    self._place.write(NAME, _encoded({}))
+
+  def try_to_save(self) -> None:
+    """`save`, but not where others are at work or nobody may write."""
+    if self._changed:
+      with (
+        contextlib.suppress(InputError),
+        self._place.alone(waits=False),
+      ):
+        self.save()
+
+  def _open(self) -> None:
+    with self._lock:
+      if self._opened:
+        return
+      self._opened = True
+      try:
+        self._known = dict(_decoded(self._place.read(NAME)))
+      except (FileNotFoundError, StorageError):
+        return
+      except (ValueError, LookupError, TypeError, AttributeError):
+        self._changed = True  # no index of ours: it is made anew
+      except RecursionError:
+        self._changed = True
+
+
+def _encoded(known: Mapping[str, _Known]) -> bytes:
+  """Kinds once, and a line for each file."""
+  kinds: dict[str, tuple[int, dict[str, Any]]] = {}
+  numbers: dict[Kind, int] = {}
+  files = {}
+  for name in sorted(known):
+    listed, entry, highest = known[name]
+    kind = entry.kind
+    if kind not in numbers:
+      told = {**kind._asdict(), "adapter": config_tree.to_dict(kind.adapter)}
+      number = len(kinds)
+      numbers[kind], _ = kinds.setdefault(json.dumps(told), (number, told))
+    files[name] = [
+      *listed,
+      numbers[kind],
+      entry.task,
+      entry.version,
+      entry.fingerprint,
+      entry.verdict,
+      highest,
+    ]
+  lines = ",\n".join(
+    f"{json.dumps(name)}: {json.dumps(told)}" for name, told in files.items()
+  )
+  of_kinds = json.dumps([told for _, told in kinds.values()])
+  return (
+    f'{{"format": {_FORMAT},\n"kinds": {of_kinds},\n"files": {{\n{lines}\n}}}}\n'
+  ).encode()
+
+
+def _decoded(data: bytes) -> Iterator[tuple[str, _Known]]:
+  """Raises whatever it likes where it is no index."""
+  told = json.loads(data)
+  if told["format"] != _FORMAT:
+    raise ValueError
+  kinds = [
+    Kind(
+      **{
+        **each,
+        "adapter": config_tree.from_dict(AdapterConfig, each["adapter"]),
+      }
+    )
+    for each in told["kinds"]
+  ]
+  for name, each in told["files"].items():
+    size, mark, kind, task, version, fingerprint, verdict, highest = each
+    ours = (
+      isinstance(fingerprint, str)
+      and type(size) is type(version) is type(highest) is int
+      and verdict in VERDICTS
+      and file_name(task) == name
+    )
+    if not ours:
+      raise ValueError(name)
+    entry = Entry(task, version, fingerprint, kinds[kind], verdict, size)
+    yield name, _Known(Listed(size, mark), entry, highest)

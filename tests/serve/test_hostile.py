@@ -1,0 +1,531 @@
+"""Clients that want what isn't theirs, and clients that want the server to end."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import io
+import json
+import pathlib
+import resource
+import socket
+import threading
+import time
+
+import fake_engine as fake
+import live_server as live
+import numpy as np
+import pytest
+import soundfile
+import websockets
+from starlette.testclient import TestClient
+from websockets.sync import client as streams
+
+from hra.serve import interface, keys
+from hra.serve.http import app
+
+WAVE = live.wave()
+WAV = live.wav(WAVE)
+_PATH = "/v1/audio/transcriptions"
+_VARIES = {"date", "x-request-id", "content-length"}
+"""Headers that differ from answer to answer."""
+
+
+class _Strict(fake.Engine):
+  """Fails where it is asked for whom the client may not ask for."""
+
+  def __init__(self, *allowed):
+    super().__init__(("anna", "bert"))
+    self.allowed = allowed
+
+  def submit(self, request):
+    assert request.task in self.allowed, request.task
+    return super().submit(request)
+
+  def load(self, task):
+    assert task in self.allowed, task
+    return super().load(task)
+
+  def unload(self, task):
+    assert task in self.allowed, task
+    return super().unload(task)
+
+
+class _Bounded(fake.Engine):
+  """With a queue that is full at some time."""
+
+  def __init__(self, most):
+    super().__init__()
+    self.most = most
+    self.waiting = 0
+    self.lock = threading.Lock()
+
+  def submit(self, request):
+    with self.lock:
+      if self.waiting >= self.most:
+        raise interface.Overloaded("q", expected="room", got="none")
+      self.waiting += 1
+    future = super().submit(request)
+    future.add_done_callback(self._left)
+    return future
+
+  def _left(self, _):
+    with self.lock:
+      self.waiting -= 1
+
+
+@pytest.fixture
+def tokens(tmp_path):
+  """The tokens of three keys, by name; and `keys`, their file."""
+  path = tmp_path / "keys.json"
+  return {
+    "anna": keys.add(path, "anna", speakers=["anna"]),
+    "clinic": keys.add(path, "clinic", speakers=None),
+    "ops": keys.add(path, "ops", speakers=[], admin=True),
+    "path": path,
+  }
+
+
+@contextlib.contextmanager
+def _client(engine, tokens, **changes):
+  parts = live.service(engine, keys=keys.Keys.open(tokens["path"]), **changes)
+  with TestClient(app.build(parts)) as client:
+    client.parts = parts
+    yield client
+  asyncio.run(parts.close())
+
+
+def _bearer(token):
+  return {"Authorization": f"Bearer {token}"}
+
+
+def _post(client, model, token, **fields):
+  return client.post(
+    _PATH,
+    data={"model": model} | fields,
+    files={"file": ("a.wav", WAV)},
+    headers=_bearer(token),
+  )
+
+
+def _told(response):
+  """All of an answer that could tell anything."""
+  headers = {
+    name: value
+    for name, value in response.headers.items()
+    if name not in _VARIES
+  }
+  return response.status_code, headers, response.content
+
+
+def test_a_key_cannot_use_another_speaker(tokens):
+  with _client(_Strict("anna", None), tokens) as client:
+    for fields in ({}, {"fallback": "true"}, {"stream": "true"}):
+      answer = _post(client, "tiny:bert", tokens["anna"], **fields)
+      assert answer.status_code == 404
+    assert _post(client, "tiny:anna", tokens["anna"]).status_code == 200
+    assert _post(client, "tiny", tokens["anna"]).status_code == 200
+
+
+@pytest.mark.parametrize("fields", [{}, {"fallback": "true"}])
+def test_who_is_forbidden_is_answered_as_who_is_not_there(tokens, fields):
+  """The same bytes, whether there is such a speaker or not."""
+  answers = []
+  for known in (("anna", "bert"), ("anna",)):
+    engine = fake.Engine(known)
+    with _client(engine, tokens) as client:
+      token = tokens["anna"]
+      answers.append(
+        [
+          _told(_post(client, "tiny:bert", token, **fields)),
+          _told(client.get("/v1/models/tiny:bert", headers=_bearer(token))),
+          _told(client.get("/v1/models", headers=_bearer(token))),
+        ]
+      )
+    assert not engine.asked
+    assert engine.listings == 1  # of the list alone
+  assert answers[0] == answers[1]
+  assert [status for status, _, _ in answers[0]] == [404, 404, 200]
+
+
+def test_a_stream_of_another_speaker(tokens):
+  heard = []
+  for known in (("anna", "bert"), ("anna",)):
+    engine = fake.Engine(known)
+    with _client(engine, tokens) as client:
+      with client.websocket_connect("/v1/audio/stream") as stream:
+        start = {"type": "start", "model": "tiny:bert"}
+        stream.send_json(start | {"token": tokens["anna"]})
+        heard.append(stream.receive_json())
+      assert not engine.loaded
+      assert not engine.asked
+  assert heard[0] == heard[1]
+  assert heard[0]["status"] == 404
+
+
+def test_forbidden_and_absent_take_as_long(tokens):
+  """Whether there is a speaker can't be told by the time either: medians of pairs."""
+  limits = {"requests_per_minute": 0.0}
+  with _client(_Strict("anna", None), tokens, limits=limits) as client:
+    took = {"tiny:bert": [], "tiny:nobody": []}
+    for _ in range(60):
+      for model, times in took.items():
+        began = time.perf_counter()
+        assert _post(client, model, tokens["anna"]).status_code == 404
+        times.append(time.perf_counter() - began)
+  there, absent = (np.median(times[10:]) for times in took.values())
+  assert abs(there - absent) < 0.5 * min(there, absent)
+
+
+def test_a_list_has_ones_own_alone(tokens):
+  with _client(fake.Engine(("anna", "bert")), tokens) as client:
+    listed = {
+      name: [
+        model["id"]
+        for model in client.get(
+          "/v1/models", headers=_bearer(tokens[name])
+        ).json()["data"]
+      ]
+      for name in ("anna", "clinic", "ops")
+    }
+  assert listed == {
+    "anna": ["tiny", "tiny:anna"],
+    "clinic": ["tiny", "tiny:anna", "tiny:bert"],
+    "ops": ["tiny"],
+  }
+
+
+_ADMIN = (
+  ("POST", "/admin/load", 200),
+  ("POST", "/admin/unload", 200),
+  ("GET", "/admin/resident", 200),
+  ("GET", "/metrics", 200),
+)
+
+
+@pytest.mark.parametrize(("method", "path", "status"), _ADMIN)
+def test_administration_takes_an_admins_key(tokens, method, path, status):
+  for name, expected in {
+    None: 401,
+    "anna": 403,
+    "clinic": 403,
+    "ops": status,
+  }.items():
+    engine = _Strict("anna") if name == "ops" else _Strict()
+    with _client(engine, tokens) as client:
+      headers = _bearer(tokens[name]) if name else {}
+      body = {"json": {"task": "anna"}} if method == "POST" else {}
+      answer = client.request(method, path, headers=headers, **body)
+      assert answer.status_code == expected, (name, answer.text)
+
+
+def test_administration_is_closed_without_keys():
+  parts = live.service(_Strict())
+  with TestClient(app.build(parts)) as client:
+    for method, path, _ in _ADMIN[:3]:
+      for headers in ({}, _bearer("x"), _bearer("")):
+        body = {"json": {"task": "anna"}} if method == "POST" else {}
+        answer = client.request(method, path, headers=headers, **body)
+        assert answer.status_code == 403, path
+  asyncio.run(parts.close())
+
+
+def test_a_revoked_key_ends_at_once(tokens):
+  with _client(fake.Engine(), tokens) as client:
+    assert _post(client, "tiny", tokens["anna"]).status_code == 200
+    keys.revoke(tokens["path"], "anna")
+    assert _post(client, "tiny", tokens["anna"]).status_code == 401
+    assert _post(client, "tiny", tokens["clinic"]).status_code == 200
+
+
+def test_no_token_is_logged(tokens):
+  with _client(fake.Engine(), tokens) as client:
+    _post(client, "tiny:anna", tokens["anna"])
+    _post(client, "tiny:anna", f"{tokens['anna']}x")
+    client.get(f"/v1/models?token={tokens['anna']}")
+    with client.websocket_connect("/v1/audio/stream") as stream:
+      stream.send_json({"type": "start", "token": tokens["anna"]})
+      stream.receive_json()
+    logged = client.parts.log._stream.getvalue()
+  assert logged.count('"request"') == 4
+  assert tokens["anna"].split("_")[2] not in logged
+
+
+_NAMES = (
+  "../anna",
+  "../../etc/passwd",
+  "/etc/passwd",
+  "..",
+  ".",
+  "",
+  "anna\0",
+  "anna/../bert",
+  "versions/anna/1",
+  "anna.safetensors",
+  ".index",
+  "a" * 5_000,
+  "file:///etc/passwd",
+  "s3://bucket/x",
+  "~root",
+  "%2e%2e%2fanna",
+  "..\\anna",
+)
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_names_that_lead_elsewhere(tokens, name):
+  """Of a key for one speaker none reaches the engine; of another, as it stands."""
+  with _client(_Strict("anna", None), tokens) as client:
+    answer = _post(client, f"tiny:{name}", tokens["anna"])
+    assert answer.status_code == 404
+  engine = fake.Engine()
+  with _client(engine, tokens) as client:
+    answer = _post(client, f"tiny:{name}", tokens["clinic"])
+    assert answer.status_code == 404
+    assert {request.task for request in engine.asked} <= {name}
+    assert "/secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+  "path",
+  [
+    "/../../../../etc/passwd",
+    "/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+    "/..%2f..%2f..%2fetc%2fpasswd",
+    "//etc/passwd",
+    "/page/../keys.json",
+    "/%00",
+    "/app.js/../../../interface.py",
+    "/..%5c..%5cinterface.py",
+    "/interface.py",
+    "/__init__.py",
+  ],
+)
+def test_paths_that_lead_elsewhere(path):
+  with live.serving(live.service(fake.Engine())) as running:
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    answer = _exchange(running.port, f"{request}Connection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 404 "), answer
+    assert b"root:" not in answer
+    assert b"import " not in answer
+
+
+def _exchange(port, request):
+  with socket.create_connection(("127.0.0.1", port), 20) as client:
+    client.sendall(request.encode() if isinstance(request, str) else request)
+    return _rest(client)
+
+
+def _rest(client):
+  parts = []
+  with contextlib.suppress(ConnectionError):
+    while part := client.recv(1 << 16):
+      parts.append(part)
+  return b"".join(parts)
+
+
+def _form(data=WAV, model=b"tiny:anna"):
+  return (
+    b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n'
+    + model
+    + b'\r\n--b\r\nContent-Disposition: form-data; name="file"; filename="a"'
+    b"\r\n\r\n" + data + b"\r\n--b--\r\n"
+  )
+
+
+def _request(body, *, close=True):
+  return (
+    b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    b"Content-Type: multipart/form-data; boundary=b\r\n"
+    b"Content-Length: %d\r\n%s\r\n%s"
+    % (len(body), b"Connection: close\r\n" if close else b"", body)
+  )
+
+
+def _check_well(port):
+  answer = _exchange(port, _request(_form()))
+  assert answer.startswith(b"HTTP/1.1 200 "), answer
+  body = answer.partition(b"\r\n\r\n")[2]
+  assert json.loads(body)["text"] == fake.text_of("anna", WAVE)
+
+
+@pytest.mark.parametrize("sent", ["head", "body", "stream"])
+def test_slow_loris(sent):
+  """More connections than there may be, all of them slow: others are answered."""
+  limits = {
+    "connections": 24,
+    "header_seconds": 1.0,
+    "body_seconds": 1.0,
+  }
+  begins = {
+    "head": b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+    "body": _request(_form())[:-500],
+    "stream": b"GET /v1/audio/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+  }
+  parts = live.service(fake.Engine(), limits=limits)
+  with live.serving(parts) as running, contextlib.ExitStack() as stack:
+    slow = []
+    for _ in range(60):
+      made = socket.create_connection(("127.0.0.1", running.port), 20)
+      slow.append(stack.enter_context(made))
+      with contextlib.suppress(ConnectionError):
+        made.sendall(begins[sent])
+    began = time.monotonic()
+    while not _answers(running.port):
+      for each in slow if sent != "stream" else ():
+        with contextlib.suppress(OSError):
+          each.sendall(b"a")
+      # Their second, one for them to hear why, and what a busy machine takes.
+      assert time.monotonic() - began < 4
+      time.sleep(0.05)
+    ends = [_rest(each) for each in slow]
+    said = {end.partition(b"\r\n")[0][9:12] for end in ends}
+    assert said <= {b"", b"408", b"503", b"101"}
+    if sent == "body":
+      assert b"408" in said
+    _check_well(running.port)
+
+
+def _answers(port):
+  with contextlib.suppress(OSError):
+    return _exchange(port, _request(_form())).startswith(b"HTTP/1.1 200 ")
+  return False
+
+
+def test_clients_that_hang_up_anywhere():
+  engine = fake.Engine()
+  request = _request(_form())
+  rng = np.random.default_rng(0)
+  with live.serving(live.service(engine)) as running:
+    engine.gate.clear()
+    for place in [*rng.integers(1, len(request), 40), *[len(request)] * 20]:
+      with socket.create_connection(("127.0.0.1", running.port), 20) as client:
+        client.sendall(request[: int(place)])
+        if rng.integers(2):  # a reset instead of an end
+          linger = (1).to_bytes(4, "little") + bytes(4)
+          client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    deadline = time.monotonic() + 10
+    while running.service.samples.held or not all(
+      future.cancelled() or future.done() for future in engine.futures[8:]
+    ):
+      assert time.monotonic() < deadline
+      time.sleep(0.02)
+    engine.gate.set()
+    _check_well(running.port)
+
+
+def test_streams_that_hang_up_anywhere():
+  engine = fake.Engine()
+  with live.serving(live.service(engine)) as running:
+    for number in range(20):
+      url = f"ws://127.0.0.1:{running.port}/v1/audio/stream"
+      with streams.connect(url) as stream:
+        if number % 4 > 0:
+          stream.send(json.dumps({"type": "start", "model": "tiny:anna"}))
+        if number % 4 > 1:
+          stream.send(WAV[44:])
+        if number % 4 > 2:
+          stream.send(json.dumps({"type": "end"}))
+        if number % 2:
+          stream.socket.close()
+    deadline = time.monotonic() + 15
+    while running.service.samples.held:
+      assert time.monotonic() < deadline
+      time.sleep(0.02)
+    _check_well(running.port)
+
+
+def test_a_stream_that_begins_nothing_is_told_and_ended():
+  limits = {"header_seconds": 0.3, "body_seconds": 0.6}
+  with live.serving(live.service(fake.Engine(), limits=limits)) as running:
+    url = f"ws://127.0.0.1:{running.port}/v1/audio/stream"
+    for messages, seconds in (([], 0.3), ([{"model": "tiny:anna"}], 0.6)):
+      began = time.monotonic()
+      with streams.connect(url) as stream:
+        for message in messages:
+          stream.send(json.dumps({"type": "start"} | message))
+        with contextlib.suppress(websockets.ConnectionClosed):
+          for message in stream:
+            told = json.loads(message)
+      assert told["status"] == 408
+      assert seconds <= time.monotonic() - began < seconds + 3
+
+
+def test_two_hours_are_refused_from_the_header():
+  hours_S = np.zeros(2 * 3600 * 16_000, np.int16)
+  hours_S[::16_000] = 1_000
+  file = io.BytesIO()
+  soundfile.write(file, hours_S, 16_000, format="FLAC")
+  del hours_S
+  request = _request(_form(file.getvalue()))
+  engine = fake.Engine()
+  with live.serving(live.service(engine)) as running:
+    _check_well(running.port)
+    began = time.monotonic()
+    answer = _exchange(running.port, request)
+    assert time.monotonic() - began < 2
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"7200.00 s" in answer
+    assert b'"audio_too_long"' in answer
+    assert len(engine.asked) == 1
+    _check_well(running.port)
+
+
+def _resident():
+  pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+  return pages * resource.getpagesize()
+
+
+async def _ask(port, request, gate):
+  async with gate:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    answer = await reader.read(-1)
+    writer.close()
+  status = answer[9:12]
+  if status == b"503":
+    assert b"retry-after" in answer.lower()
+  if status == b"200":
+    text = json.loads(answer.partition(b"\r\n\r\n")[2])["text"]
+    assert text == fake.text_of("anna", WAVE)
+  return int(status)
+
+
+async def _flood(port, count, most, engine):
+  """So many requests at once, as fast as they are taken; how they ended."""
+  gate = asyncio.Semaphore(400)
+  request = _request(_form())
+  tasks = [asyncio.create_task(_ask(port, request, gate)) for _ in range(count)]
+  while sum(task.done() for task in tasks) < count - most:
+    await asyncio.sleep(0.05)
+  engine.gate.set()
+  return [await task for task in tasks]
+
+
+def _check_flood(count, most):
+  engine = _Bounded(most)
+  engine.gate.clear()
+  limits = {"requests_per_minute": 0.0, "connections": 512}
+  with live.serving(live.service(engine, limits=limits)) as running:
+    before = _resident()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+      flood = _flood(running.port, count, most, engine)
+      told = pool.submit(asyncio.run, flood).result()
+    grown = _resident() - before
+    totals = {status: told.count(status) for status in set(told)}
+    assert totals == {200: most, 503: count - most}
+    assert grown < 256 << 20
+    assert running.service.samples.held == 0
+    engine.gate.set()
+    _check_well(running.port)
+    return grown
+
+
+def test_a_queue_that_is_full():
+  _check_flood(1_000, 64)
+
+
+@pytest.mark.slow
+def test_ten_thousand_requests_at_once():
+  _check_flood(10_000, 256)
