@@ -48,12 +48,8 @@ def test_both_start_the_same_command():
     [re.sub(r"(--keys=).*/", r"\1", flag) for flag in flags]
     for flags in (image[2:], unit[2:])
   ]
-  assert ours[0] == [
-    "--workdir=/srv/hra/run",
-    "--keys=keys.json",
-    "--host=0.0.0.0",
-  ]
-  assert ours[1] == ["--workdir=/srv/hra/run", "--keys=keys.json", "$HRA_FLAGS"]
+  common = ["--workdir=/srv/hra/run", "--keys=keys.json", "--host=0.0.0.0"]
+  assert ours == [common, [*common, "$HRA_FLAGS"]]
 
 
 def test_an_image_has_no_rights():
@@ -95,5 +91,6 @@ def test_the_unit_has_no_rights():
     "CapabilityBoundingSet=",
     "LoadCredential=keys.json:/etc/hra/keys.json",
     "SystemCallFilter=@system-service",
+    "IPAddressDeny=any",
   ):
     assert f"\n{line}\n" in UNIT

@@ -88,7 +88,7 @@ function sentence(status, keyed) {
     case 401:
       return keyed ? "The server doesn't know this API key." : "The server asks for an API key.";
     case 403:
-      return "This API key may not do that.";
+      return "The server doesn't allow this.";
     case 404:
       return "The server has no such speaker, or this API key may not use it.";
     case 409:
