@@ -1,11 +1,14 @@
 """Small Submodels made of a name and a seed, without JAX."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hra import submodels
 from hra.config import AdapterConfig
+from hra.errors import InputError
 from hra.submodels import Store, Submodel
 
 HEAD = AdapterConfig(width=8)
@@ -70,3 +73,14 @@ def assert_whole(folder: Path) -> None:
     for kept in store.versions(entry.task):
       again = store.get_version(entry.task, kept.version)
       assert again.fingerprint == kept.fingerprint
+
+
+def tried(read: Callable[[], Any], path: Path) -> Any:
+  """What is read; None where it is refused in one line that names the file."""
+  try:
+    return read()
+  except InputError as error:
+    refused = str(error)
+  assert str(path) in refused
+  assert "\n" not in refused
+  return None

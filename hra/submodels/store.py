@@ -150,7 +150,6 @@ class Store(Mapping[str, Submodel]):
             self._check_there()  # is it the file, or all of the store?
           refused.append(error)
           spoilt.add(name)
-          self._index.drop(name)
           continue
         self._index.put(name, each, entry)
       found[entry.task] = entry
@@ -226,11 +225,11 @@ class Store(Mapping[str, Submodel]):
         shelf = self._shelf(task)
       except InputError:
         return False
-      shared = shelf.shared()
+      doubted = self._index.doubt(shelf.shared())
       self._index.drop(shelf.name)
       self._index.save()
       found = shelf.clear()
-      self._remove_unused(shared)
+      self._remove_unused(doubted)
     return found
 
   def pack(self) -> Packed:
@@ -296,6 +295,7 @@ class Store(Mapping[str, Submodel]):
     if not refused:
       for each in shared - used:
         self._shared.remove(each)
+      self._index.settle()
 
   def _archived(self) -> Iterator[str]:
     """Former versions of all tasks."""
