@@ -33,7 +33,9 @@ def test_that_files_of_the_first_format_are_written_anew(copied, tmp_path):
   for name in before:
     _as_of_old(workdir / "submodels" / submodels.file_name(name))
   assert not jobs.is_finished(workdir)
-  with pytest.raises(InputError, match=r"expected format 2, got 1; .*hra train"):
+  with pytest.raises(
+    InputError, match=r"expected format 2, got 1; .*hra train"
+  ):
     store["anna"]
   parts = run.reopen(workdir)
   jobs.finish(parts, jobs.train(parts, quiet=True))  # as hra train does
