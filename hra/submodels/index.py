@@ -15,10 +15,9 @@ from hra import config_tree
 from hra.config import AdapterConfig
 from hra.errors import InputError, StorageError
 from hra.submodels.file import VERDICTS, Entry, Kind, is_hash
-from hra.submodels.names import file_name
+from hra.submodels.names import INDEX, file_name
 from hra.submodels.place import Listed, Place
 
-NAME = "index.json"
 _FORMAT = 1
 
 
@@ -99,12 +98,12 @@ class Index:
     with self._lock:
       if not self._changed:
         return
-      self._place.write(NAME, _encoded(self._known, self._doubted))
+      self._place.write(INDEX, _encoded(self._known, self._doubted))
       self._changed = False
 
   def begin(self) -> None:
     """Writes an empty one, which makes a store of a bucket's folder."""
-    self._place.write(NAME, _encoded({}, set()))
+    self._place.write(INDEX, _encoded({}, set()))
 
   def try_to_save(self) -> None:
     """`save`, but not where others are at work or nobody may write."""
@@ -121,7 +120,7 @@ class Index:
         return
       self._opened = True
       try:
-        self._known, self._doubted = _decoded(self._place.read(NAME))
+        self._known, self._doubted = _decoded(self._place.read(INDEX))
       except (FileNotFoundError, StorageError):
         return
       except (ValueError, LookupError, TypeError, AttributeError):

@@ -11,7 +11,7 @@ import stores
 
 from hra import submodels
 from hra.errors import InputError
-from hra.submodels import Store, index, place
+from hra.submodels import Store, names, place
 
 MANY = 10_000
 
@@ -19,16 +19,16 @@ MANY = 10_000
 @pytest.fixture
 def opened(monkeypatch):
   """The Submodels whose files are opened."""
-  names = []
+  files = []
 
   def counting(path, *arguments, **named):
     name = os.path.basename(os.fspath(path))
     if name.endswith(".safetensors"):
-      names.append(name)
+      files.append(name)
     return builtins.open(path, *arguments, **named)
 
   monkeypatch.setattr(place, "open", counting, raising=False)
-  return names
+  return files
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_ten_thousand_in_a_pack(many, tmp_path):
 )
 def test_an_index_that_is_spoilt_is_made_anew(store, spoilt, opened):
   entries = store.entries()
-  path = store.folder / index.NAME
+  path = store.folder / names.INDEX
   told = path.read_bytes()
   if spoilt is None:
     path.unlink()
@@ -143,7 +143,7 @@ def test_an_index_that_is_spoilt_is_made_anew(store, spoilt, opened):
 @pytest.mark.parametrize("field", range(8))
 def test_an_index_of_wrong_types_is_made_anew(store, field):
   entries = store.entries()
-  path = store.folder / index.NAME
+  path = store.folder / names.INDEX
   told = json.loads(path.read_text())
   told["files"]["task-2.safetensors"][field] = {"odd": 1}
   path.write_text(json.dumps(told))
@@ -164,12 +164,12 @@ def test_a_file_that_changed_is_read_again(store):
     assert found == {
       name: before[name] for name in ("task-0", "task-2", "task-4")
     }
-  assert "task-3" not in (store.folder / index.NAME).read_text()
+  assert "task-3" not in (store.folder / names.INDEX).read_text()
 
 
 def test_a_store_that_can_not_be_written_to_is_listed(store, monkeypatch):
   entries = store.entries()
-  (store.folder / index.NAME).unlink()
+  (store.folder / names.INDEX).unlink()
 
   def refuses(*arguments, **named):
     raise PermissionError(13, "Permission denied")
@@ -178,14 +178,14 @@ def test_a_store_that_can_not_be_written_to_is_listed(store, monkeypatch):
   assert Store(store.folder).entries() == entries
   with pytest.raises(InputError, match="Permission denied"):
     store.publish(stores.made("new"))
-  assert not (store.folder / index.NAME).exists()
+  assert not (store.folder / names.INDEX).exists()
   assert not (store.folder / "new.safetensors").exists()
 
 
 def test_who_lists_does_not_wait_for_who_publishes(store):
-  (store.folder / index.NAME).unlink()
+  (store.folder / names.INDEX).unlink()
   with store._place.alone():
     assert len(Store(store.folder).entries()) == 5
-  assert not (store.folder / index.NAME).exists()
+  assert not (store.folder / names.INDEX).exists()
   assert len(Store(store.folder).entries()) == 5
-  assert (store.folder / index.NAME).exists()
+  assert (store.folder / names.INDEX).exists()

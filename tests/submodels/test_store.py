@@ -1,5 +1,6 @@
 """A store: versions, rollback, delete, what it says of itself, and when it is gone."""
 
+import errno
 import os
 import shutil
 import threading
@@ -387,6 +388,28 @@ def test_who_waits_too_long_is_told_by_whom(store, monkeypatch):
     pytest.raises(InputError, match=f"process {os.getpid()}"),
   ):
     store.publish(stores.made("anna"))
+
+
+def test_a_full_disk_leaves_the_former_version(store, tmp_path, monkeypatch):
+  before = store.publish(stores.made("anna", 0))
+  files = _names(tmp_path / "store")
+
+  def full(*arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(os, "replace", full)
+    for change in (
+      lambda: store.publish(stores.made("anna", 1)),
+      lambda: store.publish(stores.made("bert", 1)),
+      store.pack,
+    ):
+      with pytest.raises(StorageError, match="free some space"):
+        change()
+  assert store.find("anna") == before
+  assert _names(tmp_path / "store") - files <= {"versions/anna/1.safetensors"}
+  assert store.publish(stores.made("anna", 1)).version == 2
+  stores.assert_whole(tmp_path / "store")
 
 
 def test_readers_see_the_former_or_the_new(store):
