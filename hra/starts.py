@@ -66,31 +66,36 @@ def owned(parts: Parts, shared: Tree) -> Tree:
   fingerprint = submodels.shared_fingerprint(jax.device_get(shared["adapter"]))
 
   @functools.cache
-  def row(path: epath.Path) -> Tree:
-    found = open_submodel(path, parts.backbone)
+  def row(path: epath.Path, task: str) -> Tree:
+    if task:
+      found = submodels.Store(path)[task]
+    else:
+      found = open_submodel(path, parts.backbone)
     _check(found, parts, shared=fingerprint, path=path)
     typed = jax.tree.map(
       lambda to, leaf: leaf.astype(to.dtype), like, found.row
     )
     return space.owned(shared["space"], typed)
 
-  rows = [row(path) for path in _paths(parts)]
+  rows = [row(*each) for each in _paths(parts)]
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
 
-def _paths(parts: Parts) -> Sequence[epath.Path]:
-  """Where the row of each task is."""
+def _paths(parts: Parts) -> Sequence[tuple[epath.Path, str]]:
+  """Where the row of each task is; of a pack's, its store and the task."""
   given = epath.Path(parts.config.train.rows_from)
   if given.is_file() or is_folder(given):
-    return [given] * len(parts.tasks)
+    return [(given, "")] * len(parts.tasks)
   return [_path_of(task, given) for task in parts.tasks]
 
 
-def _path_of(task: str, store: epath.Path) -> epath.Path:
+def _path_of(task: str, store: epath.Path) -> tuple[epath.Path, str]:
   file = submodels.file_name(task)
   for path in (store / file, store / file.removesuffix(".safetensors")):
     if path.is_file() or is_folder(path):
-      return path
+      return path, ""
+  if store.is_dir() and task in submodels.Store(store):
+    return store, task
   raise InputError(
     f"{_FIELD}={store}",
     expected=f"{file}, a LoRA folder for task {task!r}, or to be one itself",

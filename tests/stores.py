@@ -1,11 +1,15 @@
 """Small Submodels made of a name and a seed, without JAX."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hra import submodels
 from hra.config import AdapterConfig
+from hra.errors import InputError
 from hra.submodels import Store, Submodel
 
 HEAD = AdapterConfig(width=8)
@@ -58,8 +62,9 @@ def assert_is(found: Submodel, expected: Submodel) -> None:
   assert found.shared_fingerprint == expected.shared_fingerprint
 
 
-def assert_whole(folder: Path) -> None:
+def assert_whole(folder: os.PathLike) -> None:
   """Every file of a store is one that loads, and nothing is half written."""
+  folder = Path(folder)
   store = Store(folder)
   entries, refused = store.listing()
   assert not refused
@@ -67,6 +72,18 @@ def assert_whole(folder: Path) -> None:
     found = store[entry.task]
     assert (found.version, found.fingerprint) == entry[1:3]
     assert store.find(entry.task) == entry
-    for kept in store.versions(entry.task):
-      again = store.get_version(entry.task, kept.version)
-      assert again.fingerprint == kept.fingerprint
+    kept = [each.version for each in store.versions(entry.task)]
+    assert store.get_version(entry.task, kept[0]).version == kept[0]
+  for path in folder.glob("versions/*/*"):
+    assert submodels.load(path).version == int(path.stem)
+
+
+def tried(read: Callable[[], Any], path: Path) -> Any:
+  """What is read; None where it is refused in one line that names the file."""
+  try:
+    return read()
+  except InputError as error:
+    refused = str(error)
+  assert str(path) in refused
+  assert "\n" not in refused
+  return None

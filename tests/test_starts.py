@@ -91,11 +91,14 @@ def test_each_task_starts_from_its_own(material, tmp_path, space):
     )
 
 
-def test_training_goes_on_from_there_and_resumes(material, tmp_path):
+@pytest.mark.parametrize("packed", [False, True])
+def test_training_goes_on_from_there_and_resumes(material, tmp_path, packed):
   """As far as an update goes; the files may be gone then."""
   parts = run.assemble(_config(material), tmp_path / "parts")
   folder = tmp_path / "given"
   given = _saved(folder, parts)
+  if packed:
+    given.pack()
   rows = {task: given[task].row for task in parts.tasks}
   config = _config(material, rows_from=str(folder))
   config.train.rows.learning_rate = 1e-3

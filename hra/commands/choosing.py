@@ -10,7 +10,7 @@ from hra.errors import InputError
 
 if TYPE_CHECKING:
   from hra.evaluate.recognizer import Recognizer
-  from hra.submodels import Submodel
+  from hra.submodels import Store, Submodel
 
 WORKDIR = flags.DEFINE_string(
   "workdir", "", "A trained run's folder: its backbone and its Submodels."
@@ -30,23 +30,26 @@ SUBMODEL = flags.DEFINE_string(
 
 
 def load(
-  **asked: Any,
+  *, store: str = "", **asked: Any
 ) -> tuple["Recognizer", "Submodel | None"]:
   """What the flags name; no Submodel where they name none.
 
   Args:
+    store: where the task's Submodel is; empty is in the run's folder.
     asked: fields of `hra.backbone.prompted.Asked` that are to be other ones than a
       run's, or a backbone's own.
 
   Raises:
     InputError: nothing is there by these names, or what can't be used together.
   """
-  from hra import run, submodels
+  from hra import export, run, submodels
   from hra.backbone.prompted import Asked
   from hra.evaluate.recognizer import load_backbone
 
   workdir = epath.Path(WORKDIR.value) if WORKDIR.value else None
-  if workdir is None and TASK.value and not SUBMODEL.value:
+  if store:
+    _check_only(store)
+  elif workdir is None and TASK.value and not SUBMODEL.value:
     configs.required(WORKDIR, "runs/mine")
   default = (
     run.backbone_of(workdir) if workdir and not BACKBONE.value else "tiny"
@@ -57,13 +60,38 @@ def load(
   )
   if SUBMODEL.value:
     return recognizer, recognizer.submodel(SUBMODEL.value, task=TASK.value)
+  if store:
+    return recognizer, submodel_of(submodels.Store(store), TASK.value)
   if workdir is None or not TASK.value:
     return recognizer, None
-  store = submodels.Store(workdir / "submodels")
-  if TASK.value not in store:
+  return recognizer, submodel_of(
+    submodels.Store(export.folder_of(workdir)), TASK.value
+  )
+
+
+def submodel_of(store: "Store", task: str) -> "Submodel":
+  """The Submodel of a task that --task names.
+
+  Raises:
+    InputError: the store has none, or a damaged one.
+  """
+  try:
+    return store[task]
+  except KeyError:
+    tasks = list(store)
     raise InputError(
-      f"--task={TASK.value}",
-      expected=f"one of {len(store)} tasks ({', '.join(sorted(store)[:8])}...)",
+      f"--task={task}",
+      expected=f"one of {len(tasks)} tasks ({', '.join(tasks[:8])}...)",
       got="an unknown one",
+    ) from None
+
+
+def _check_only(store: str) -> None:
+  """Whether a store's Submodel is the only one that is named."""
+  configs.required(TASK, "anna")
+  if SUBMODEL.value:
+    raise InputError(
+      f"--submodel={SUBMODEL.value}",
+      expected=f"nothing beside --store={store}",
+      got="another Submodel",
     )
-  return recognizer, store[TASK.value]

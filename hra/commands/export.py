@@ -1,31 +1,39 @@
-"""A Submodel in another form: a LoRA folder that PEFT loads, or a Submodel's file.
+"""Submodels in another place or form: a store, or a LoRA folder that PEFT loads.
 
+    hra export --workdir=runs/mine --store=store
+    hra export --workdir=runs/mine --task=anna,bert --store=s3://bucket/store
     hra export --workdir=runs/mine --task=anna --out=peft/anna
-    hra export --backbone=backbones/parakeet --submodel=peft/anna \\
-      --format=submodel --out=store
+    hra export --backbone=backbones/parakeet --submodel=peft/anna --store=store
 
-PEFT loads LoRA alone, of backbones that `hra convert` made; what it loads hears as
-the Submodel does. What came from PEFT goes back as it was, byte for byte. Where all
-Submodels of a run stand, `hra train` says: they need no export.
+A store gets all Submodels of a run, those of tasks that were enrolled too, or those
+that are named; what it has already keeps its version. PEFT loads LoRA alone, of
+backbones that `hra convert` made; what it loads hears as the Submodel does. What came
+from PEFT goes back as it was, byte for byte.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 from etils import epath
 
-from hra.commands import choosing, configs, process
+from hra.commands import choosing, process
 from hra.errors import InputError
 
+if TYPE_CHECKING:
+  from hra.evaluate.recognizer import Recognizer
+  from hra.submodels import Submodel
+
 flags.adopt_module_key_flags(choosing)
-_FORMAT = flags.DEFINE_enum(
-  "format",
-  "peft",
-  ["peft", "submodel"],
-  "peft: --out is a new folder with adapter_config.json; submodel: --out is a "
-  "folder of Submodels, which gets one more file.",
+_STORE = flags.DEFINE_string(
+  "store",
+  "",
+  "Publish to the store in this folder or URL; of --workdir, --task names several "
+  "with commas between them, and none is all.",
 )
-_OUT = flags.DEFINE_string("out", "", "The folder to write to.")
+_OUT = flags.DEFINE_string(
+  "out", "", "A new folder, for a LoRA that PEFT loads."
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -35,11 +43,35 @@ def main(argv: Sequence[str]) -> None:
     InputError: flags, a Submodel that can't be read, or one that has no such form.
   """
   del argv
-  out = epath.Path(configs.required(_OUT, "peft/anna"))
+  if bool(_STORE.value) == bool(_OUT.value):
+    raise InputError(
+      "hra export",
+      expected="--store=STORE or --out=FOLDER",
+      got="both" if _OUT.value else "neither",
+    )
   process.set_up()
+  if _OUT.value:
+    _write_folder(epath.Path(_OUT.value))
+    return
   from hra import submodels
+
+  store = submodels.create(_STORE.value)
+  for entry in store.publish_all(_of_run() if _is_of_run() else [_one()[1]]):
+    print(f"published {entry.task!r}, version {entry.version}")
+
+
+def _write_folder(out: epath.Path) -> None:
   from hra.peft import folder
 
+  recognizer, submodel = _one()
+  print(f"wrote {folder.write(out, submodel, recognizer.stored)}")
+
+
+def _is_of_run() -> bool:
+  return bool(choosing.WORKDIR.value) and not choosing.SUBMODEL.value
+
+
+def _one() -> tuple["Recognizer", "Submodel"]:
   recognizer, submodel = choosing.load()
   if submodel is None:
     raise InputError(
@@ -47,19 +79,24 @@ def main(argv: Sequence[str]) -> None:
       expected="whose Submodel of --workdir it is, or --submodel=PATH",
       got="nothing",
     )
-  if _FORMAT.value == "peft":
-    print(f"wrote {folder.write(out, submodel, recognizer.stored)}")
-    return
-  path = out / submodels.file_name(submodel.task)
-  if path.exists():
-    raise InputError(
-      path,
-      expected="no Submodel of that name",
-      got="one",
-      fix="name another --out or --task",
-    )
-  submodels.save_shared(out, submodel.shared)
-  print(f"wrote {submodels.save(out, submodel)}")
+  return recognizer, submodel
+
+
+def _of_run() -> Iterator["Submodel"]:
+  """Those of --workdir that --task names; of an enrolment its own."""
+  from hra import claim, export, submodels
+
+  workdir = epath.Path(choosing.WORKDIR.value)
+  claim.read(workdir)
+  store = submodels.Store(export.folder_of(workdir))
+  names = list(store)
+  if claim.parent_of(workdir) is not None:
+    names = claim.tasks_of(workdir)
+  asked = choosing.TASK.value
+  if asked:
+    names = [asked] if asked in names else asked.split(",")
+  for name in names:
+    yield choosing.submodel_of(store, name)
 
 
 if __name__ == "__main__":

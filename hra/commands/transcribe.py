@@ -1,6 +1,7 @@
 """Audio files -> text, with a Submodel or with the bare backbone.
 
     hra transcribe --workdir=runs/mine --task=anna new/*.wav
+    hra transcribe --backbone=tiny --store=store --task=anna new/*.wav
     hra transcribe --backbone=tiny recording.flac
     hra transcribe --backbone=backbones/parakeet --submodel=peft/anna new/*.wav
 
@@ -29,6 +30,9 @@ _CHUNKS = ChunksConfig()
 
 flags.adopt_module_key_flags(searching)
 flags.adopt_module_key_flags(choosing)
+_STORE = flags.DEFINE_string(
+  "store", "", "A store's folder or URL, where the Submodel of --task is."
+)
 _GUARD = flags.DEFINE_bool(
   "guard",
   True,
@@ -90,7 +94,7 @@ def main(argv: Sequence[str]) -> None:
     overlap = _OVERLAP.value
   chunks = dataclasses.replace(_CHUNKS, seconds=_CHUNK.value, overlap=overlap)
   config_tree.validate(chunks, path="--chunk_seconds, --chunk_overlap: chunk")
-  recognizer, submodel = choosing.load(**_asked())
+  recognizer, submodel = choosing.load(store=_STORE.value, **_asked())
   stored = recognizer.stored
   search = open_search(
     searching.given(SearchConfig()),

@@ -1,9 +1,10 @@
 """Submodels: what tasks own, as files, and the stores that they are in."""
 
 from hra.submodels.file import Entry, Kind, Submodel, Verdict
+from hra.submodels.folder import create, load, save, save_shared
 from hra.submodels.names import file_name
 from hra.submodels.shared import shared_fingerprint
-from hra.submodels.store import Store, create, load, save, save_shared
+from hra.submodels.store import Store
 
 __all__ = [
   "Entry",

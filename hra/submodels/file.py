@@ -291,9 +291,7 @@ def check_fields(fields: Any, *, where: object) -> Told:
       )
   hashes = (fields["shared"], fields["fingerprint"])
   if (
-    fields["version"] < 1
-    or not fields["task"]
-    or not all(map(_HASH.fullmatch, hashes))
+    fields["version"] < 1 or not fields["task"] or not all(map(is_hash, hashes))
   ):
     raise InputError(
       where, expected=WHAT, got="metadata that can't be ours", fix=_SPOILT
@@ -308,6 +306,11 @@ def check_fields(fields: Any, *, where: object) -> Told:
       fix=error.fix,
     ) from error
   return Told(fields, adapter)
+
+
+def is_hash(text: str) -> bool:
+  """Whether it is a fingerprint, and so no path to anywhere."""
+  return _HASH.fullmatch(text) is not None
 
 
 def flat(tree: Tree) -> dict[str, np.ndarray]:

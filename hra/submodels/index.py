@@ -8,17 +8,16 @@ is missing, old or spoilt costs time and nothing else.
 import contextlib
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from hra import config_tree
 from hra.config import AdapterConfig
 from hra.errors import InputError, StorageError
-from hra.submodels.file import VERDICTS, Entry, Kind
-from hra.submodels.names import file_name
+from hra.submodels.file import VERDICTS, Entry, Kind, is_hash
+from hra.submodels.names import INDEX, file_name
 from hra.submodels.place import Listed, Place
 
-NAME = "index.json"
 _FORMAT = 1
 
 
@@ -35,6 +34,7 @@ class Index:
   def __init__(self, place: Place):
     self._place = place
     self._known: dict[str, _Known] = {}
+    self._doubted: set[str] = set()
     self._changed = False
     self._opened = False
     self._lock = threading.Lock()
@@ -65,6 +65,22 @@ class Index:
       self._known.pop(name, None)
       self._changed = True
 
+  def doubt(self, shared: set[str]) -> set[str]:
+    """Shared parameters that nobody may need any more, with those from before.
+
+    They are remembered until `settle`, whatever happens to this process.
+    """
+    self._open()
+    with self._lock:
+      self._changed = self._changed or not shared <= self._doubted
+      self._doubted |= shared
+      return set(self._doubted)
+
+  def settle(self) -> None:
+    with self._lock:
+      self._changed = self._changed or bool(self._doubted)
+      self._doubted = set()
+
   def keep(self, names: Mapping[str, Any]) -> None:
     """Forgets all other files."""
     self._open()
@@ -82,12 +98,12 @@ class Index:
     with self._lock:
       if not self._changed:
         return
-      self._place.write(NAME, _encoded(self._known))
+      self._place.write(INDEX, _encoded(self._known, self._doubted))
       self._changed = False
 
   def begin(self) -> None:
     """Writes an empty one, which makes a store of a bucket's folder."""
-    self._place.write(NAME, _encoded({}))
+    self._place.write(INDEX, _encoded({}, set()))
 
   def try_to_save(self) -> None:
     """`save`, but not where others are at work or nobody may write."""
@@ -104,7 +120,7 @@ class Index:
         return
       self._opened = True
       try:
-        self._known = dict(_decoded(self._place.read(NAME)))
+        self._known, self._doubted = _decoded(self._place.read(INDEX))
       except (FileNotFoundError, StorageError):
         return
       except (ValueError, LookupError, TypeError, AttributeError):
@@ -113,19 +129,19 @@ class Index:
         self._changed = True
 
 
-def _encoded(known: Mapping[str, _Known]) -> bytes:
+def _encoded(known: Mapping[str, _Known], doubted: set[str]) -> bytes:
   """Kinds once, and a line for each file."""
-  kinds: dict[str, tuple[int, dict[str, Any]]] = {}
+  kinds: list[dict[str, Any]] = []
   numbers: dict[Kind, int] = {}
-  files = {}
+  lines = []
   for name in sorted(known):
     listed, entry, highest = known[name]
     kind = entry.kind
     if kind not in numbers:
-      told = {**kind._asdict(), "adapter": config_tree.to_dict(kind.adapter)}
-      number = len(kinds)
-      numbers[kind], _ = kinds.setdefault(json.dumps(told), (number, told))
-    files[name] = [
+      numbers[kind] = len(kinds)
+      adapter = config_tree.to_dict(kind.adapter)
+      kinds.append({**kind._asdict(), "adapter": adapter})
+    told = [
       *listed,
       numbers[kind],
       entry.task,
@@ -134,20 +150,19 @@ def _encoded(known: Mapping[str, _Known]) -> bytes:
       entry.verdict,
       highest,
     ]
-  lines = ",\n".join(
-    f"{json.dumps(name)}: {json.dumps(told)}" for name, told in files.items()
-  )
-  of_kinds = json.dumps([told for _, told in kinds.values()])
+    lines.append(f"{json.dumps(name)}: {json.dumps(told)}")
+  files = ",\n".join(lines)
   return (
-    f'{{"format": {_FORMAT},\n"kinds": {of_kinds},\n"files": {{\n{lines}\n}}}}\n'
+    f'{{"format": {_FORMAT},\n"doubted": {json.dumps(sorted(doubted))},\n'
+    f'"kinds": {json.dumps(kinds)},\n"files": {{\n{files}\n}}}}\n'
   ).encode()
 
 
-def _decoded(data: bytes) -> Iterator[tuple[str, _Known]]:
+def _decoded(data: bytes) -> tuple[dict[str, _Known], set[str]]:
   """Raises whatever it likes where it is no index."""
   told = json.loads(data)
   if told["format"] != _FORMAT:
-    raise ValueError
+    raise ValueError(told["format"])
   kinds = [
     Kind(
       **{
@@ -157,15 +172,20 @@ def _decoded(data: bytes) -> Iterator[tuple[str, _Known]]:
     )
     for each in told["kinds"]
   ]
-  for name, each in told["files"].items():
-    size, mark, kind, task, version, fingerprint, verdict, highest = each
-    ours = (
-      isinstance(fingerprint, str)
-      and type(size) is type(version) is type(highest) is int
-      and verdict in VERDICTS
-      and file_name(task) == name
-    )
-    if not ours:
-      raise ValueError(name)
-    entry = Entry(task, version, fingerprint, kinds[kind], verdict, size)
-    yield name, _Known(Listed(size, mark), entry, highest)
+  files = told["files"].items()
+  doubted = {each for each in told["doubted"] if is_hash(each)}
+  return {name: _known(name, each, kinds) for name, each in files}, doubted
+
+
+def _known(name: str, told: list[Any], kinds: list[Kind]) -> _Known:
+  size, mark, kind, task, version, fingerprint, verdict, highest = told
+  ours = (
+    is_hash(fingerprint)
+    and type(size) is type(version) is type(highest) is int
+    and verdict in VERDICTS
+    and file_name(task) == name
+  )
+  if not ours:
+    raise ValueError(name)
+  entry = Entry(task, version, fingerprint, kinds[kind], verdict, size)
+  return _Known(Listed(size, mark), entry, highest)

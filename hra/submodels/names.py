@@ -6,6 +6,8 @@ from hra.errors import InputError
 from hra.keys import stable_hash
 
 SUFFIX = ".safetensors"
+INDEX = "index.json"
+"""`hra.submodels.index`"""
 _LONGEST = 180
 """Bytes of a file's name that every file system takes."""
 

@@ -104,7 +104,10 @@ class Pack:
     first = np.searchsorted(self._hashes, hashed, side="left")
     last = np.searchsorted(self._hashes, hashed, side="right")
     for place in range(int(first), int(last)):
-      if self.fields(place).get("task") == task:
+      found = self.fields(place).get("task")
+      if not isinstance(found, str) or stable_hash(found) != hashed:
+        raise self._spoilt(f"the row of {found!r} where {task!r} may be")
+      if found == task:
         yield place
 
   def fields(self, place: int) -> dict[str, Any]:

@@ -116,7 +116,8 @@ class Packs:
     with self._place.workplace() as work:
       packs = self._all()
       members = [each.member for each in loose]
-      members += self._current_rows(packs, hidden=set(names), work=work)
+      hidden = {each.name for each in loose}
+      members += self._current_rows(packs, hidden=hidden, work=work)
       groups: dict[str, list[_Member]] = {}
       for member in members:
         groups.setdefault(member.key, []).append(member)

@@ -19,6 +19,7 @@ from etils import epath
 
 from hra.errors import InputError, StorageError
 from hra.files import is_remote, locked, storage
+from hra.submodels.names import INDEX
 
 _PATIENCE = 60.0
 """Seconds to wait for another process that publishes to the same folder."""
@@ -286,10 +287,14 @@ class RemotePlace:
       self._system, self._folder = url_to_fs(os.fspath(path))
 
   def is_there(self) -> bool:
+    """Asked for each unknown name: the index spares a listing."""
     try:
-      return bool(self._infos(""))
+      self.look(INDEX)
+      return True
     except FileNotFoundError:
-      return False
+      with contextlib.suppress(FileNotFoundError):
+        return bool(self._infos(""))
+    return False
 
   def holds_anything(self) -> bool:
     return self.is_there()

@@ -19,8 +19,7 @@ from absl import logging
 from etils import epath
 
 from hra.errors import InputError, StorageError
-from hra.files import is_remote, storage
-from hra.submodels.file import WHAT, Content, Entry, Submodel, Tree, content
+from hra.submodels.file import Content, Entry, Submodel, content
 from hra.submodels.index import Index
 from hra.submodels.names import SUFFIX, file_name
 from hra.submodels.packs import Packs, check_name
@@ -150,7 +149,6 @@ class Store(Mapping[str, Submodel]):
             self._check_there()  # is it the file, or all of the store?
           refused.append(error)
           spoilt.add(name)
-          self._index.drop(name)
           continue
         self._index.put(name, each, entry)
       found[entry.task] = entry
@@ -226,11 +224,11 @@ class Store(Mapping[str, Submodel]):
         shelf = self._shelf(task)
       except InputError:
         return False
-      shared = shelf.shared()
+      doubted = self._index.doubt(shelf.shared())
       self._index.drop(shelf.name)
       self._index.save()
       found = shelf.clear()
-      self._remove_unused(shared)
+      self._remove_unused(doubted)
     return found
 
   def pack(self) -> Packed:
@@ -296,6 +294,7 @@ class Store(Mapping[str, Submodel]):
     if not refused:
       for each in shared - used:
         self._shared.remove(each)
+      self._index.settle()
 
   def _archived(self) -> Iterator[str]:
     """Former versions of all tasks."""
@@ -349,9 +348,8 @@ class Store(Mapping[str, Submodel]):
 
   def _check_there(self) -> None:
     """Whether the folder is; one that was not empty can only have gone."""
-    if self._held and not self._place.holds_anything():
-      raise self._gone()
-    if not self._place.is_there():
+    place = self._place
+    if not (place.holds_anything() if self._held else place.is_there()):
       raise self._gone()
 
   def _gone(self) -> StorageError:
@@ -361,58 +359,6 @@ class Store(Mapping[str, Submodel]):
       got="none any more",
       fix="it was moved, or what it is on is not mounted",
     )
-
-
-def create(folder: epath.PathLike) -> Store:
-  """The store in a folder, which is made if it isn't there.
-
-  Raises:
-    StorageError: it can't be made.
-  """
-  place = place_of(folder)
-  if is_remote(folder):
-    if not place.is_there():
-      Index(place).begin()
-  else:
-    with storage(place.path, expected="a folder that can be made"):
-      place.path.mkdir(parents=True, exist_ok=True)
-  return Store(folder)
-
-
-def save(folder: epath.PathLike, submodel: Submodel) -> epath.Path:
-  """Publishes a Submodel in a folder's store, and says in which file.
-
-  Raises:
-    InputError, StorageError: as `Store.publish`.
-  """
-  create(folder).publish(submodel)
-  return epath.Path(folder) / file_name(submodel.task)
-
-
-def save_shared(folder: epath.PathLike, shared: Tree) -> str:
-  """Writes shared parameters in a folder's store, and returns their hash."""
-  place = create(folder)._place
-  with place.alone():
-    return Shared(place).save(shared)
-
-
-def load(path: epath.PathLike) -> Submodel:
-  """Reads a Submodel's file and the shared parameters of its store.
-
-  Raises:
-    InputError: a file is missing or damaged, or is no Submodel.
-  """
-  path = epath.Path(path)
-  folder = path.parent
-  place = place_of(folder)
-  try:
-    found = Loose(place, path.name, "").content()
-  except FileNotFoundError as error:
-    raise InputError(path, expected=WHAT, got="no such file") from error
-  if folder.parent.name == VERSIONS:
-    place = place_of(folder.parent.parent)
-  kind = found.told.kind
-  return found.submodel(Shared(place).load(kind.shared_fingerprint))
 
 
 def _entry(source: Source) -> Entry:

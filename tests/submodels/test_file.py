@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+import stores
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from hra.adapters import families
 from hra.adapters.interface import check_trees
 from hra.config import AdapterConfig
 from hra.errors import InputError
-from hra.submodels import Store, Submodel
+from hra.submodels import Store, Submodel, file
 
 SUMMARY = {"own_steps": 40, "dev_wer": 0.25, "backbone_dev_wer": 0.5}
 NAMES = [
@@ -244,3 +245,128 @@ def test_a_row_never_lands_on_another_controller(tmp_path):
 def test_store_needs_a_folder(tmp_path):
   with pytest.raises(InputError, match="a folder of Submodels"):
     Store(tmp_path / "nowhere")
+
+
+def _spoilt(data, *, bits):
+  """Each byte changed, alone; and the file cut off at each length."""
+  for place in range(len(data)):
+    for bit in bits:
+      changed = bytes([data[place] ^ bit])
+      yield data[:place] + changed + data[place + 1 :]
+    yield data[:place]
+  yield data + b"\0"
+
+
+def test_no_changed_byte_is_read_as_another_submodel(tmp_path):
+  """It is refused in one line that names the file, or it said nothing."""
+  store = submodels.create(tmp_path)
+  entry = store.publish(stores.made("anna", shared_seed=None))
+  expected = store["anna"]
+  path = tmp_path / "anna.safetensors"
+  changed = list(_spoilt(path.read_bytes(), bits=(1, 32)))
+  refused = 0
+  for data in changed:
+    path.write_bytes(data)
+    found = stores.tried(lambda: store["anna"], path)
+    if found is None:
+      refused += 1
+    else:
+      stores.assert_is(found, expected)
+      assert (found.version, found.fingerprint) == entry[1:3]
+    stores.tried(lambda: store.find("anna"), path)  # of the header alone
+  assert refused > 0.9 * len(changed)
+
+
+def test_no_changed_byte_of_shared_parameters_is_read(tmp_path):
+  submodels.create(tmp_path).publish(stores.made("anna"))
+  expected = Store(tmp_path)["anna"]
+  (path,) = tmp_path.glob("shared-*")
+  changed = list(_spoilt(path.read_bytes(), bits=(4,)))
+  refused = 0
+  for data in changed:
+    path.write_bytes(data)
+    found = stores.tried(lambda: Store(tmp_path)["anna"], path)
+    if found is None:
+      refused += 1
+    else:
+      stores.assert_is(found, expected)
+  assert refused > 0.9 * len(changed)
+
+
+@given(st.binary(max_size=200))
+def test_nothing_that_is_no_submodel_is_read(data):
+  for spoilt in (data, len(data).to_bytes(8, "little") + data):
+    with pytest.raises(InputError, match="a Submodel file"):
+      file.decode(spoilt, where="anna")
+
+
+def _with(content, **fields):
+  """The file of someone who may also compute its fingerprint."""
+  changed = content.told._replace(fields={**content.told.fields, **fields})
+  return dataclasses.replace(content, told=changed).numbered(
+    changed.fields["version"]
+  )
+
+
+@pytest.mark.parametrize(
+  "fields",
+  [
+    {"shared": "../../secret"},
+    {"shared": ""},
+    {"version": 0},
+    {"version": True},
+    {"version": "1"},
+    {"task": ""},
+    {"task": None},
+    {"summary": []},
+    {"adapter": {"family": "unheard"}},
+    {"adapter": {"unknown": 1}},
+    {"backbone": 1},
+    {"format": 2.5},
+  ],
+)
+def test_metadata_that_can_not_be_are_refused(fields):
+  content = _with(file.content(stores.made("anna")), **fields)
+  with pytest.raises(InputError, match=r"^anna.safetensors"):
+    file.decode(content.encode(), where="anna.safetensors")
+
+
+def test_a_tensor_inside_another_is_refused():
+  content = file.content(stores.made("anna"))
+  nested = {**content.tensors, "head": content.tensors["head/bias"]}
+  odd = dataclasses.replace(content, tensors=nested).numbered(1)
+  with pytest.raises(InputError, match="'head'"):
+    file.decode(odd.encode(), where="anna")
+
+
+def test_the_file_is_what_safetensors_reads(tmp_path):
+  submodel = stores.made("anna")
+  path = submodels.save(tmp_path, submodel)
+  tensors = safetensors.numpy.load_file(path)
+  assert tensors.keys() == {"head/kernel", "head/bias"}
+  for name, leaf in submodel.row["head"].items():
+    np.testing.assert_array_equal(tensors[f"head/{name}"], leaf)
+
+
+def test_numbers_without_an_axis_keep_their_shape(tmp_path):
+  submodel = stores.made("anna", row={"scale": np.float32(2.0)})
+  path = submodels.save(tmp_path, submodel)
+  assert submodels.load(path).row["scale"].shape == ()
+
+
+def test_a_former_version_is_read_by_its_path(tmp_path):
+  for seed in range(2):
+    submodels.save(tmp_path, stores.made("anna", seed))
+  former = submodels.load(tmp_path / "versions" / "anna" / "1.safetensors")
+  stores.assert_is(former, stores.made("anna", 0))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+  with pytest.raises(InputError, match=r"anna\.safetensors.*no such file"):
+    submodels.load(tmp_path / "anna.safetensors")
+
+
+def test_what_a_row_may_not_hold_is_refused_before_it_is_written(tmp_path):
+  with pytest.raises(InputError, match="int64"):
+    submodels.save(tmp_path, stores.made("anna", row={"x": np.arange(3)}))
+  assert not (tmp_path / "anna.safetensors").exists()
