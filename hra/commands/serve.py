@@ -38,6 +38,7 @@ from hra.errors import InputError
 if TYPE_CHECKING:
   from hra.backbone.store import StoredBackbone
   from hra.serve.http.service import Service
+  from hra.submodels import Store
 
 _HTTP = HttpConfig()
 
@@ -244,9 +245,11 @@ def _service(parts: _Parts, config: ServeConfig) -> "Service":
     parts.stored.tokenizer,
     decoder=parts.stored.config.decoder.kind,
   )
+  store = Store(parts.store)
+  _warn(store, parts)
   engine = Engine(
     parts.stored,
-    Store(parts.store),
+    store,
     config.engine,
     search=search,
     chunks=ChunksConfig(),
@@ -260,6 +263,19 @@ def _service(parts: _Parts, config: ServeConfig) -> "Service":
     config=config,
     log=Log(named=config.http.log_speakers == "named"),
   )
+
+
+def _warn(store: "Store", parts: _Parts) -> None:
+  """Tells of files that nobody can be answered by."""
+  entries, refused = store.listing()
+  own = parts.stored.fingerprint
+  others = [each for each in entries if each.backbone_fingerprint != own]
+  for count, told in (
+    (len(refused), f"no whole Submodels; the first: {[*refused, ''][0]}"),
+    (len(others), f"of other backbones than {parts.name} ({own})"),
+  ):
+    if count:
+      print(f"hra serve: {parts.store}: {count:,} are {told}", file=sys.stderr)
 
 
 def _told(

@@ -303,6 +303,17 @@ def test_routes_and_methods_that_there_are_not(client):
   assert response.headers["allow"] == "POST"
 
 
+def test_the_page_loads_nothing_from_elsewhere(client):
+  page = client.get("/")
+  assert page.headers["content-type"] == "text/html; charset=utf-8"
+  policy = page.headers["content-security-policy"].split("; ")
+  assert {"default-src 'none'", "script-src 'self'"} <= set(policy)
+  assert "unsafe" not in page.headers["content-security-policy"]
+  script = client.get("/app.js")
+  assert script.headers["content-type"].startswith("text/javascript")
+  assert script.headers["x-content-type-options"] == "nosniff"
+
+
 def test_health(client, engine, running):
   assert client.get("/health/live").json() == {"status": "live"}
   assert client.get("/health/ready").status_code == 200
