@@ -48,7 +48,7 @@ def _server(loop="asyncio", **limits):
     Bounds(_app, limits),
     port=0,
     http=connection.limited(limits),
-    log_level="critical",
+    log_config=None,
     lifespan="off",
     timeout_graceful_shutdown=1,
     timeout_keep_alive=1,
