@@ -156,11 +156,20 @@ def test_a_batch_that_fails_is_nobody_elses_trouble(
   def failing(turn):
     raise RuntimeError("out of memory")
 
+  probed = threading.Event()
+  probe = engine._device.probe
+
+  def probing():
+    assert probed.wait(stores.TIMEOUT)
+    probe()
+
   monkeypatch.setattr(engine._device, "hear", failing)
+  monkeypatch.setattr(engine._device, "probe", probing)
   with pytest.raises(RuntimeError, match="out of memory"):
     _ask(engine, waves[0], "p0")
   assert not engine.ready()
   monkeypatch.setattr(engine._device, "hear", hear)
+  probed.set()
   for i in (0, 1):
     assert _ask(engine, waves[2], f"p{i}").text == offline(waves[2], people[i])
   assert engine.ready()
@@ -169,16 +178,16 @@ def test_a_batch_that_fails_is_nobody_elses_trouble(
 def test_a_broken_device_says_so(engine_of, people, waves, monkeypatch):
   engine = engine_of(stores.Shelf(*people))
 
-  def failing(turn):
+  def failing(*_):
     raise RuntimeError("no such device")
 
-  monkeypatch.setattr(engine._device, "hear", failing)
-  for _ in range(3):
-    with pytest.raises(RuntimeError):
-      _ask(engine, waves[0], "p0")
-  end = time.monotonic() + stores.TIMEOUT
-  while engine._dead is None and time.monotonic() < end:
-    time.sleep(0.001)
+  for name in ("hear", "probe"):
+    monkeypatch.setattr(engine._device, name, failing)
+  with pytest.raises(RuntimeError, match="no such device"):
+    _ask(engine, waves[0], "p0")
+  with pytest.raises(Closed, match="no such device"):
+    engine.submit(Request(waves[0], None)).result(stores.TIMEOUT)
+  engine._driver.thread.join(stores.TIMEOUT)
   assert not engine.ready()
   with pytest.raises(Closed, match="no such device"):
     engine.submit(Request(waves[0], None))
