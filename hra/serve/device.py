@@ -125,6 +125,20 @@ class Device:
       for place in range(len(batch.items))
     ]
 
+  def probe(self) -> None:
+    """Whether it computes anything at all; raises whatever it doesn't by."""
+    programs = self._compiled
+    samples, places = programs.sizes.buckets[0], programs.sizes.batches[0]
+    tables = [self._tables[kind].numbers for kind in programs.kinds]
+    jax.block_until_ready(
+      programs.run(
+        tables,
+        np.zeros((len(programs.kinds), places), np.int32),
+        np.zeros((places, samples), np.float32),
+        np.zeros(places, np.int32),
+      )
+    )
+
   def clear(self) -> None:
     """Empties all slots: what stands in them is not known."""
     for table in self._tables.values():

@@ -11,11 +11,10 @@ every batch, however many speakers take turns in however few slots.
 
 import concurrent.futures
 import functools
-import math
 import threading
 import time
+import weakref
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -29,9 +28,10 @@ from hra.evaluate.recognizer import Recognizer
 from hra.evaluate.search import Search
 from hra.serve import compilations, lengths
 from hra.serve.answers import Answers
-from hra.serve.batching import Batch, Job
+from hra.serve.batching import Job
 from hra.serve.compiler import Compiler, kinds_in
-from hra.serve.device import Device, Turn
+from hra.serve.device import Device
+from hra.serve.driver import Driver
 from hra.serve.endings import closed, died, settle
 from hra.serve.interface import (
   Answer,
@@ -49,18 +49,8 @@ from hra.serve.rows import Row, Rows, Shelf
 _Future = concurrent.futures.Future
 _ANSWERING = 2
 """Threads that make answers: long recordings take a while to put together."""
-_MOST_FAILURES = 3
-"""Batches in a row that may fail before the device is taken for broken."""
 _PATIENCE = 10.0
 """Seconds that `close` waits for a loader whom the store keeps."""
-_COUNTERS = (
-  "requests_total",
-  "answers_total",
-  "batches_total",
-  "batch_places_total",
-  "batch_requests_total",
-  "audio_seconds_total",
-)
 
 
 class Engine:
@@ -118,10 +108,7 @@ class Engine:
       changed=changed,
       released=self._device.release,
     )
-    self._counted = dict.fromkeys(_COUNTERS, 0.0)
-    self._turn: Turn | None = None
-    self._failures = 0
-    self._dead: Exception | None = None
+    self._requests, self._answered = 0, 0
     self._closed = False
     self._answering = concurrent.futures.ThreadPoolExecutor(
       _ANSWERING, thread_name_prefix="answering"
@@ -134,10 +121,21 @@ class Engine:
       changed=changed,
       later=self._answering,
     )
-    self._thread = threading.Thread(
-      target=self._run, name="device", daemon=True
+    self._driver = Driver(
+      self._device,
+      self._queue,
+      self._rows,
+      self._loads,
+      self._compiler,
+      changed=self._changed,
+      heard=self._heard,
+      give_up=self._give_up,
     )
-    self._threads = [self._thread, self._compiler.thread, *self._rows.threads]
+    self._threads = [
+      self._driver.thread,
+      self._compiler.thread,
+      *self._rows.threads,
+    ]
     compilations.listen()
     for thread in self._threads:
       thread.start()
@@ -167,8 +165,10 @@ class Engine:
     with self._lock:
       self._check_open()
       self._queue.admit(job)
-      self._counted["requests_total"] += 1
-      job.future.add_done_callback(functools.partial(self._dropped, job))
+      self._requests += 1
+      # No job in it: what was heard is let go without a collector of garbage.
+      dropped = functools.partial(self._dropped, weakref.ref(job))
+      job.future.add_done_callback(dropped)
       if request.task is None:
         job.reason = "asked"
         self._line_up(job)
@@ -205,22 +205,23 @@ class Engine:
 
   def ready(self) -> bool:
     with self._lock:
-      well = not (self._closed or self._dead or self._failures)
-      compiled = self._device.programs is not None
-      return well and compiled and self._thread.is_alive()
+      return self._device.programs is not None and self._driver.well
 
   def wait_until_ready(self, timeout: float | None = None) -> bool:
     """Returns when it is, or never will be; whether it is."""
     with self._lock:
       self._changed.wait_for(
-        lambda: self._device.programs or self._dead or self._closed, timeout
+        lambda: self._device.programs or self._driver.error or self._closed,
+        timeout,
       )
     return self.ready()
 
   def figures(self) -> dict[str, float]:
     with self._lock:
       return {
-        **self._counted,
+        **self._driver.counted,
+        "requests_total": self._requests,
+        "answers_total": self._answered,
         "requests_waiting": self._queue.waiting,
         "slots_used": len(self._device.rows()),
         "host_rows": len(self._rows),
@@ -234,126 +235,16 @@ class Engine:
   def close(self) -> None:
     with self._lock:
       self._closed = True
-      self._compiler.close()
-      self._rows.close()
-      self._changed.notify_all()
-      batch = self._turn.batch if self._turn is not None else None
-    self._give_up(closed(), apart=batch.jobs if batch else ())
-    for thread in (self._thread, self._compiler.thread):
+      for each in (self._compiler, self._rows, self._driver):
+        each.close()
+      computed = self._driver.computed
+    self._give_up(closed(), apart=computed)
+    for thread in (self._driver.thread, self._compiler.thread):
       thread.join()
     for thread in self._rows.threads:
       thread.join(_PATIENCE)
     self._answering.shutdown()
     self._give_up(closed())
-
-  # The device's thread.
-
-  def _run(self) -> None:
-    try:
-      while not self._closed:
-        self._adopt()
-        turn = self._next()
-        if turn is not None:
-          self._do(turn)
-    # Whatever it is, nothing is computed any more, and those who wait must hear it.
-    except Exception as error:
-      with self._lock:
-        self._dead = error
-        self._changed.notify_all()
-      self._give_up(died(error))
-
-  def _adopt(self) -> None:
-    """Goes on with the newest programs."""
-    with self._lock:
-      made, error = self._compiler.made, self._compiler.error
-    if error is not None:
-      raise error
-    if made is not None and made is not self._device.programs:
-      tables = self._device.missing(made)
-      with self._lock:
-        self._device.adopt(made, tables)
-        self._changed.notify_all()
-
-  def _next(self) -> Turn | None:
-    """Waits for something to do; None asks to look around."""
-    with self._lock:
-      self._turn = None
-      while not self._closed and self._compiler.error is None:
-        if self._compiler.made is not self._device.programs:
-          return None
-        self._compiler.look_again(self._device.kinds)
-        following = self._rows.expire(time.monotonic())
-        if self._device.programs is not None:
-          batch = self._queue.take()
-          self._turn = self._device.plan(self._loads.take(), batch)
-          if self._turn is not None:
-            return self._turn
-        wait = following - time.monotonic()
-        self._changed.wait(None if math.isinf(wait) else max(wait, 0.0))
-    return None
-
-  def _do(self, turn: Turn) -> None:
-    try:
-      writing = self._device.write(turn)
-      for row, future in turn.there:
-        self._loads.grant(future, resident(row))
-      begun = time.monotonic()
-      heard = self._device.hear(turn)
-      computing = time.monotonic() - begun
-    # A batch that can't be computed fails its own requests; the next one is tried.
-    except Exception as error:
-      self._fail(turn, error)
-      return
-    with self._lock:
-      self._failures = 0
-      for row, _ in turn.there:
-        self._let_go(row)
-      if turn.batch is not None:
-        self._note(turn, turn.batch, heard, writing, computing)
-
-  def _note(
-    self,
-    turn: Turn,
-    batch: Batch,
-    heard: list[Any],
-    writing: float,
-    computing: float,
-  ) -> None:
-    """What was heard goes to its jobs. The lock is held."""
-    for item, said in zip(batch.items, heard, strict=True):
-      item.job.heard[item.place] = said
-    written = {row for _, row, _ in turn.written}
-    for job in batch.jobs:
-      job.computing += computing
-      job.loading += writing if job.row in written else 0.0
-      if job.row is not None:
-        self._let_go(job.row)
-      if all(each is not None for each in job.heard) and self._queue.end(job):
-        self._answering.submit(self._answer, job)
-    self._queue.heard(batch)
-    counted = {
-      "batches_total": 1,
-      "batch_places_total": batch.places,
-      "batch_requests_total": len(batch.items),
-      "audio_seconds_total": batch.seconds,
-    }
-    for name, number in counted.items():
-      self._counted[name] += number
-
-  def _let_go(self, row: Row) -> None:
-    """Of its slot, if it is current no more. The lock is held."""
-    if not self._rows.current(row):
-      self._device.release(row)
-
-  def _fail(self, turn: Turn, error: Exception) -> None:
-    with self._lock:
-      self._device.clear()  # what stands in slots is not known
-      self._failures += 1
-    for _, future in turn.there:
-      self._loads.grant(future, error)
-    self._give_up(error, only=turn.batch.jobs if turn.batch else ())
-    if self._failures >= _MOST_FAILURES:
-      raise error
 
   # What arrives; the lock is held.
 
@@ -393,6 +284,9 @@ class Engine:
 
   # Without the lock.
 
+  def _heard(self, job: Job) -> None:
+    self._answering.submit(self._answer, job)
+
   def _answer(self, job: Job) -> None:
     try:
       answer = self._answers.of(job, now=time.monotonic())
@@ -401,12 +295,15 @@ class Engine:
       settle(job.future, error)
       return
     with self._lock:
-      self._counted["answers_total"] += 1
+      self._answered += 1
     settle(job.future, answer)
 
-  def _dropped(self, job: Job, future: _Future[Answer]) -> None:
+  def _dropped(
+    self, given: "weakref.ref[Job]", future: _Future[Answer]
+  ) -> None:
     """A future is done: by its caller, if it was cancelled."""
-    if future.cancelled():
+    job = given()
+    if job is not None and future.cancelled():
       with self._lock:
         waited = self._queue.end(job)
       if waited:
@@ -415,8 +312,8 @@ class Engine:
   def _give_up(
     self,
     error: Exception,
-    *,
     only: Iterable[Job] | None = None,
+    *,
     apart: Iterable[Job] = (),
   ) -> None:
     """Fails jobs; all of them, and all loads, unless it is told which."""
@@ -431,7 +328,7 @@ class Engine:
       self._loads.grant(future, error)
 
   def _check_open(self) -> None:
-    if self._dead is not None:
-      raise died(self._dead)
+    if self._driver.error is not None:
+      raise died(self._driver.error)
     if self._closed:
       raise closed()

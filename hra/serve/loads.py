@@ -64,16 +64,16 @@ class Loads:
     if future not in self.open:
       return
     if isinstance(found, Exception):
-      self._grant_later(future, found)
+      self.grant_later(future, found)
     elif found.kind is None:  # nothing of it goes to the device
-      self._grant_later(future, resident(found))
+      self.grant_later(future, resident(found))
     elif found.kind not in self._device.kinds:
       again = functools.partial(self._arrived, future, found)
-      fail = functools.partial(self._grant_later, future)
+      fail = functools.partial(self.grant_later, future)
       self._compiler.wait_for(found.kind, again, fail)
     else:
       self._there.append((found, future))
       self._changed()
 
-  def _grant_later(self, future: _Future, found: Resident | Exception) -> None:
+  def grant_later(self, future: _Future, found: Resident | Exception) -> None:
     self._later.submit(self.grant, future, found)

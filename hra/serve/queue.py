@@ -60,7 +60,7 @@ class Queue:
       self.waiting -= 1
     return batch
 
-  def heard(self, batch: Batch) -> None:
+  def follow(self, batch: Batch) -> None:
     """Lets the next pieces of its long recordings follow."""
     for item in batch.items:
       if not item.job.ended:

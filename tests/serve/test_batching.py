@@ -86,7 +86,7 @@ def test_no_more_submodels_than_slots_of_a_kind():
 def _drain(queue):
   while batch := queue.take():
     yield batch
-    queue.heard(batch)
+    queue.follow(batch)
 
 
 def test_a_long_recording_starves_nobody():

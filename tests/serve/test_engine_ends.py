@@ -1,7 +1,9 @@
 """Requests that aren't answered: cancelled, refused, left behind, failed."""
 
+import gc
 import threading
 import time
+import weakref
 from concurrent.futures import CancelledError, wait
 
 import numpy as np
@@ -156,11 +158,23 @@ def test_a_batch_that_fails_is_nobody_elses_trouble(
   def failing(turn):
     raise RuntimeError("out of memory")
 
+  probed = threading.Event()
+  probe = engine._device.probe
+
+  def probing():
+    assert probed.wait(stores.TIMEOUT)
+    probe()
+
   monkeypatch.setattr(engine._device, "hear", failing)
+  monkeypatch.setattr(engine._device, "probe", probing)
   with pytest.raises(RuntimeError, match="out of memory"):
     _ask(engine, waves[0], "p0")
   assert not engine.ready()
   monkeypatch.setattr(engine._device, "hear", hear)
+  probed.set()
+  while not engine.ready():
+    time.sleep(0.001)
+  assert engine.resident() == []  # what stood in slots was not known
   for i in (0, 1):
     assert _ask(engine, waves[2], f"p{i}").text == offline(waves[2], people[i])
   assert engine.ready()
@@ -169,16 +183,16 @@ def test_a_batch_that_fails_is_nobody_elses_trouble(
 def test_a_broken_device_says_so(engine_of, people, waves, monkeypatch):
   engine = engine_of(stores.Shelf(*people))
 
-  def failing(turn):
+  def failing(*_):
     raise RuntimeError("no such device")
 
-  monkeypatch.setattr(engine._device, "hear", failing)
-  for _ in range(3):
-    with pytest.raises(RuntimeError):
-      _ask(engine, waves[0], "p0")
-  end = time.monotonic() + stores.TIMEOUT
-  while engine._dead is None and time.monotonic() < end:
-    time.sleep(0.001)
+  for name in ("hear", "probe"):
+    monkeypatch.setattr(engine._device, name, failing)
+  with pytest.raises(RuntimeError, match="no such device"):
+    _ask(engine, waves[0], "p0")
+  with pytest.raises(Closed, match="no such device"):
+    engine.submit(Request(waves[0], None)).result(stores.TIMEOUT)
+  engine._driver.thread.join(stores.TIMEOUT)
   assert not engine.ready()
   with pytest.raises(Closed, match="no such device"):
     engine.submit(Request(waves[0], None))
@@ -239,3 +253,39 @@ def test_callbacks_may_ask_for_more(engine_of, people, waves, offline):
   engine.submit(Request(waves[0], "p1")).add_done_callback(then)
   assert done.wait(stores.TIMEOUT)
   assert isinstance(found[-1].exception(), UnknownSpeaker)
+
+
+def test_who_is_unloaded_while_requests_wait_is_not_kept(
+  held, people, waves, offline
+):
+  engine, gate, _ = held()
+  futures = [engine.submit(Request(waves[0], f"p{i}")) for i in (0, 1)]
+  while engine.figures()["host_rows"] < 2:
+    time.sleep(0.001)
+  assert engine.unload("p0")
+  gate.open()
+  for i, future in enumerate(futures):
+    assert future.result(stores.TIMEOUT).text == offline(waves[0], people[i])
+  assert [each.task for each in engine.resident()] == ["p1"]
+
+
+def test_nothing_is_kept_of_what_was_heard(held, waves):
+  """No wave waits for a collector of garbage."""
+  gc.disable()
+  try:
+    engine, gate, first = held()
+    kept = [waves[0].copy() for _ in range(6)]
+    gone = [weakref.ref(wave) for wave in kept]
+    futures = [engine.submit(Request(wave, "p1")) for wave in kept]
+    futures += [engine.submit(Request(kept[0], "nobody"))]
+    assert futures[2].cancel()
+    del kept
+    gate.open()
+    wait([first, *futures], timeout=stores.TIMEOUT)
+    del gate.heard[:]
+    end = time.monotonic() + 5
+    while any(ref() is not None for ref in gone) and time.monotonic() < end:
+      time.sleep(0.01)
+    assert not any(ref() is not None for ref in gone)
+  finally:
+    gc.enable()
