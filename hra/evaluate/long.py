@@ -198,9 +198,7 @@ def _path_settled(
 def _by_labels(
   pieces: Sequence[Piece], heard: Sequence[Labels], unit: int
 ) -> list[int]:
-  return [
-    *itertools.chain.from_iterable(_labels_settled(pieces, heard, unit))
-  ]
+  return [*itertools.chain.from_iterable(_labels_settled(pieces, heard, unit))]
 
 
 def _labels_settled(
