@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile
-import uvicorn
 
 from hra.config import HttpConfig, ServeConfig
 from hra.dims import SAMPLE_RATE
@@ -80,10 +79,11 @@ def serving(parts: Service) -> Iterator[Live]:
   """Answers until the block ends; the service is closed with it."""
   http = HttpConfig(port=0)
   bound = server.bind(http)
-  running = uvicorn.Server(
+  running = server.Server(
     server.configured(
       app.build(parts, hosts=server.hosts_of(http)), parts.config
-    )
+    ),
+    parts,
   )
 
   async def run() -> None:

@@ -102,7 +102,7 @@ async def _serve(
   service: Service,
   on_ready: Callable[[], None],
 ) -> None:
-  server = _Server(configured(app, service.config), service)
+  server = _Signalled(configured(app, service.config), service)
 
   async def announce() -> None:
     if await asyncio.to_thread(service.engine.wait_until_ready):
@@ -149,12 +149,20 @@ def configured(app: ASGIApp, config: ServeConfig) -> uvicorn.Config:
   )
 
 
-class _Server(uvicorn.Server):
-  """Ends by a signal as by a request, with nothing left to be raised again."""
+class Server(uvicorn.Server):
+  """One whose streams take their leave."""
 
   def __init__(self, config: uvicorn.Config, service: Service):
     super().__init__(config)
     self._service = service
+
+  async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+    self._service.leaving.set()
+    await super().shutdown(sockets)
+
+
+class _Signalled(Server):
+  """Ends by a signal as by a request, with nothing left to be raised again."""
 
   @contextlib.contextmanager
   def capture_signals(self) -> Iterator[None]:
