@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from hra.config import HttpConfig, ServeConfig
+from hra.config import ServeConfig
 from hra.dims import SAMPLE_RATE
 from hra.serve.decoding import Decoders
 from hra.serve.http import app, server
@@ -77,7 +77,7 @@ def service(
 @contextlib.contextmanager
 def serving(parts: Service) -> Iterator[Live]:
   """Answers until the block ends; the service is closed with it."""
-  http = HttpConfig(port=0)
+  http = dataclasses.replace(parts.config.http, port=0)
   bound = server.bind(http)
   running = server.Server(
     server.configured(

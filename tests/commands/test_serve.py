@@ -41,6 +41,12 @@ def _started(*flags, **streams):
   [
     ([], "hra serve: hra serve: expected --workdir of a run, or --store"),
     (["--host=0.0.0.0"], "--host=0.0.0.0: expected --keys, as other machines"),
+    (
+      ["--hosts=a.org,b"],
+      "--hosts=a.org,b: expected --keys, as other machines",
+    ),
+    (["--hosts=https://a.org"], "config.http.hosts: expected names alone"),
+    (["--hosts=a.org,"], "config.http.hosts: expected names alone"),
     (["--port=65536"], "config.http.port: expected below 65,536, got 65536"),
     (["--config.engine.slot=3"], "did you mean 'slots'?"),
     (["--config.engine.batch_sizes=4,1"], "expected one or more, ascending"),

@@ -252,6 +252,9 @@ def test_nobody_connects_before_it_serves():
 def test_which_hosts_are_this_machine_alone(host, local):
   assert server.is_local(host) == local
   assert (server.hosts_of(HttpConfig(host=host)) is not None) == local
+  named = HttpConfig(host=host, hosts=("Asr.example.org",))
+  assert server.hosts_of(named) >= {"asr.example.org", "localhost"}
+  assert "evil.example" not in server.hosts_of(named)
 
 
 def test_a_server_in_a_thread_ends_with_its_test():

@@ -69,10 +69,11 @@ def address_of(bound: socket.socket) -> str:
 
 def hosts_of(http: HttpConfig) -> frozenset[str] | None:
   """Names by which a server is asked; None is any, of one for other machines."""
-  if not is_local(http.host):
+  if not (http.hosts or is_local(http.host)):
     return None
   host = http.host.lower()
-  return frozenset({*_LOCAL, f"[{host}]" if ":" in host else host})
+  own = f"[{host}]" if ":" in host else host
+  return frozenset({*_LOCAL, own, *map(str.lower, http.hosts)})
 
 
 def run(
