@@ -128,7 +128,8 @@ class Shelf:
     self.gone = False
     self.slow = threading.Event()
     """Set: reads and looks wait until it is cleared."""
-    self.read_seconds = 0.0
+    self.reading = threading.Event()
+    """Set: what is read has been found, and is not handed on before it is cleared."""
     self.bad: dict[str, Exception] = {}
     self.reads: list[str] = []
     self.looks: list[str] = []
@@ -149,10 +150,12 @@ class Shelf:
   def __getitem__(self, task: str) -> Submodel:
     self.reads.append(task)
     self._answer()
-    time.sleep(self.read_seconds)
+    found = self._held[task][0]
+    while self.reading.is_set():
+      time.sleep(0.005)
     if task in self.bad:
       raise self.bad[task]
-    return self._held[task][0]
+    return found
 
   def entries(self) -> list[_Entry]:
     self._answer()

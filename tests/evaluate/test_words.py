@@ -110,6 +110,17 @@ def test_nothing_ends_behind_the_recording():
   assert found == Word(2, 5, "a")
 
 
+def test_a_label_of_several_words_is_one():
+  texts = ["", "of the", "m", " x", " "]
+
+  def decode(labels):
+    return "".join(texts[label] for label in labels).strip()
+
+  said = [Moment(label, i, i + 1) for i, label in enumerate([1, 2, 4, 3, 4])]
+  found = words(said, decode, frame=1.0, seconds=9.0)
+  assert found == [Word(0, 2, "of them"), Word(3, 4, "x")]
+
+
 def test_the_labels_of_many_words_are_decoded_but_a_few_times():
   tokenizer = _tokenizer("char")
   labels = tokenizer.encode(" ".join(["the cat"] * 200))

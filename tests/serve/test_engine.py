@@ -135,6 +135,24 @@ def test_a_new_kind_is_compiled_while_others_are_served(
   assert engine.figures()["compilations_total"] == compiled
 
 
+def test_a_kind_that_doesnt_compile_is_nobody_elses_trouble(
+  engine_of, recognizer, people, waves, offline, monkeypatch
+):
+  shelf = stores.Shelf(people[0])
+  engine = engine_of(shelf)
+  monkeypatch.setattr("hra.serve.programs._written", lambda *_: 1 / 0)
+  for each in _families(recognizer):
+    shelf.put(each)
+  for _ in range(2):
+    with pytest.raises(BadSubmodel, match="ZeroDivisionError"):
+      _answers(engine, [(waves[0], "cleo")])
+  with pytest.raises(BadSubmodel, match="compiles"):
+    engine.load("lora").result(stores.TIMEOUT)
+  (answer,) = _answers(engine, [(waves[0], "p0")])
+  assert answer.text == offline(waves[0], people[0])
+  assert engine.ready()
+
+
 def test_one_kind_too_many_is_refused(engine_of, recognizer, people, waves):
   engine = engine_of(stores.Shelf(people[0], *_families(recognizer)), kinds=1)
   with pytest.raises(BadSubmodel, match="one of 1 adapters"):

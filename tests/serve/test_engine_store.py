@@ -23,6 +23,13 @@ def _ask(engine, *request):
   return engine.submit(Request(*request)).result(stores.TIMEOUT)
 
 
+def _until(holds):
+  end = time.monotonic() + stores.TIMEOUT
+  while not holds():
+    assert time.monotonic() < end
+    time.sleep(0.001)
+
+
 def test_a_store_that_is_gone_and_comes_back(engine_of, people, waves, offline):
   shelf = stores.Shelf(*people)
   engine = engine_of(shelf, refresh_seconds=0.0, slots=1)
@@ -102,10 +109,17 @@ def test_a_new_version_is_picked_up(
   newer = stores.submodel(recognizer, "p0", 99, version=2)
   shelf.put(newer)
   time.sleep(0.2)
-  shelf.read_seconds = 0.3  # longer than it would wait for a look at the store
-  answer = _ask(engine, waves[2], "p0")
-  assert answer.text == offline(waves[2], newer) != offline(waves[2], people[0])
-  assert answer.receipt == Receipt("p0", "submodel", 2, "p0 99", None)
+  shelf.reading.set()
+  futures = [engine.submit(Request(waves[2], "p0"))]
+  _until(lambda: len(shelf.reads) == 3)  # one at the start, to know the kind
+  futures.append(engine.submit(Request(waves[2], "p0")))
+  time.sleep(0.3)  # longer than anybody would wait for a look at the store
+  shelf.reading.clear()
+  for future in futures:
+    answer = future.result(stores.TIMEOUT)
+    assert answer.text == offline(waves[2], newer)
+    assert answer.text != offline(waves[2], people[0])
+    assert answer.receipt == Receipt("p0", "submodel", 2, "p0 99", None)
   assert engine.resident() == [Resident("p0", 2, "p0 99")]
   assert engine.figures()["store_answering"] == 1
 
@@ -174,9 +188,7 @@ def test_who_is_deleted_and_never_asked_for_leaves_memory(
   for task in ("p0", "p1", "p2"):
     _ask(engine, waves[0], task)
   shelf.delete("p1")
-  end = time.monotonic() + stores.TIMEOUT
-  while engine.figures()["host_rows"] > 2 and time.monotonic() < end:
-    time.sleep(0.01)
+  _until(lambda: engine.figures()["host_rows"] == 2)
   assert sorted(each.task for each in engine.resident()) == ["p0", "p2"]
 
 
@@ -228,15 +240,13 @@ def test_load_asks_the_store_anew(engine_of, recognizer, people, waves):
   assert engine.load("p0").result(stores.TIMEOUT) == Resident("p0", 1, "p0 0")
   shelf.put(stores.submodel(recognizer, "p0", 99, version=2))
   assert _ask(engine, waves[0], "p0").receipt.version == 1
-  shelf.slow.set()
+  shelf.reading.set()
   first = engine.load("p0")
-  end = time.monotonic() + stores.TIMEOUT
-  while not (engine._rows._read) and time.monotonic() < end:
-    time.sleep(0.001)
-  second = engine.load("p0")  # while the first one is under way
+  _until(lambda: len(shelf.reads) == 3)
   shelf.put(stores.submodel(recognizer, "p0", 98, version=3))
-  shelf.slow.clear()
-  assert first.result(stores.TIMEOUT).version in (2, 3)
+  second = engine.load("p0")  # while the first one is under way
+  shelf.reading.clear()
+  assert first.result(stores.TIMEOUT).version == 2
   assert second.result(stores.TIMEOUT).version == 3
   assert _ask(engine, waves[0], "p0").receipt.version == 3
   with pytest.raises(UnknownSpeaker):
