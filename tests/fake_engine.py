@@ -22,7 +22,7 @@ def text_of(task: str | None, wave_S: np.ndarray) -> str:
 
 
 class Engine(interface.Engine):
-  """Holds back its answers while `gate` is clear."""
+  """Holds back its answers while `gate` is clear; `told` of them is told at once."""
 
   def __init__(self, tasks=SPEAKERS, *, words: bool = True):
     self.known = list(tasks)
@@ -31,6 +31,8 @@ class Engine(interface.Engine):
     self.gate.set()
     self.failure: Exception | None = None
     self.asked: list[interface.Request] = []
+    self.told: list[int] = []
+    """Characters of a text that are certain, one after the other."""
     self.futures: list[concurrent.futures.Future] = []
     self.loaded: list[str] = []
     self.listings = 0
@@ -88,6 +90,9 @@ class Engine(interface.Engine):
     self._threads.shutdown()
 
   def _answer(self, request, future):
+    text = text_of(request.task, request.wave_S)
+    for count in self.told if request.progress else ():
+      request.progress(text[:count])
     self.gate.wait()
     if not future.set_running_or_notify_cancel():
       return

@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile
-import uvicorn
 
-from hra.config import HttpConfig, ServeConfig
+from hra.config import ServeConfig
 from hra.dims import SAMPLE_RATE
 from hra.serve.decoding import Decoders
 from hra.serve.http import app, server
@@ -78,12 +77,13 @@ def service(
 @contextlib.contextmanager
 def serving(parts: Service) -> Iterator[Live]:
   """Answers until the block ends; the service is closed with it."""
-  http = HttpConfig(port=0)
+  http = dataclasses.replace(parts.config.http, port=0)
   bound = server.bind(http)
-  running = uvicorn.Server(
+  running = server.Server(
     server.configured(
       app.build(parts, hosts=server.hosts_of(http)), parts.config
-    )
+    ),
+    parts,
   )
 
   async def run() -> None:

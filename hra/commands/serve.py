@@ -2,7 +2,7 @@
 
     hra serve --workdir=runs/quickstart
     hra serve --backbone=backbones/whisper --store=submodels --language=de
-    hra serve --workdir=runs/mine --keys=keys.json --host=0.0.0.0
+    hra serve --workdir=runs/mine --keys=keys.json --hosts=asr.example.org
 
 It speaks as OpenAI's transcriptions do: http://127.0.0.1:8000/v1 is the base URL of
 their client, and BACKBONE:SPEAKER a model. There is also a page at /, a stream of
@@ -10,7 +10,8 @@ samples at /v1/audio/stream, /health/live, /health/ready and /metrics.
 
 Without --keys anybody on this machine may ask for everybody's Submodel, and nobody on
 another one: --keys is a file of hra key, --open lets all come. It speaks plain HTTP;
-what stands before it on a network has to speak TLS.
+what stands before it on a network has to speak TLS: a proxy on this machine, whose name
+--hosts says, or on another one (--host=0.0.0.0).
 
 Slots, lengths, batches and limits are fields of a configuration, such as
 --config.engine.slots=256, --config.engine.bucket_seconds=5,10,30,
@@ -62,6 +63,11 @@ _HOST = flags.DEFINE_string(
 )
 _PORT = flags.DEFINE_integer(
   "port", _HTTP.port, "The port; 0 is any that is free."
+)
+_HOSTS = flags.DEFINE_list(
+  "hosts",
+  None,
+  "Names that it is asked by on top of this machine's, such as that of a proxy.",
 )
 _KEYS = flags.DEFINE_string(
   "keys", "", "A file of hra key: who may ask, and for whom."
@@ -149,6 +155,8 @@ def _config() -> ServeConfig:
   for field, flag in given.items():
     if flag.present:
       setattr(config.http, field, flag.value)
+  if _HOSTS.present:
+    config.http.hosts = tuple(_HOSTS.value or ())
   config_tree.validate(config)
   return config
 
@@ -156,9 +164,12 @@ def _config() -> ServeConfig:
 def _check_open(http: HttpConfig) -> None:
   from hra.serve.http.server import is_local
 
-  if not (_KEYS.value or _OPEN.value or is_local(http.host)):
+  if _KEYS.value or _OPEN.value:
+    return
+  hosts = ",".join(http.hosts)
+  if hosts or not is_local(http.host):
     raise InputError(
-      f"--host={http.host}",
+      f"--hosts={hosts}" if hosts else f"--host={http.host}",
       expected="--keys, as other machines can connect",
       got="none",
       fix="make a file by hra key --action=add, or let everybody in by --open",

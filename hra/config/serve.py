@@ -89,6 +89,9 @@ class HttpConfig:
   host: str = "127.0.0.1"
   port: int = 8000
   """0 is any that is free."""
+  hosts: tuple[str, ...] = ()
+  """Names that it may be asked by on top of this machine's, such as that of a proxy
+  before it. Without any, what listens to other machines may be asked by every name."""
   log_speakers: Literal["hashed", "named"] = "hashed"
   """How the log calls them: by `hra.keys.stable_hash` of the name, which can't be
   read but by who knows the names, or by name."""

@@ -1,11 +1,14 @@
 """Rules of serving."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from hra.config import EngineConfig, HttpConfig, LimitsConfig, StreamConfig
 from hra.config_rules.interface import Minima, Table, Told
 
 _PORTS = 2**16
+_NAME = re.compile(r"[\w.-]+|\[[\da-fA-F:.]+\]")
+"""Of a host; an address of IPv6 stands in brackets."""
 
 MINIMA: Minima = {
   EngineConfig: {
@@ -47,6 +50,8 @@ def _engine(config: EngineConfig) -> Iterator[Told]:
 
 def _http(config: HttpConfig) -> Iterator[Told]:
   yield "port", config.port < _PORTS, f"below {_PORTS:,}"
+  named = all(map(_NAME.fullmatch, config.hosts))
+  yield "hosts", named, "names alone, without scheme, port and path"
 
 
 def _ascends(values: Sequence[float]) -> bool:

@@ -6,7 +6,7 @@ from what was heard in its pieces.
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from hra.backbone.store import StoredBackbone
 from hra.config import ChunksConfig, DecoderConfig
 from hra.data.cutting import Piece, cut
-from hra.decoders.interface import Emissions, Labels
+from hra.decoders.interface import BLANK, Emissions, Labels
 from hra.dims import SAMPLE_RATE
 from hra.evaluate import stitching
 from hra.evaluate.segments import Span, joined, spans, timed
@@ -27,6 +27,9 @@ Run = Callable[[Hear, Sequence[np.ndarray], Sequence[Any]], list[Any]]
 """(what hears, waveforms, a Submodel or none for each) -> what is heard in each."""
 Stitch = Callable[[Sequence[Piece], Sequence[Any], int], list[int]]
 """(pieces, what was heard in each, samples of a frame) -> labels."""
+Settle = Callable[[Sequence[Piece], Iterable[Any], int], Iterator[list[int]]]
+"""Likewise, one by one: labels, without times, that each makes certain that were not
+before; together, the labels of the whole."""
 
 
 class Way(NamedTuple):
@@ -35,6 +38,7 @@ class Way(NamedTuple):
   hear: Hear | None
   """None is whatever hears shorter ones."""
   stitch: Stitch
+  settle: Settle
 
 
 class Cutting(NamedTuple):
@@ -139,18 +143,26 @@ def said_of(
   pieces: Sequence[Piece], heard: Sequence[Emissions], unit: int
 ) -> Said:
   """What is said in all of a recording, and at which of its frames."""
-  said = [
-    Said(
+  return stitching.by_frames(
+    [*_said(pieces, heard, unit)], _overlaps(pieces, unit)
+  )
+
+
+def _said(
+  pieces: Sequence[Piece], heard: Iterable[Emissions], unit: int
+) -> Iterator[Said]:
+  for piece, each in zip(pieces, heard, strict=True):
+    yield Said(
       np.asarray(each.labels_U)[: int(each.length)],
       np.asarray(each.frame_U)[: int(each.length)] + piece.start // unit,
     )
-    for piece, each in zip(pieces, heard, strict=True)
-  ]
-  overlaps = [
+
+
+def _overlaps(pieces: Sequence[Piece], unit: int) -> list[Overlap]:
+  return [
     Overlap(after.start // unit, before.stop // unit)
     for before, after in itertools.pairwise(pieces)
   ]
-  return stitching.by_frames(said, overlaps)
 
 
 def _by_frames(
@@ -159,18 +171,42 @@ def _by_frames(
   return said_of(pieces, heard, unit).labels.tolist()
 
 
+def _frames_settled(
+  pieces: Sequence[Piece], heard: Iterable[Emissions], unit: int
+) -> Iterator[list[int]]:
+  for said in stitching.settled_by_frames(
+    _said(pieces, heard, unit), _overlaps(pieces, unit)
+  ):
+    yield said.labels.tolist()
+
+
 def _by_path(
   pieces: Sequence[Piece], heard: Sequence[Emissions], unit: int
 ) -> list[int]:
   return stitching.collapsed(_by_frames(pieces, heard, unit))
 
 
+def _path_settled(
+  pieces: Sequence[Piece], heard: Iterable[Emissions], unit: int
+) -> Iterator[list[int]]:
+  last = BLANK
+  for path in _frames_settled(pieces, heard, unit):
+    yield stitching.collapsed(path, after=last)
+    last = path[-1] if path else last
+
+
 def _by_labels(
   pieces: Sequence[Piece], heard: Sequence[Labels], unit: int
 ) -> list[int]:
+  return [*itertools.chain.from_iterable(_labels_settled(pieces, heard, unit))]
+
+
+def _labels_settled(
+  pieces: Sequence[Piece], heard: Iterable[Labels], unit: int
+) -> Iterator[list[int]]:
   del unit
-  said = [each.labels_U[: each.length].tolist() for each in heard]
-  return stitching.by_labels(said, _shared(pieces))
+  said = (each.labels_U[: each.length].tolist() for each in heard)
+  return stitching.settled_by_labels(said, _shared(pieces))
 
 
 def _by_times(
@@ -185,17 +221,38 @@ def _by_times(
   Times of the recording are labels like those of a piece; there is no end of them.
   """
   del unit
-  found: list[list[Span]] = []
+  found = [*_spans(pieces, heard, config)]
+  kept = stitching.kept([*map(_spoken, found)], _shared(pieces))
+  return [
+    label for span in joined(found, kept) for label in timed(span, config)
+  ]
+
+
+def _times_settled(
+  pieces: Sequence[Piece],
+  heard: Iterable[Labels],
+  unit: int,
+  *,
+  config: DecoderConfig,
+) -> Iterator[list[int]]:
+  del unit
+  said = map(_spoken, _spans(pieces, heard, config))
+  return stitching.settled_by_labels(said, _shared(pieces))
+
+
+def _spans(
+  pieces: Sequence[Piece], heard: Iterable[Labels], config: DecoderConfig
+) -> Iterator[list[Span]]:
+  """Of each piece, at times of the recording."""
   for piece, each in zip(pieces, heard, strict=True):
     labels = each.labels_U[: each.length].tolist()
     seconds = (piece.stop - piece.start) / SAMPLE_RATE
     own = spans(labels, config, seconds=seconds)
-    found.append([span.later(piece.start / SAMPLE_RATE) for span in own])
-  said = [[label for span in own for label in span.labels] for own in found]
-  kept = stitching.kept(said, _shared(pieces))
-  return [
-    label for span in joined(found, kept) for label in timed(span, config)
-  ]
+    yield [span.later(piece.start / SAMPLE_RATE) for span in own]
+
+
+def _spoken(own: Sequence[Span]) -> list[int]:
+  return [label for span in own for label in span.labels]
 
 
 def _shared(pieces: Sequence[Piece]) -> list[float]:
@@ -206,9 +263,9 @@ def _shared(pieces: Sequence[Piece]) -> list[float]:
   ]
 
 
-_TRANSDUCER = Way(emitted, _by_frames)
+_TRANSDUCER = Way(emitted, _by_frames, _frames_settled)
 WAYS: dict[str, Way] = {
-  "ctc": Way(emitted, _by_path),
+  "ctc": Way(emitted, _by_path, _path_settled),
   "rnnt": _TRANSDUCER,
   "tdt": _TRANSDUCER,
 }
@@ -219,5 +276,9 @@ def _way(config: DecoderConfig) -> Way | None:
   if config.kind != "transformer":
     return WAYS.get(config.kind)
   if config.timestamps:
-    return Way(None, functools.partial(_by_times, config=config))
-  return Way(None, _by_labels)
+    return Way(
+      None,
+      functools.partial(_by_times, config=config),
+      functools.partial(_times_settled, config=config),
+    )
+  return Way(None, _by_labels, _labels_settled)

@@ -8,7 +8,7 @@ what both pieces say.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,24 +33,48 @@ class Overlap(NamedTuple):
 
 def by_frames(said: Sequence[Said], overlaps: Sequence[Overlap]) -> Said:
   """What is said, blanks and all; where pieces agree, it is as if in one piece."""
-  seams = [
-    _seam(first, second, overlap)
-    for (first, second), overlap in zip(
-      itertools.pairwise(said), overlaps, strict=True
-    )
-  ]
-  # The last two overlaps may have much in common: seams never go back.
-  rising = np.maximum.accumulate([-np.inf, *seams, np.inf])
-  kept: list[Said] = []
-  for each, (low, high) in zip(said, itertools.pairwise(rising), strict=True):
-    own = (low <= each.frames) & (each.frames < high)
-    kept.append(Said(each.labels[own], each.frames[own]))
-  return Said(*map(np.concatenate, zip(*kept, strict=True)))
+  parts = settled_by_frames(said, overlaps)
+  return Said(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def collapsed(path: Sequence[int]) -> list[int]:
-  """CTC's labels of a path of frames: repeats merged, blanks dropped."""
-  before = [BLANK, *path]
+def settled_by_frames(
+  said: Iterable[Said], overlaps: Sequence[Overlap]
+) -> Iterator[Said]:
+  """`by_frames` piece by piece: what each makes certain that was not before.
+
+  That is the rest of the piece before it, up to their seam, and its own up to where
+  the next seam may lie at the earliest.
+
+  Args:
+    overlaps: of each piece but the last with the next one.
+  """
+  before, told, seam = None, -math.inf, -math.inf
+  for place, each in enumerate(said):
+    parts = []
+    if before is not None:
+      # The last two overlaps may have much in common: seams never go back.
+      seam = max(seam, _seam(before, each, overlaps[place - 1]))
+      parts.append(_between(before, told, seam))
+    told = math.inf
+    if place < len(overlaps):
+      told = max(seam, _places(overlaps[place])[0])
+    parts.append(_between(each, seam, told))
+    yield Said(*map(np.concatenate, zip(*parts, strict=True)))
+    before = each
+
+
+def _between(said: Said, low: float, high: float) -> Said:
+  own = (low <= said.frames) & (said.frames < high)
+  return Said(said.labels[own], said.frames[own])
+
+
+def collapsed(path: Sequence[int], *, after: int = BLANK) -> list[int]:
+  """CTC's labels of a path of frames: repeats merged, blanks dropped.
+
+  Args:
+    after: what stands before it.
+  """
+  before = [after, *path]
   return [
     label
     for label, last in zip(path, before, strict=False)
@@ -65,8 +89,7 @@ def _seam(first: Said, second: Said, overlap: Overlap) -> int:
   either side; as far as can be from whatever either piece says; of equally good
   ones the middle, or the earlier one next to it.
   """
-  margin = (overlap.stop - overlap.start) // 4
-  low, high = overlap.start + margin, overlap.stop - margin
+  low, high = _places(overlap)
   places = np.arange(low, high + 1)
   frames = np.concatenate(
     [each.frames[each.labels != BLANK] for each in (first, second)]
@@ -78,15 +101,27 @@ def _seam(first: Said, second: Said, overlap: Overlap) -> int:
   return int(places[np.lexsort((off, -quiet))[0]])
 
 
+def _places(overlap: Overlap) -> tuple[int, int]:
+  """The first and the last place of a seam."""
+  margin = (overlap.stop - overlap.start) // 4
+  return overlap.start + margin, overlap.stop - margin
+
+
 def by_labels(
   said: Sequence[Sequence[int]], shared: Sequence[float]
 ) -> list[int]:
   """What pieces say, each label of it once (`kept`)."""
-  return [
-    label
-    for piece, part in zip(said, kept(said, shared), strict=True)
-    for label in piece[part]
-  ]
+  return [*itertools.chain.from_iterable(settled_by_labels(said, shared))]
+
+
+def settled_by_labels(
+  said: Iterable[Sequence[int]], shared: Sequence[float]
+) -> Iterator[list[int]]:
+  """`by_labels` piece by piece: what each makes certain that was not before."""
+  before: Sequence[int] = ()
+  for piece, rest, own in _aligned(said, shared):
+    yield [*before[rest], *piece[own]]
+    before = piece
 
 
 def kept(said: Sequence[Sequence[int]], shared: Sequence[float]) -> list[slice]:
@@ -97,19 +132,41 @@ def kept(said: Sequence[Sequence[int]], shared: Sequence[float]) -> list[slice]:
   what little was heard twice is said twice, and nothing is lost.
 
   Args:
-    shared: part of each piece that it has in common with the next.
+    shared: part of each piece but the last that it has in common with the next.
   """
   parts: list[slice] = []
-  begin = 0
-  for (piece, after), part in zip(
-    itertools.pairwise(said), shared, strict=True
-  ):
-    reached = max(len(piece) - _reach(len(piece), part), begin)
-    head = after[: _reach(len(after), part)]
-    end, start = _met(piece[reached:], head)
-    parts.append(slice(begin, reached + end))
-    begin = start
-  return [*parts, slice(begin, None)] if said else []
+  for _, rest, own in _aligned(said, shared):
+    if parts:
+      parts[-1] = slice(parts[-1].start, rest.stop)
+    parts.append(own)
+  return parts
+
+
+class _Aligned(NamedTuple):
+  """A piece and what it makes certain."""
+
+  piece: Sequence[int]
+  rest: slice
+  """Of the piece before."""
+  own: slice
+
+
+def _aligned(
+  said: Iterable[Sequence[int]], shared: Sequence[float]
+) -> Iterator[_Aligned]:
+  before: Sequence[int] = ()
+  reached = 0
+  """Of the piece before, the labels that no overlap reaches."""
+  for place, piece in enumerate(said):
+    end, begin = 0, 0
+    if place:
+      head = piece[: _reach(len(piece), shared[place - 1])]
+      end, begin = _met(before[reached:], head)
+    rest = slice(reached, reached + end)
+    before, reached = piece, len(piece)
+    if place < len(shared):
+      reached = max(reached - _reach(len(piece), shared[place]), begin)
+    yield _Aligned(piece, rest, slice(begin, reached))
 
 
 _SLACK = 2

@@ -10,6 +10,7 @@ from hra.evaluate.long import Cutting
 from hra.evaluate.segments import Segment, spans
 from hra.evaluate.words import Word, moments, segments, words
 from hra.serve.batching import Job
+from hra.serve.certain import Certain
 from hra.serve.interface import Answer, Receipt, Spent
 
 _Said = tuple[str, list[Segment], list[Word] | None]
@@ -50,6 +51,20 @@ class Answers:
       spent=Spent(max(queued, 0.0), job.loading, job.computing),
     )
 
+  def certain(self, job: Job) -> Certain | None:
+    """What tells the progress of a request, where it asks and there is any."""
+    tell = job.request.progress
+    if tell is None or self._cutting is None or len(job.pieces) == 1:
+      return None
+    return Certain(
+      job.pieces,
+      job.heard,
+      tell,
+      way=self._cutting.way,
+      unit=self._unit,
+      decode=self._spell,
+    )
+
   def _by_frames(self, job: Job, seconds: float) -> _Said:
     said = long.said_of(job.pieces, job.heard, self._unit)
     path = self._decoder.kind == "ctc"
@@ -70,8 +85,7 @@ class Answers:
 
   def _by_labels(self, job: Job, seconds: float) -> _Said:
     labels = self._labels(job)
-    first = self._decoder.first_time
-    text = self._decode([each for each in labels if not first or each < first])
+    text = self._spell(labels)
     if self._decoder.timestamps:
       found = [
         Segment(each.start, each.end, self._decode(each.labels))
@@ -80,6 +94,11 @@ class Answers:
     else:
       found = [Segment(0.0, seconds, text)] if text else []
     return text, found, None
+
+  def _spell(self, labels: Sequence[int]) -> str:
+    """The text of labels, between which times may stand."""
+    first = self._decoder.first_time
+    return self._decode([each for each in labels if not first or each < first])
 
   def _labels(self, job: Job) -> list[int]:
     if self._cutting is not None and len(job.pieces) > 1:

@@ -13,6 +13,7 @@ from typing import Any
 
 from hra.data.cutting import Piece
 from hra.dims import SAMPLE_RATE
+from hra.serve.certain import Certain
 from hra.serve.interface import Answer, Reason, Request
 from hra.serve.kinds import Kind
 from hra.serve.programs import Sizes
@@ -34,6 +35,8 @@ class Job:
   heard: list[Any]
   """Of each piece; None before it is heard."""
   submitted: float
+  certain: Certain | None = None
+  """Where it is asked for, and there are several pieces."""
   row: Row | None = None
   reason: Reason | None = None
   """Why there is no row."""

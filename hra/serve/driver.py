@@ -38,13 +38,15 @@ class Driver:
     compiler: Compiler,
     *,
     changed: threading.Condition,
+    partly: Callable[[Job], None],
     heard: Callable[[Job], None],
     give_up: Callable[[Exception, Iterable[Job] | None], None],
   ):
     """
     Args:
       changed: of the engine's lock; notified of anything to do.
-      heard: told of a job all of whose pieces are heard; the lock is held.
+      partly: told of a job of which more is heard, and not all; the lock is held.
+      heard: told of a job all of whose pieces are heard; likewise.
       give_up: fails jobs; None are all, and all loads; the lock isn't held.
     """
     self.counted = dict.fromkeys(_COUNTERS, 0.0)
@@ -53,7 +55,8 @@ class Driver:
     self.thread = threading.Thread(target=self._run, name="device", daemon=True)
     self._device, self._queue, self._rows = device, queue, rows
     self._loads, self._compiler = loads, compiler
-    self._changed, self._heard, self._give_up = changed, heard, give_up
+    self._changed, self._give_up = changed, give_up
+    self._partly, self._heard = partly, heard
     self._turn: Turn | None = None
     self._failing = False
     self._closed = False
@@ -157,7 +160,9 @@ class Driver:
       job.loading += writing if job.row in written else 0.0
       if job.row is not None:
         self._let_go(job.row)
-      if all(each is not None for each in job.heard) and self._queue.end(job):
+      if any(each is None for each in job.heard):
+        self._partly(job)
+      elif self._queue.end(job):
         self._heard(job)
     self._queue.follow(batch)
     counted = (1, batch.places, len(batch.items), batch.seconds)

@@ -128,6 +128,7 @@ class Engine:
       self._loads,
       self._compiler,
       changed=self._changed,
+      partly=self._partly,
       heard=self._heard,
       give_up=self._give_up,
     )
@@ -162,6 +163,7 @@ class Engine:
       heard=[None] * len(pieces),
       submitted=time.monotonic(),
     )
+    job.certain = self._answers.certain(job)
     with self._lock:
       self._check_open()
       self._queue.admit(job)
@@ -283,6 +285,10 @@ class Engine:
       self._answering.submit(settle, job.future, error)
 
   # Without the lock.
+
+  def _partly(self, job: Job) -> None:
+    if job.certain is not None and not job.ended:
+      self._answering.submit(job.certain.look)
 
   def _heard(self, job: Job) -> None:
     self._answering.submit(self._answer, job)

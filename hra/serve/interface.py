@@ -6,7 +6,7 @@
 
 import concurrent.futures
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -27,6 +27,9 @@ class Request(NamedTuple):
   """Whether the bare backbone may answer where the store has no such Submodel."""
   guard: bool = True
   """Whether it answers for a Submodel that was no better on its dev recordings."""
+  progress: Callable[[str], None] | None = None
+  """Told, from any thread, what of a recording that is heard in pieces is certain
+  before all of it is heard: ever longer beginnings of the text, of whole words."""
 
 
 Reason = Literal["asked", "unknown", "not better"]

@@ -93,6 +93,60 @@ def test_any_cut_of_a_transducer_says_what_the_whole_says(seed):
   assert _labels(said, overlaps) == labels.tolist()
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_what_pieces_make_certain_stays(seed):
+  """Whatever the next ones say; each tells what it may, which is of its own too."""
+  rng = np.random.default_rng(seed)
+  pieces, overlaps = _pieces(200, 40, int(rng.integers(4, 20)))
+  said = []
+  for piece in pieces:  # nothing of what neighbours say is alike
+    frames = np.arange(piece.start, piece.stop)
+    said.append(Said(rng.integers(0, 3, len(frames)), frames))
+  whole = stitching.by_frames(said, overlaps)
+  count = 0
+  for heard, new in enumerate(
+    stitching.settled_by_frames(iter(said), overlaps)
+  ):
+    own = slice(count, count + len(new.frames))
+    np.testing.assert_array_equal(new.frames, whole.frames[own])
+    np.testing.assert_array_equal(new.labels, whole.labels[own])
+    count = own.stop
+    if heard < len(overlaps):
+      assert whole.frames[count - 1] >= overlaps[heard].start
+    for _ in range(3):  # what comes later is no matter
+      later = [
+        each
+        if place <= heard
+        else Said(rng.integers(0, 3, len(each.frames)), each.frames)
+        for place, each in enumerate(said)
+      ]
+      other = stitching.by_frames(later, overlaps)
+      np.testing.assert_array_equal(other.labels[:count], whole.labels[:count])
+  assert count == len(whole.frames)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_labels_make_certain_stays(seed):
+  rng = np.random.default_rng(seed)
+  _, said, shared = _overheard(rng, garbled=False)
+  for each in said:
+    for place in rng.choice(len(each), len(each) // 5, replace=False):
+      each[place] = int(rng.integers(60, 90))
+  whole = stitching.by_labels(said, shared)
+  told: list[int] = []
+  for place, new in enumerate(
+    stitching.settled_by_labels(iter(said), shared), 1
+  ):
+    told += new
+    assert told == whole[: len(told)]
+    if place < len(said):
+      later = [rng.integers(1, 60, len(each)).tolist() for each in said[place:]]
+      other = stitching.by_labels([*said[:place], *later], shared)
+      assert told == other[: len(told)]
+      assert len(told) > 0.3 * sum(map(len, said[:place]))
+  assert told == whole
+
+
 def test_seams_never_go_back():
   """The last piece begins almost where the one before does, and is quiet early."""
   pieces, overlaps = _pieces(31, 20, 10)
@@ -157,6 +211,12 @@ def test_the_seam_is_where_both_are_quiet():
 )
 def test_paths_collapse(path, labels):
   assert stitching.collapsed(path) == labels
+  for place in range(1, len(path)):
+    first = stitching.collapsed(path[:place])
+    assert [
+      *first,
+      *stitching.collapsed(path[place:], after=path[place - 1]),
+    ] == labels
 
 
 def _overheard(rng, *, garbled):

@@ -39,6 +39,16 @@ def client(running):
 
 
 @pytest.fixture(scope="module")
+def proxied():
+  parts = live.service(fake.Engine(), http={"hosts": ("Asr.example.org",)})
+  with (
+    live.serving(parts) as server,
+    httpx2.Client(base_url=server.url, timeout=30) as made,
+  ):
+    yield made
+
+
+@pytest.fixture(scope="module")
 def locked(engine, tmp_path_factory):
   """A server with keys, and a client for each."""
   path = tmp_path_factory.mktemp("keys") / "keys.json"
@@ -509,6 +519,32 @@ def test_each_key_has_a_rate_of_its_own(tmp_path):
 )
 def test_pages_of_other_sites_are_refused(client, headers, status):
   response = client.get("/v1/models", headers=headers)
+  assert response.status_code == status
+
+
+@pytest.mark.parametrize(
+  ("headers", "status"),
+  [
+    ({"Host": "asr.example.org"}, 200),
+    ({"Host": "ASR.example.org:8443"}, 200),
+    ({"Host": "asr.example.org", "Origin": "https://asr.example.org"}, 200),
+    (
+      {"Origin": "https://ASR.example.org"},
+      200,
+    ),  # a proxy that is the one asked
+    ({"Host": "127.0.0.1:8000", "Origin": "https://asr.example.org"}, 200),
+    ({"Host": "localhost"}, 200),
+    ({"Host": "example.org"}, 403),
+    ({"Host": "x.asr.example.org"}, 403),
+    ({"Host": "asr.example.org", "Origin": "https://evil.example"}, 403),
+    ({"Host": "asr.example.org", "Origin": "http://localhost"}, 403),
+    ({"Origin": "https://asr.example.org:8443"}, 403),
+    ({"Origin": "https://asr.example.org.evil.example"}, 403),
+    ({"Origin": "http://localhost"}, 403),
+  ],
+)
+def test_a_proxy_is_asked_by_its_name(proxied, headers, status):
+  response = proxied.get("/v1/models", headers=headers)
   assert response.status_code == status
 
 

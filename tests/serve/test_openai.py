@@ -169,6 +169,58 @@ def test_streaming_goes_on_behind_a_slow_engine(client, engine, monkeypatch):
   assert [each.type for each in events][-1] == "transcript.text.done"
 
 
+def test_words_are_told_as_soon_as_they_are_certain(client, engine):
+  first, second = ANNA.split(" ")[:2]
+  engine.told = [len(first), len(f"{first} {second}")]
+  engine.gate.clear()
+  try:
+    events = iter(_create(client, stream=True))
+    early = [next(events)]
+    while "".join(each.delta for each in early) != f"{first} {second}":
+      early.append(next(events))
+    engine.gate.set()
+    *late, done = list(events)
+  finally:
+    engine.gate.set()
+    engine.told = []
+  assert [each.type for each in [*early, *late]] == (
+    ["transcript.text.delta"] * (len(early) + 1)
+  )
+  assert "".join(each.delta for each in [*early, *late]) == ANNA
+  assert (done.type, done.text) == ("transcript.text.done", ANNA)
+  assert done.hra["version"] == 3
+
+
+def test_a_text_that_is_certain_is_all_there_is(client, engine):
+  engine.told = [len(ANNA)]
+  engine.gate.clear()
+  try:
+    events = iter(_create(client, stream=True))
+    assert next(events).delta == ANNA
+    engine.gate.set()
+    (done,) = events
+  finally:
+    engine.gate.set()
+    engine.told = []
+  assert done.text == ANNA
+
+
+def test_a_text_that_was_told_wrongly_is_no_answer(client, engine, monkeypatch):
+  engine.told = [5]
+  engine.gate.clear()
+  try:
+    events = iter(_create(client, stream=True))
+    assert next(events).delta == ANNA[:5]
+    monkeypatch.setattr(fake, "text_of", lambda *_: "another text")
+    engine.gate.set()
+    with pytest.raises(openai.APIError) as caught:
+      list(events)
+  finally:
+    engine.gate.set()
+    engine.told = []
+  assert caught.value.code == "server_error"
+
+
 def test_an_error_behind_the_head_is_an_event(client, engine, monkeypatch):
   monkeypatch.setattr("hra.serve.http.events.HEAD_SECONDS", 0.05)
   engine.gate.clear()

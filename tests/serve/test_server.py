@@ -12,7 +12,10 @@ import time
 import fake_engine as fake
 import httpx2
 import live_server as live
+import numpy as np
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from hra.config import HttpConfig
 from hra.errors import InputError
@@ -46,8 +49,8 @@ def started():
   """Runs the script; the engine answers 1.5 s later, or never."""
   processes = []
 
-  def start(*, answers: bool):
-    script = SCRIPT
+  def start(*, answers: bool, drains: float = 20.0):
+    script = SCRIPT.replace('": 20.0', f'": {drains}')
     if answers:
       script = script.replace("server.run(", f"import threading\n{OPEN_GATE}")
     process = subprocess.Popen(
@@ -95,6 +98,75 @@ def test_a_signal_lets_requests_end(started, number):
   assert [line["event"] for line in lines][-2:] == ["stopping", "request"]
   with pytest.raises(httpx2.ConnectError):
     httpx2.get(f"{url}/health/live")
+
+
+def _stream(url, *messages):
+  """A stream that has said so."""
+  client = connect(f"{url.replace('http', 'ws')}/v1/audio/stream")
+  for message in messages:
+    client.send(json.dumps(message) if isinstance(message, dict) else message)
+  if messages:
+    assert json.loads(client.recv(timeout=20)) == {"type": "ready"}
+  return client
+
+
+def _ends(client):
+  """(what it is told at last, the code and the reason of its close)."""
+  told = json.loads(client.recv(timeout=20))
+  with pytest.raises(ConnectionClosed):
+    client.recv(timeout=20)
+  return told, client.protocol.close_code, client.protocol.close_reason
+
+
+START = {"type": "start", "model": "tiny:anna", "partials": False}
+SAMPLES = np.rint(live.wave() * 2**15).astype("<i2").tobytes()
+LEFT = "The server is shutting down; try again later."
+
+
+def _is_left(client):
+  told, code, reason = _ends(client)
+  assert (told["type"], told["status"]) == ("error", 503)
+  assert told["error"]["code"] == reason == "shutting_down"
+  assert told["error"]["message"] == LEFT
+  assert code == 1012
+
+
+def test_streams_are_told_that_it_ends(started):
+  process, url = started(answers=True)
+  fresh = _stream(url)
+  sending = _stream(url, START, SAMPLES)
+  ended = _stream(url, START, SAMPLES, {"type": "end"})
+  _wait(lambda: "hra_requests_running 4" in httpx2.get(f"{url}/metrics").text)
+  process.send_signal(signal.SIGTERM)
+  for client in (fresh, sending):
+    _is_left(client)
+  told, code, _ = _ends(ended)
+  assert told["type"] == "final"
+  assert told["text"].startswith("anna said")
+  assert code == 1000
+  out, err = process.communicate(timeout=30)
+  assert (process.returncode, out) == (0, "closed\n")
+  assert "Traceback" not in err
+  lines = [json.loads(line) for line in err.splitlines()]
+  statuses = [
+    each["status"] for each in lines if "stream" in each.get("route", "")
+  ]
+  assert sorted(statuses) == [101, 503, 503]
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_streams_whose_text_comes_too_late(started, twice):
+  """The time to drain is over, or a second signal comes."""
+  process, url = started(answers=False, drains=20.0 if twice else 1.0)
+  ended = _stream(url, START, SAMPLES, {"type": "end"})
+  process.send_signal(signal.SIGTERM)
+  if twice:
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+  _is_left(ended)
+  out, err = process.communicate(timeout=30)
+  assert (process.returncode, out) == (0, "closed\n")
+  assert "Traceback" not in err
 
 
 def test_a_second_signal_does_not(started):
@@ -180,6 +252,9 @@ def test_nobody_connects_before_it_serves():
 def test_which_hosts_are_this_machine_alone(host, local):
   assert server.is_local(host) == local
   assert (server.hosts_of(HttpConfig(host=host)) is not None) == local
+  named = HttpConfig(host=host, hosts=("Asr.example.org",))
+  assert server.hosts_of(named) >= {"asr.example.org", "localhost"}
+  assert "evil.example" not in server.hosts_of(named)
 
 
 def test_a_server_in_a_thread_ends_with_its_test():

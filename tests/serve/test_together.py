@@ -70,6 +70,17 @@ def running(recognizer, people, tmp_path_factory):
     yield server
 
 
+def test_events_of_a_long_recording(running, people, waves, offline):
+  with openai.OpenAI(base_url=f"{running.url}/v1", api_key="any") as client:
+    for speaker, text in zip(people, offline[2][1:], strict=True):
+      *deltas, done = client.audio.transcriptions.create(
+        model=f"tiny:{speaker.task}",
+        file=("speech.wav", live.wav(waves[2])),
+        stream=True,
+      )
+      assert "".join(each.delta for each in deltas) == text == done.text
+
+
 def test_a_load_that_forces_eviction(running, people, waves, offline):
   assert len(set(offline[1])) == SPEAKERS + 1
 

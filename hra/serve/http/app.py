@@ -57,7 +57,7 @@ def build(
     middleware=[
       Middleware(Observed, log=service.log, metrics=service.metrics),
       Middleware(Bounds, limits=service.config.limits),
-      Middleware(SameOrigin, hosts=hosts),
+      Middleware(SameOrigin, hosts=hosts, pages=service.config.http.hosts),
     ],
     exception_handlers={HTTPException: _no_route, Exception: _unforeseen},
   )

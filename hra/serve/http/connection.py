@@ -136,6 +136,11 @@ class Stream(WebSocketsSansIOProtocol):
     super().__init__(*args, **kwargs)
     self.close_timeout = _LINGER
 
+  def shutdown(self) -> None:
+    """Leaves it to the application to say what is left to say, and to close."""
+    if self.close_sent or not self.handshake_complete:
+      super().shutdown()
+
   def send_receive_event_to_app(self) -> None:
     if self.curr_msg_data_type == "text":
       try:

@@ -17,6 +17,8 @@ from hra.serve import interface
 
 GONE = 499
 """The status in logs and figures of who hung up before the answer."""
+LEAVING = "shutting_down"
+"""The code of an error of who asks a server that ends."""
 _LONGEST_NAME = 200
 _TYPES = {401: "authentication_error", 403: "permission_error"}
 _TYPES |= {404: "not_found_error", 429: "rate_limit_error"}
@@ -107,6 +109,11 @@ def too_often(wait: float) -> Refusal:
   )
 
 
+def leaving() -> Refusal:
+  message = "The server is shutting down; try again later."
+  return _later(message, code=LEAVING, seconds=5)
+
+
 def refusal(error: Refusal | InputError, *, model: str = "") -> Refusal:
   """What a client is told of an error.
 
@@ -125,8 +132,7 @@ def refusal(error: Refusal | InputError, *, model: str = "") -> Refusal:
     message = "The store of Submodels can't be reached; try again later."
     return _later(message, code="store_unreachable", seconds=5)
   if isinstance(error, interface.Closed):
-    message = "The server is shutting down; try again later."
-    return _later(message, code="shutting_down", seconds=5)
+    return leaving()
   if isinstance(error, interface.BadSubmodel):
     return Refusal(
       409,

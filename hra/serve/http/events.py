@@ -1,9 +1,10 @@
 """A transcript as server-sent events.
 
-A recording is heard as a whole (by pieces where it is long) before its first word is
-certain, so that `transcript.text.delta` events come together, one for each segment;
-until then comments keep the connection alive. `transcript.text.done` says the whole
-text, with the receipt.
+Of a recording that is heard in pieces, each `transcript.text.delta` has the words that
+one more piece makes certain, as soon as it does; of a shorter one no word is certain before
+all of it is heard, and they come together, one for each segment. Comments keep the
+connection alive meanwhile. `transcript.text.done` says the whole text, which is that of
+all deltas, with the receipt.
 """
 
 import asyncio
@@ -26,9 +27,32 @@ _ALIVE_SECONDS = 10.0
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
+class Progress:
+  """From the engine's threads to the events of this loop: what is certain."""
+
+  def __init__(self) -> None:
+    self.text = ""
+    self._loop = asyncio.get_running_loop()
+    self._more = asyncio.Event()
+
+  def tell(self, text: str) -> None:
+    """Takes the beginning of a text, in any thread."""
+    self._loop.call_soon_threadsafe(self._take, text)
+
+  async def more(self) -> None:
+    """Waits until more was told than when this returned last."""
+    await self._more.wait()
+    self._more.clear()
+
+  def _take(self, text: str) -> None:
+    self.text = text
+    self._more.set()
+
+
 async def response(
   request: Request,
   work: "asyncio.Task[Answer]",
+  progress: Progress,
   model: str,
   *,
   seconds: float,
@@ -38,15 +62,19 @@ async def response(
   An error that is known soon is an answer of its own, with its status; one of
   later is an event.
 
+  Args:
+    progress: told what is certain before that.
+
   Raises:
     Gone: the client hung up.
     Refusal, InputError: it isn't answered.
   """
   deadline = time.monotonic() + seconds
   gone = asyncio.create_task(waiting.until_gone(request.receive))
+  more = asyncio.create_task(progress.more())
   try:
     await asyncio.wait(
-      (work, gone),
+      (work, gone, more),
       timeout=min(HEAD_SECONDS, seconds),
       return_when=asyncio.FIRST_COMPLETED,
     )
@@ -55,6 +83,7 @@ async def response(
     raise
   finally:
     gone.cancel()
+    more.cancel()
   if work.done():
     answer = work.result()
     notes_of(request).answer = answer
@@ -63,7 +92,8 @@ async def response(
   if gone.done() and not gone.cancelled():
     work.cancel()
     raise waiting.Gone
-  return _response(_waited(request, work, model, deadline, seconds), {})
+  waited = _waited(request, work, progress, model, deadline, seconds)
+  return _response(waited, {})
 
 
 def deltas(answer: Answer) -> list[str]:
@@ -89,9 +119,18 @@ def _response(
   )
 
 
-async def _told(answer: Answer) -> AsyncIterator[bytes]:
-  for delta in deltas(answer):
-    yield _event({"type": "transcript.text.delta", "delta": delta})
+async def _told(answer: Answer, sent: str = "") -> AsyncIterator[bytes]:
+  """What is left of an answer, and all of it.
+
+  Raises:
+    Refusal: it doesn't begin as what was sent.
+  """
+  if not answer.text.startswith(sent):
+    message = "The text doesn't begin as it was told."
+    raise errors.Refusal(500, message, code="server_error")
+  parts = [answer.text[len(sent) :]] if sent else deltas(answer)
+  for delta in filter(None, parts):
+    yield _delta(delta)
   yield _event(
     {
       "type": "transcript.text.done",
@@ -104,29 +143,41 @@ async def _told(answer: Answer) -> AsyncIterator[bytes]:
 async def _waited(
   request: Request,
   work: "asyncio.Task[Answer]",
+  progress: Progress,
   model: str,
   deadline: float,
   seconds: float,
 ) -> AsyncIterator[bytes]:
-  """Comments, and then the answer or why there is none."""
+  """What is certain, or comments; then the rest, or why there is none."""
+  sent = ""
   try:
     while not work.done():
       left = deadline - time.monotonic()
       if left <= 0:
         yield _event(waiting.too_slow(seconds).body())
         return
-      yield b": heard\n\n"
-      await asyncio.wait((work,), timeout=min(left, _ALIVE_SECONDS))
+      new, sent = progress.text[len(sent) :], progress.text
+      yield _delta(new) if new else b": heard\n\n"
+      more = asyncio.create_task(progress.more())
+      await asyncio.wait(
+        (work, more),
+        timeout=min(left, _ALIVE_SECONDS),
+        return_when=asyncio.FIRST_COMPLETED,
+      )
+      more.cancel()
     try:
       answer = work.result()
+      notes_of(request).answer = answer
+      async for event in _told(answer, sent):
+        yield event
     except (errors.Refusal, InputError) as error:
       yield _event(refused(request, error, model=model).body())
-      return
-    notes_of(request).answer = answer
-    async for event in _told(answer):
-      yield event
   finally:
     work.cancel()
+
+
+def _delta(text: str) -> bytes:
+  return _event({"type": "transcript.text.delta", "delta": text})
 
 
 def _event(data: dict[str, Any]) -> bytes:

@@ -69,10 +69,11 @@ def address_of(bound: socket.socket) -> str:
 
 def hosts_of(http: HttpConfig) -> frozenset[str] | None:
   """Names by which a server is asked; None is any, of one for other machines."""
-  if not is_local(http.host):
+  if not (http.hosts or is_local(http.host)):
     return None
   host = http.host.lower()
-  return frozenset({*_LOCAL, f"[{host}]" if ":" in host else host})
+  own = f"[{host}]" if ":" in host else host
+  return frozenset({*_LOCAL, own, *map(str.lower, http.hosts)})
 
 
 def run(
@@ -102,7 +103,7 @@ async def _serve(
   service: Service,
   on_ready: Callable[[], None],
 ) -> None:
-  server = _Server(configured(app, service.config), service)
+  server = _Signalled(configured(app, service.config), service)
 
   async def announce() -> None:
     if await asyncio.to_thread(service.engine.wait_until_ready):
@@ -149,12 +150,20 @@ def configured(app: ASGIApp, config: ServeConfig) -> uvicorn.Config:
   )
 
 
-class _Server(uvicorn.Server):
-  """Ends by a signal as by a request, with nothing left to be raised again."""
+class Server(uvicorn.Server):
+  """One whose streams take their leave."""
 
   def __init__(self, config: uvicorn.Config, service: Service):
     super().__init__(config)
     self._service = service
+
+  async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+    self._service.leaving.set()
+    await super().shutdown(sockets)
+
+
+class _Signalled(Server):
+  """Ends by a signal as by a request, with nothing left to be raised again."""
 
   @contextlib.contextmanager
   def capture_signals(self) -> Iterator[None]:

@@ -54,6 +54,8 @@ class Service:
 
   def __post_init__(self) -> None:
     self.metrics = Metrics(self.engine)
+    self.leaving = asyncio.Event()
+    """Set when nothing that isn't asked yet will be answered."""
     self.samples = Budget(self.config.http.held_mib * 2**20)
     self._listed: tuple[float, list[str]] = (-_LISTED_SECONDS, [])
     self._listing = asyncio.Lock()

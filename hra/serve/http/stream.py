@@ -11,6 +11,9 @@
 and `partials` (false for the final text alone). What goes wrong is
 {"type": "error", "error": {...}}, as over HTTP, and the end.
 
+A server that ends says `shutting_down` and closes with 1012, but for streams that wait for
+their final text.
+
 The final text is that of the whole recording, as of a file. Partial ones may be taken
 back: they are of the last seconds alone, and told when the engine has time.
 """
@@ -18,6 +21,7 @@ back: they are of the last seconds alone, and told when the engine has time.
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncIterator
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -28,6 +32,7 @@ from hra.errors import InputError
 from hra.serve import interface
 from hra.serve.http import access, errors, formats, waiting
 from hra.serve.http.form import Asked
+from hra.serve.http.held import Held
 from hra.serve.http.partials import tell_partials
 from hra.serve.http.samples import Encoding, Samples
 from hra.serve.http.service import (
@@ -40,6 +45,7 @@ from hra.serve.http.service import (
 
 _LONGEST_TEXT = 16 * 1024
 _POLICY, _TOO_BIG, _FAILED, _LATER = 1008, 1009, 1011, 1013
+_RESTARTS = 1012
 _CODES = {413: _TOO_BIG, 429: _LATER, 503: _LATER}
 """Of a close, by the status of its error."""
 _NOTHING = np.zeros(0, np.float32)
@@ -62,13 +68,19 @@ async def stream(socket: WebSocket) -> None:
   """Answers one connection until its end."""
   await socket.accept()
   model = ""
-  limits = service_of(socket).config.limits
+  service = service_of(socket)
+  limits = service.config.limits
   try:
-    start = _start(await _message(socket, seconds=limits.header_seconds))
-    model = start.model
-    await _session(socket, start)
+    with service.samples.hold() as held:
+      async with _as_long_as_it_serves(service):
+        start = _start(await _message(socket, seconds=limits.header_seconds))
+        model = start.model
+        final = await _recorded(socket, start, held)
+      await _answer(socket, final)
   except (WebSocketDisconnect, waiting.Gone):
     notes_of(socket).status = errors.GONE
+  except asyncio.CancelledError:  # the server waits no longer
+    await _refuse(socket, refused(socket, errors.leaving()))
   except (errors.Refusal, InputError) as error:
     await _refuse(socket, refused(socket, error, model=model))
   else:
@@ -76,8 +88,27 @@ async def stream(socket: WebSocket) -> None:
       await socket.close()
 
 
-async def _session(socket: WebSocket, start: Start) -> None:
-  """From what is asked to the final text."""
+@contextlib.asynccontextmanager
+async def _as_long_as_it_serves(service: Service) -> AsyncIterator[None]:
+  """Raises Refusal where the server ends meanwhile."""
+
+  async def leave() -> None:
+    await service.leaving.wait()
+    raise errors.leaving()
+
+  try:
+    async with asyncio.TaskGroup() as group:
+      leaving = group.create_task(leave())
+      yield
+      leaving.cancel()
+  except ExceptionGroup as errors_:
+    raise errors_.exceptions[0] from None
+
+
+async def _recorded(
+  socket: WebSocket, start: Start, held: Held
+) -> interface.Request:
+  """From what is asked to the end of its samples."""
   service = service_of(socket)
   token = start.token or access.token_of(socket)
   key = service.let_in(socket, access.key_of(service.keys, token))
@@ -89,14 +120,17 @@ async def _session(socket: WebSocket, start: Start) -> None:
   limits = service.config.limits
   await _bring(service, asked)
   await socket.send_json({"type": "ready"})
-  with service.samples.hold() as held:
-    samples = Samples(start.encoding, held, most=limits.max_seconds)
-    await _listen(socket, service, samples, asked, partials=start.partials)
-    final = asked._replace(wave_S=samples.whole())
-    work = asyncio.create_task(_patiently(service, final))
-    answer = await waiting.result_of(
-      work, socket.receive, seconds=limits.answer_seconds
-    )
+  samples = Samples(start.encoding, held, most=limits.max_seconds)
+  await _listen(socket, service, samples, asked, partials=start.partials)
+  return asked._replace(wave_S=samples.whole())
+
+
+async def _answer(socket: WebSocket, final: interface.Request) -> None:
+  """Tells the final text."""
+  service = service_of(socket)
+  work = asyncio.create_task(_patiently(service, final))
+  seconds = service.config.limits.answer_seconds
+  answer = await waiting.result_of(work, socket.receive, seconds=seconds)
   notes_of(socket).answer = answer
   await socket.send_json({"type": "final"} | _told(service, answer))
 
@@ -244,7 +278,10 @@ async def _refuse(socket: WebSocket, refusal: errors.Refusal) -> None:
   told = {"type": "error", "status": refusal.status} | refusal.body()
   with contextlib.suppress(WebSocketDisconnect, RuntimeError):
     await socket.send_json(told)
-    await socket.close(_CODES.get(refusal.status, usual), refusal.code)
+    code = _CODES.get(refusal.status, usual)
+    if refusal.code == errors.LEAVING:
+      code = _RESTARTS
+    await socket.close(code, refusal.code)
 
 
 def _bad_message(message: str) -> errors.Refusal:

@@ -31,15 +31,18 @@ async def transcribe(request: Request) -> Response:
   notes_of(request).task = named.task
   asked = form.asked(fields, language=service.about.language)
   held = service.samples.hold()
+  progress = events.Progress() if asked.stream else None
   work = asyncio.create_task(
-    _heard(service, named.task, fields.file, asked, held)
+    _heard(service, named.task, fields.file, asked, held, progress)
   )
   # One that is cancelled before it begins never gets to an end of its own.
   work.add_done_callback(lambda _: held.release())
   limit = service.config.limits.answer_seconds
   try:
-    if asked.stream:
-      return await events.response(request, work, named.model, seconds=limit)
+    if progress is not None:
+      return await events.response(
+        request, work, progress, named.model, seconds=limit
+      )
     answer = await waiting.result_of(work, request.receive, seconds=limit)
   except waiting.Gone:
     return Response(status_code=errors.GONE)
@@ -55,11 +58,18 @@ async def _heard(
   file: UploadFile,
   asked: Asked,
   held: Held,
+  progress: events.Progress | None,
 ) -> interface.Answer:
   data = await file.read()
   await file.close()
   wave_S = await service.decoded(data, held)
   del data
   return await service.heard(
-    interface.Request(wave_S, task, fallback=asked.fallback, guard=asked.guard)
+    interface.Request(
+      wave_S,
+      task,
+      fallback=asked.fallback,
+      guard=asked.guard,
+      progress=progress.tell if progress is not None else None,
+    )
   )
