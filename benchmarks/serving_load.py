@@ -39,7 +39,6 @@ from hra.evaluate.recognizer import Recognizer, load_backbone
 
 BACKBONE, SECONDS = "tiny", 2.0
 ADAPTER = AdapterConfig(width=16)
-SERVE = "from hra.commands.main import run_verb; run_verb('serve')"
 
 
 def define_flags() -> None:
@@ -114,7 +113,7 @@ def served(store: Path, *settings: str) -> Iterator[str]:
   with subprocess.Popen(
     [
       sys.executable,
-      *("-c", SERVE, *flags_, *settings),
+      *("-m", "hra.commands.serve", *flags_, *settings),
       "--config.limits.requests_per_minute=0",
     ],
     stdout=subprocess.PIPE,

@@ -314,3 +314,9 @@ hra serve: ready after {seconds:.0f} s at {address}
   try it      curl {address}/v1/audio/transcriptions{key} \\
                 -F model={shlex.quote(model)} -F file=@recording.wav
   OpenAI's    OpenAI(base_url="{address}/v1", api_key=...)"""
+
+
+if __name__ == "__main__":
+  from hra.commands import main as cli
+
+  cli.run_verb("serve")

@@ -234,3 +234,9 @@ main.run_verb("report")
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait() == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_each_verb_is_a_module_that_runs(verb):
+  source = Path(cli.__file__).with_name(f"{verb}.py").read_text()
+  assert source.endswith(f'  cli.run_verb("{verb}")\n')
