@@ -49,7 +49,8 @@ def main(argv: Sequence[str]) -> None:
     f"results    {workdir / 'results.json'}\n"
     f"report     {page}\n"
     f"Submodels  {folder}\n"
-    f"next: hra transcribe --workdir={workdir} --task={task} {recording}"
+    f"next: hra transcribe --workdir={workdir} --task={task} {recording}\n"
+    f"      hra serve --workdir={workdir}"
   )
 
 
