@@ -31,7 +31,7 @@ _NOBODYS = bytes(32)
 _FIELDS = {"id", "sha256", "speakers", "admin", "made"}
 _LOG = logging.getLogger(__name__)
 
-Stamp = tuple[int, int, int]
+Stamp = tuple[int, ...]
 
 
 class Key(NamedTuple):
@@ -278,4 +278,11 @@ def _stamp(path: str) -> Stamp | None:
     status = os.stat(path)
   except OSError:
     return None
-  return status.st_ino, status.st_size, status.st_mtime_ns
+  return (
+    status.st_ino,
+    status.st_size,
+    status.st_mtime_ns,
+    status.st_ctime_ns,
+    status.st_mode,
+    status.st_uid,
+  )
