@@ -5,7 +5,9 @@ Leaves: the `Key`, or None. A token is `hra_ID_SECRET`: the ID finds the entry a
 no secret, and of the whole only a SHA-256 is kept, which 256 random bits need no
 salt or stretching for.
 
-The file is read again when it changes, so that a key that is revoked ends at once.
+The file is read again when it changes: a key that is revoked asks for nothing more from
+then on, its streams end within a second or so of samples, and what it has asked for
+already is answered.
 One that is lost or damaged while a server runs lets nobody in.
 """
 

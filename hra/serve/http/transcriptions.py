@@ -7,7 +7,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from hra.serve import interface
-from hra.serve.http import access, errors, events, form, formats, waiting
+from hra.serve.http import (
+  access,
+  bounds,
+  errors,
+  events,
+  form,
+  formats,
+  waiting,
+)
 from hra.serve.http.form import Asked
 from hra.serve.http.held import Held
 from hra.serve.http.service import Service, notes_of, service_of
@@ -30,7 +38,7 @@ async def transcribe(request: Request) -> Response:
   )
   notes_of(request).task = named.task
   asked = form.asked(fields, language=service.about.language)
-  held = service.samples.hold()
+  held = service.samples.hold(bounds.who_of(request.scope))
   work = asyncio.create_task(
     _heard(service, named.task, fields.file, asked, held)
   )
@@ -61,5 +69,6 @@ async def _heard(
   wave_S = await service.decoded(data, held)
   del data
   return await service.heard(
-    interface.Request(wave_S, task, fallback=asked.fallback, guard=asked.guard)
+    interface.Request(wave_S, task, fallback=asked.fallback, guard=asked.guard),
+    who=held.who,
   )
