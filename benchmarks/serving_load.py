@@ -116,6 +116,7 @@ def served(store: Path, *settings: str) -> Iterator[str]:
       sys.executable,
       *("-c", SERVE, *flags_, *settings),
       "--config.limits.requests_per_minute=0",
+      "--config.limits.at_once=0",
     ],
     stdout=subprocess.PIPE,
     stderr=subprocess.DEVNULL,

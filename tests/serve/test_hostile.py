@@ -510,7 +510,7 @@ async def _flood(port, count, most, engine):
 def _check_flood(count, most):
   engine = _Bounded(most)
   engine.gate.clear()
-  limits = {"requests_per_minute": 0.0, "connections": 512}
+  limits = {"requests_per_minute": 0.0, "at_once": 0, "connections": 512}
   with live.serving(live.service(engine, limits=limits)) as running:
     before = _resident()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
