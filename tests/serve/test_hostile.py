@@ -383,7 +383,8 @@ def test_slow_loris(sent):
       time.sleep(0.05)
     ends = [_rest(each) for each in slow]
     if sent == "stream":
-      assert sum(b'"status":408' in end for end in ends) == 24
+      # One made room at once for who asked; the others had their time.
+      assert sum(b'"status":408' in end for end in ends) == 23
     else:
       said = {end.partition(b"\r\n")[0][9:12] for end in ends}
       assert said <= {b"", b"408", b"503"}
