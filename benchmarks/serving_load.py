@@ -115,6 +115,7 @@ def served(store: Path, *settings: str) -> Iterator[str]:
       sys.executable,
       *("-m", "hra.commands.serve", *flags_, *settings),
       "--config.limits.requests_per_minute=0",
+      "--config.limits.at_once=0",
     ],
     stdout=subprocess.PIPE,
     stderr=subprocess.DEVNULL,

@@ -60,6 +60,9 @@ class LimitsConfig:
   """Of one key; 0 is as many as it likes."""
   burst: int = 64
   """Requests of one key at once, after a pause."""
+  at_once: int = 64
+  """Requests and streams of one key that are not answered yet; of bytes and of the
+  engine's queue it may take half. 0 is as many, and as much, as it likes."""
   connections: int = 512
   decoders: int = 2
   """Processes that decode recordings."""

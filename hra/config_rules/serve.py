@@ -32,6 +32,7 @@ MINIMA: Minima = {
     "answer_seconds": 0.1,
     "requests_per_minute": 0,
     "burst": 1,
+    "at_once": 0,
     "connections": 1,
     "decoders": 1,
     "decoder_mib": 256,

@@ -58,6 +58,7 @@ class Decoders:
     self._lock = threading.Lock()
     self._closed = False
     self._waiting = 0
+    self._slots = asyncio.Semaphore(limits.decoders)
     self._started: set[Process] = set()
     self._idle: queue.SimpleQueue[Process | None] = queue.SimpleQueue()
     for _ in range(limits.decoders):
@@ -79,15 +80,28 @@ class Decoders:
     if self._closed:
       raise _closed()
     most = self._limits.decoder_queue
-    if self._waiting >= self._limits.decoders + most:
+    if self._slots.locked() and self._waiting >= most:
       raise _overloaded(f"at most {most} that wait to be decoded", "one more")
+    # What waited in the executor would keep its bytes when its caller is gone.
     self._waiting += 1
     try:
-      return await asyncio.get_running_loop().run_in_executor(
-        self._threads, self._decode, recording
-      )
+      await self._slots.acquire()
     finally:
       self._waiting -= 1
+    if self._closed:
+      self._slots.release()
+      raise _closed()
+    decoding = asyncio.get_running_loop().run_in_executor(
+      self._threads, self._decode, recording
+    )
+    decoding.add_done_callback(self._leave)
+    return await asyncio.shield(decoding)
+
+  def _leave(self, decoding: "asyncio.Future[np.ndarray]") -> None:
+    """Frees the slot of a thread, whose caller may be gone."""
+    self._slots.release()
+    if not decoding.cancelled():
+      decoding.exception()  # has been looked at
 
   async def close(self) -> None:
     """Ends all processes; what is being decoded fails with `Closed`."""

@@ -97,6 +97,10 @@ class Overloaded(InputError):
   """Too many requests wait, or all slots are in use; to be tried again later."""
 
 
+class TooMany(Overloaded):
+  """One client has so much at once that others would have too little."""
+
+
 class StoreGone(InputError):
   """The store can't be reached; who is resident is served all the same."""
 

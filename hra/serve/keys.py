@@ -5,7 +5,9 @@ Leaves: the `Key`, or None. A token is `hra_ID_SECRET`: the ID finds the entry a
 no secret, and of the whole only a SHA-256 is kept, which 256 random bits need no
 salt or stretching for.
 
-The file is read again when it changes, so that a key that is revoked ends at once.
+The file is read again when it changes: a key that is revoked asks for nothing more from
+then on, its streams end within a second or so of samples, and what it has asked for
+already is answered.
 One that is lost or damaged while a server runs lets nobody in.
 """
 
@@ -31,7 +33,7 @@ _NOBODYS = bytes(32)
 _FIELDS = {"id", "sha256", "speakers", "admin", "made"}
 _LOG = logging.getLogger(__name__)
 
-Stamp = tuple[int, int, int]
+Stamp = tuple[int, ...]
 
 
 class Key(NamedTuple):
@@ -278,4 +280,11 @@ def _stamp(path: str) -> Stamp | None:
     status = os.stat(path)
   except OSError:
     return None
-  return status.st_ino, status.st_size, status.st_mtime_ns
+  return (
+    status.st_ino,
+    status.st_size,
+    status.st_mtime_ns,
+    status.st_ctime_ns,
+    status.st_mode,
+    status.st_uid,
+  )

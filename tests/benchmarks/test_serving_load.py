@@ -12,7 +12,9 @@ import serving_load
 @pytest.fixture(scope="module")
 def running():
   names = [serving_load.name(number) for number in range(3)]
-  parts = live.service(fake.Engine(names), limits={"requests_per_minute": 0.0})
+  parts = live.service(
+    fake.Engine(names), limits={"requests_per_minute": 0.0, "at_once": 0}
+  )
   with live.serving(parts) as server:
     yield server
 

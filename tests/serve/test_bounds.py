@@ -324,8 +324,3 @@ def test_addresses(host, address):
 
 def test_no_address():
   assert bounds.address_of({"client": None}) == ""
-
-
-@pytest.mark.parametrize(("wait", "told"), [(0.1, "1"), (1.5, "2"), (60, "60")])
-def test_retry_after(wait, told):
-  assert bounds.retry_after(wait) == told

@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 
 from hra.config.serve import LimitsConfig
-from hra.serve.http import connection
+from hra.serve.http import bounds, connection
 from hra.serve.http.bounds import Bounds
 
 _GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -18,7 +18,8 @@ _LARGE = 64 << 20
 
 
 async def _app(scope, receive, send):
-  """/: ok; /slow: after a second; /large: 64 MiB; a POST: its size."""
+  """/: ok; /slow: after a second, to who is let in; /some, /large: 8, 64 MiB; a POST:
+  its size."""
   if scope["type"] == "lifespan":
     return
   if scope["type"] == "websocket":
@@ -28,13 +29,16 @@ async def _app(scope, receive, send):
       await send({"type": "websocket.send", "text": "heard"})
     return
   if scope["path"] == "/slow":
+    assert bounds.admit(scope, "anna")
     await asyncio.sleep(1.0)
   count, more = 0, scope["method"] == "POST"
   while more:
     message = await receive()
     count += len(message.get("body", b""))
     more = message.get("more_body", False)
-  body = b"x" * _LARGE if scope["path"] == "/large" else b"%d" % count
+  sizes = {"/large": _LARGE, "/some": _LARGE // 8}
+  size = sizes.get(scope["path"])
+  body = bytes(size) if size else b"%d" % count
   length = str(len(body)).encode()
   start = {"type": "http.response.start", "status": 200}
   await send({**start, "headers": [(b"content-length", length)]})
@@ -48,6 +52,7 @@ def _server(loop="asyncio", **limits):
     Bounds(_app, limits),
     port=0,
     http=connection.limited(limits),
+    ws=connection.Stream,
     log_config=None,
     lifespan="off",
     timeout_graceful_shutdown=1,
@@ -201,6 +206,143 @@ def test_idle_connections_keep_nobody_out():
       with _client(server) as asking:
         assert _ask(asking) == b"0"
     assert len(server.server_state.connections) <= 9
+
+
+_UPGRADE = (
+  b"GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+  b"sec-websocket-version: 13\r\n"
+  b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def _frame(code, data=b""):
+  return bytes([0x80 | code, 0x80 | len(data)]) + bytes(4) + data
+
+
+def _flood(client, data, *, seconds):
+  """Sends it again and again, and reads nothing."""
+  client.settimeout(0.1)
+  until = time.monotonic() + seconds
+  with contextlib.suppress(OSError):
+    while time.monotonic() < until:
+      with contextlib.suppress(TimeoutError):
+        client.sendall(data)
+
+
+def _unread(client):
+  client.sendall(_GET.replace(b"/", b"/some", 1) * 2)
+
+
+def _silent(client):
+  client.sendall(_UPGRADE)
+  assert client.recv(1 << 16).startswith(b"HTTP/1.1 101 ")
+
+
+def _pinging(client):
+  _silent(client)
+  _flood(client, _frame(9, bytes(125)) * 500, seconds=0.3)
+
+
+@pytest.mark.parametrize("occupy", [_unread, _silent, _pinging])
+def test_who_was_not_let_in_keeps_nobody_out(occupy):
+  with _server(connections=3) as server, contextlib.ExitStack() as stack:
+    for _ in range(3):
+      client = socket.socket()
+      stack.callback(client.close)
+      client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+      client.connect(("127.0.0.1", server.port))
+      occupy(client)
+    for _ in range(3):
+      asking = stack.enter_context(_client(server))
+      assert _ask(asking) == b"0"
+    _wait_for(lambda: len(server.server_state.connections) <= 3)
+
+
+def test_unread_pongs_take_no_memory():
+  with _server() as server, _client(server) as client:
+    _silent(client)
+    _flood(client, _frame(9, bytes(125)) * 500, seconds=1.0)
+    (stream,) = server.server_state.connections
+    assert not stream.writable.is_set()
+    assert stream.transport.get_write_buffer_size() < 1 << 20
+
+
+def test_a_stream_that_reads_nothing_is_ended(monkeypatch):
+  monkeypatch.setattr(connection, "_UNREAD", 0.5)
+  with _server() as server, _client(server) as client:
+    _silent(client)
+    _flood(client, _frame(9, bytes(125)) * 500, seconds=0.5)
+    _flood(client, _frame(1, b"a"), seconds=0.1)
+    _wait_for(lambda: not server.server_state.connections)
+
+
+def test_a_stream_whose_end_is_not_read_is_ended(monkeypatch):
+  monkeypatch.setattr(connection, "_UNREAD", 0.5)
+  with _server() as server, _client(server) as client:
+    _silent(client)
+    _flood(client, _frame(9, bytes(125)) * 500, seconds=0.5)
+    _flood(client, _frame(8), seconds=0.1)
+    _wait_for(lambda: not server.server_state.connections)
+
+
+def test_crumbs_of_a_request():
+  head = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+  with _server() as server:
+    with _client(server) as client:
+      with contextlib.suppress(ConnectionError):
+        client.sendall(head + b"1\r\nx\r\n" * 5_000 + b"0\r\n\r\n")
+      assert client.recv(1 << 16).startswith(b"HTTP/1.1 400 ")
+    with _client(server) as client:
+      small = b"20\r\n" + bytes(32) + b"\r\n"
+      client.sendall(head + small * 5_000 + b"0\r\n\r\n")
+      assert _heard(client) == b"160000"
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 9, 10])
+def test_crumbs_of_a_stream(code):
+  with _server() as server, _client(server) as client:
+    _silent(client)
+    first = bytes([2, 0x80]) + bytes(4) if code == 0 else b""
+    rest = bytes([code if code == 0 else 0x80 | code, 0x80]) + bytes(4)
+    with contextlib.suppress(ConnectionError):
+      client.sendall(first + rest * 5_000)
+    began = time.monotonic()
+    _wait_for(lambda: not server.server_state.connections)
+    assert time.monotonic() - began < 5
+
+
+def test_no_connection_is_read_for_long(monkeypatch):
+  sizes = []
+  whole = connection.Connection.data_received
+
+  def data_received(self, data):
+    sizes.append(len(data))
+    whole(self, data)
+
+  monkeypatch.setattr(connection.Connection, "data_received", data_received)
+  head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n"
+  with _server() as server, _client(server) as client:
+    client.sendall(head + bytes(1_000_000))
+    assert _heard(client)[:1] == b"1"
+  assert sum(sizes) == len(head) + 1_000_000
+  assert max(sizes) <= connection._READ
+
+
+def test_health_is_told_however_many_ask():
+  with _server(connections=2) as server, contextlib.ExitStack() as stack:
+    slow = [stack.enter_context(_client(server)) for _ in range(2)]
+    for client in slow:
+      client.sendall(_GET.replace(b"/", b"/slow", 1))
+    _wait_for(lambda: len(server.server_state.tasks) == 2)
+    idle = [stack.enter_context(_client(server)) for _ in range(20)]
+    with _client(server) as client:
+      assert _ask(client, _GET.replace(b"/", b"/health/live", 1)) == b"0"
+    for request in (_GET, _UPGRADE):
+      with _client(server) as client:
+        client.sendall(request)
+        assert _answer(client).startswith(b"HTTP/1.1 503 ")
+    assert len(server.server_state.connections) <= 2 + connection._SPARE
+    del idle
 
 
 def test_too_many_requests_at_once():

@@ -258,6 +258,43 @@ decoding_worker.main()
   asyncio.run(run())
 
 
+def test_what_is_given_up_keeps_no_bytes():
+  slow = "import sys, time; time.sleep(600)"
+
+  async def run():
+    async with _decoders(_LIMITS, slow) as decoders:
+      first = asyncio.create_task(decoders.decode(b"x"))
+      await asyncio.sleep(0.1)
+      sound = _sound()
+      before = sys.getrefcount(sound)
+      for _ in range(5):
+        task = asyncio.create_task(decoders.decode(sound))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        del task
+      assert sys.getrefcount(sound) == before
+      first.cancel()
+
+  asyncio.run(run())
+
+
+def test_who_is_given_up_while_decoded_leaves_no_second_one_beside():
+  """A slot is free when its thread is, not when its caller is gone."""
+  slow = "import sys, time; time.sleep(600)"
+
+  async def run():
+    async with _decoders(_LIMITS, slow) as decoders:
+      for _ in range(3):
+        task = asyncio.create_task(decoders.decode(b"x"))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.wait([task])
+      assert decoders._threads._work_queue.qsize() == 0
+
+  asyncio.run(run())
+
+
 def test_closing_ends_what_is_decoded():
   async def run():
     async with _decoders(LimitsConfig(decoders=2), HARMFUL) as decoders:

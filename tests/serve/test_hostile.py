@@ -383,7 +383,8 @@ def test_slow_loris(sent):
       time.sleep(0.05)
     ends = [_rest(each) for each in slow]
     if sent == "stream":
-      assert sum(b'"status":408' in end for end in ends) == 24
+      # One made room at once for who asked; the others had their time.
+      assert sum(b'"status":408' in end for end in ends) == 23
     else:
       said = {end.partition(b"\r\n")[0][9:12] for end in ends}
       assert said <= {b"", b"408", b"503"}
@@ -510,7 +511,7 @@ async def _flood(port, count, most, engine):
 def _check_flood(count, most):
   engine = _Bounded(most)
   engine.gate.clear()
-  limits = {"requests_per_minute": 0.0, "connections": 512}
+  limits = {"requests_per_minute": 0.0, "at_once": 0, "connections": 512}
   with live.serving(live.service(engine, limits=limits)) as running:
     before = _resident()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:

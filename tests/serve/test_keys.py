@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -114,6 +115,27 @@ def test_what_happens_to_the_file_lets_nobody_in(path, harm):
   path.write_bytes(whole)
   path.chmod(0o600)
   assert held.find(token) is not None
+
+
+def test_a_mode_alone_locks_out_and_lets_in_again(path):
+  token = keys.add(path, "a", speakers=None)
+  held = keys.Keys.open(path)
+  for _ in range(2):
+    path.chmod(0o620)
+    assert held.find(token) is None
+    path.chmod(0o600)
+    assert held.find(token) is not None
+
+
+def test_a_change_is_seen_that_leaves_size_and_time_as_they_were(path):
+  token = keys.add(path, "a", speakers=None)
+  held = keys.Keys.open(path)
+  before = path.stat()
+  time.sleep(0.02)  # a file system's clock ticks
+  path.write_bytes(path.read_bytes()[:-2] + b"\n]")
+  os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+  assert path.stat()[:9] == before[:9]
+  assert held.find(token) is None
 
 
 def test_what_is_no_file_of_keys_is_refused(path, tmp_path):

@@ -227,12 +227,22 @@ def test_addresses_that_there_are_not(host):
     server.bind(HttpConfig(host=host, port=0))
 
 
-def test_nobody_connects_before_it_serves():
+def test_a_port_is_had_once():
+  """Also by who doesn't serve yet."""
+  with server.bind(HttpConfig(port=0)) as bound:
+    port = bound.getsockname()[1]
+    with pytest.raises(InputError, match=f"--port={port}: expected an address"):
+      server.bind(HttpConfig(port=port))
+
+
+def test_who_connects_before_it_serves_waits():
   with (
     server.bind(HttpConfig(port=0)) as bound,
-    pytest.raises(ConnectionRefusedError),
+    socket.create_connection(bound.getsockname()) as client,
   ):
-    socket.create_connection(bound.getsockname())
+    client.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+      client.recv(1)
 
 
 @pytest.mark.parametrize(

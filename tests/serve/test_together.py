@@ -65,7 +65,9 @@ def running(recognizer, people, tmp_path_factory):
   )
   engine = Engine(recognizer, store, config, chunks=CHUNKS)
   assert engine.wait_until_ready(120)
-  parts = live.service(engine, limits={"requests_per_minute": 0.0})
+  parts = live.service(
+    engine, limits={"requests_per_minute": 0.0, "at_once": 0}
+  )
   with live.serving(parts) as server:
     yield server
 

@@ -7,14 +7,14 @@ answers in its own words. Whatever is answered before a request has arrived ends
 connection, after as much of the rest as comes in a moment: who is still sending would
 otherwise not get to read the answer, or could go on sending for ever.
 
-`RateLimiter` is a token bucket for each key.
+`admit` counts the requests and streams that somebody has at once, and half of all bytes is
+what one may send at most. `RateLimiter` is a token bucket for each key.
 """
 
 import asyncio
 import collections
 import contextlib
 import ipaddress
-import math
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -25,12 +25,17 @@ from hra.config.serve import LimitsConfig
 from hra.serve.http import errors
 
 _MIB = 1 << 20
+SHARE = 0.5
+"""Part of what the server holds of all clients that one of them may take."""
 _LINGER = 1.0
 """Seconds for which the rest of a request is read that is answered already."""
 _BUCKETS = 10_000
 """Keys or addresses that are remembered, the latest."""
 _NETWORK = 64
 """Bits of an IPv6 address that name a customer's network."""
+
+_BOUNDS, _WHO = "bounds", "who"
+"""Of a scope's state."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -47,15 +52,32 @@ class Bounds:
     self._limits = limits
     self.held = 0
     """Bytes of all requests that aren't answered yet."""
+    self.held_of: collections.Counter[str] = collections.Counter()
+    self._running: collections.Counter[str] = collections.Counter()
 
   async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "http":
-      await self._answer(scope, receive, send)
-    elif scope["type"] == "websocket":
-      stream = _Stream(self._limits, receive, send)
-      await self._app(scope, stream.receive, send)
-    else:
+    if scope["type"] not in ("http", "websocket"):
       await self._app(scope, receive, send)
+      return
+    state = scope.setdefault("state", {})
+    state[_BOUNDS] = self
+    try:
+      if scope["type"] == "http":
+        await self._answer(scope, receive, send)
+      else:
+        stream = _Stream(self._limits, receive, send)
+        await self._app(scope, stream.receive, send)
+    finally:
+      _take(self._running, state.pop(_WHO, ""), -1)
+
+  def admit(self, state: MutableMapping[str, Any], who: str) -> bool:
+    """As the function."""
+    most = self._limits.at_once
+    if most and self._running[who] >= most:
+      return False
+    self._running[who] += 1
+    state[_WHO] = who
+    return True
 
   async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
     body = _Body(self, self._limits, scope, receive, send)
@@ -68,6 +90,7 @@ class Bounds:
       await errors.of_http(error).response()(scope, receive, body.send)
     finally:
       self.held -= body.bytes
+      _take(self.held_of, who_of(scope), -body.bytes_admitted)
 
 
 class _Body:
@@ -82,10 +105,13 @@ class _Body:
     send: Send,
   ):
     self.bytes = 0
+    self.bytes_admitted = 0
+    """Of them, those that came since it is known who asks."""
     self.answered = False
     """Whether an answer has begun."""
     self._bounds = bounds
     self._limits = limits
+    self._scope = scope
     self._receive = receive
     self._send = send
     self._deadline = time.monotonic() + limits.body_seconds
@@ -157,7 +183,24 @@ class _Body:
         "the server is reading as much as it can hold; try again later",
         {"Retry-After": "1"},
       )
+    self._check_share(count)
     self._arrived = not message.get("more_body", False)
+
+  def _check_share(self, count: int) -> None:
+    who = who_of(self._scope)
+    if not who:
+      return
+    self.bytes_admitted += count
+    self._bounds.held_of[who] += count
+    held = self._bounds.held_of[who]
+    most = self._limits.bodies_mib * _MIB * SHARE
+    # However little the server holds, one request of everybody's has its place.
+    if self._limits.at_once and held > max(most, self.bytes):
+      raise HTTPException(
+        429,
+        "this key sends as much at once as it may; try again later",
+        {"Retry-After": "1"},
+      )
 
   async def _linger(self) -> None:
     left = self._most()
@@ -202,6 +245,32 @@ class _Stream:
     return {"type": "websocket.disconnect", "code": 1008}
 
 
+def admit(scope: Scope, who: str) -> bool:
+  """Whether somebody may have one more request or stream at once.
+
+  It counts until it is answered, within `Bounds`.
+  """
+  return scope["state"][_BOUNDS].admit(scope["state"], who)
+
+
+def is_admitted(scope: Scope) -> bool:
+  """Whether somebody was let in who isn't answered yet."""
+  return bool(who_of(scope))
+
+
+def who_of(scope: Scope) -> str:
+  """Whom `admit` let in; empty is nobody."""
+  return scope.get("state", {}).get(_WHO, "")
+
+
+def _take(counts: collections.Counter[str], who: str, count: int) -> None:
+  """Adds, and forgets whoever has nothing left."""
+  if who:
+    counts[who] += count
+    if not counts[who]:
+      del counts[who]
+
+
 class RateLimiter:
   """A bucket of tokens for each key: a request takes one, time brings others."""
 
@@ -231,11 +300,6 @@ class RateLimiter:
     if len(self._buckets) > _BUCKETS:
       self._buckets.popitem(last=False)
     return wait
-
-
-def retry_after(wait: float) -> str:
-  """`RateLimiter.wait_of` -> the header: whole seconds, at least one."""
-  return str(max(1, math.ceil(wait)))
 
 
 def address_of(scope: Scope) -> str:

@@ -28,6 +28,7 @@ _HTTP_CODES = {
   405: "no_such_method",
   408: "request_too_slow",
   413: "request_too_large",
+  429: "too_many_at_once",
   503: "overloaded",
 }
 
@@ -103,7 +104,7 @@ def overloaded(message: str, *, seconds: float = 1.0) -> Refusal:
 def too_often(wait: float) -> Refusal:
   return Refusal(
     429,
-    f"Too many requests of this key; try again in {wait:.1f} s.",
+    f"Too many requests of this key or address; try again in {wait:.1f} s.",
     code="rate_limit_exceeded",
     headers={"Retry-After": f"{max(1, math.ceil(wait))}"},
   )
@@ -112,6 +113,15 @@ def too_often(wait: float) -> Refusal:
 def leaving() -> Refusal:
   message = "The server is shutting down; try again later."
   return _later(message, code=LEAVING, seconds=5)
+
+
+def too_many() -> Refusal:
+  return Refusal(
+    429,
+    "Too much of this key at once; try again when some of it is answered.",
+    code="too_many_at_once",
+    headers={"Retry-After": "1"},
+  )
 
 
 def refusal(error: Refusal | InputError, *, model: str = "") -> Refusal:
@@ -126,6 +136,8 @@ def refusal(error: Refusal | InputError, *, model: str = "") -> Refusal:
     return no_model(model)
   if isinstance(error, interface.TooLong):
     return Refusal(413, _told(error), code="audio_too_long", param="file")
+  if isinstance(error, interface.TooMany):
+    return too_many()
   if isinstance(error, interface.Overloaded):
     return overloaded("Too many requests wait; try again later.")
   if isinstance(error, interface.StoreGone):

@@ -28,7 +28,7 @@ async def figures(request: Request) -> Response:
   """
   service = service_of(request)
   if service.keys is not None:
-    access.check_admin(access.key_of(service.keys, access.token_of(request)))
+    access.check_admin(service.key_of(request, access.token_of(request)))
   return Response(
     service.metrics.told(), headers={"Content-Type": metrics.CONTENT_TYPE}
   )

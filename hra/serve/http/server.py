@@ -22,15 +22,13 @@ from hra.serve.interface import Engine, Request
 
 _MESSAGE = 2**20
 """Bytes of one message of a WebSocket."""
-_MESSAGES = 16
-"""Of them that wait."""
 _IDLE = 30
 """Seconds that a connection without a request is kept."""
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
 def bind(http: HttpConfig) -> socket.socket:
-  """A socket at the address, to which nobody can connect yet.
+  """A socket that listens at the address: who connects waits until it is served.
 
   Raises:
     InputError: it can't be had.
@@ -43,6 +41,7 @@ def bind(http: HttpConfig) -> socket.socket:
     bound = socket.socket(kind, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind(address)
+    bound.listen()  # a port that is merely bound can be had twice
   except (OSError, OverflowError) as error:
     raise InputError(
       where,
@@ -138,7 +137,6 @@ def configured(app: ASGIApp, config: ServeConfig) -> uvicorn.Config:
     http=connection.limited(config.limits),
     ws=connection.Stream,
     ws_max_size=_MESSAGE,
-    ws_max_queue=_MESSAGES,
     ws_per_message_deflate=False,
     lifespan="off",
     log_config=None,

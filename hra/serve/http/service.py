@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -11,6 +12,7 @@ import numpy as np
 from starlette.requests import HTTPConnection
 
 from hra.config import ServeConfig
+from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
 from hra.serve import interface
 from hra.serve.decoding import Decoders
@@ -56,7 +58,10 @@ class Service:
     self.metrics = Metrics(self.engine)
     self.leaving = asyncio.Event()
     """Set when nothing that isn't asked yet will be answered."""
-    self.samples = Budget(self.config.http.held_mib * 2**20)
+    share = bounds.SHARE if self.config.limits.at_once else math.inf
+    most = self.config.http.held_mib * 2**20
+    self.samples = Budget(most, share=share * most)
+    self._pieces = Budget(math.inf, share=share * self.config.engine.queue)
     self._listed: tuple[float, list[str]] = (-_LISTED_SECONDS, [])
     self._listing = asyncio.Lock()
 
@@ -66,8 +71,24 @@ class Service:
     Raises:
       Refusal: nobody's, or too many came already.
     """
-    key = access.key_of(self.keys, access.token_of(connection))
-    return self.let_in(connection, key)
+    return self.let_in(
+      connection, self.key_of(connection, access.token_of(connection))
+    )
+
+  def key_of(self, connection: HTTPConnection, token: str | None) -> Key:
+    """Whose token that is.
+
+    Raises:
+      Refusal: nobody's, and from this address came too many of those already.
+    """
+    try:
+      return access.key_of(self.keys, token)
+    except errors.Refusal:
+      host = bounds.address_of(connection.scope)
+      wait = self.limiter.wait_of(f"stranger {host}")
+      if wait > 0:
+        raise errors.too_often(wait) from None
+      raise
 
   def let_in(self, connection: HTTPConnection, key: Key) -> Key:
     """Notes whose request it is, and counts it.
@@ -81,6 +102,8 @@ class Service:
     wait = self.limiter.wait_of(who)
     if wait > 0:
       raise errors.too_often(wait)
+    if not bounds.admit(connection.scope, who):
+      raise errors.too_many()
     return key
 
   async def tasks(self) -> list[str]:
@@ -98,9 +121,18 @@ class Service:
     held.take(wave_S.nbytes)
     return wave_S
 
-  async def heard(self, request: interface.Request) -> interface.Answer:
-    """The engine's answer; who stops waiting takes the request back."""
-    return await future_of(lambda: self.engine.submit(request))
+  async def heard(
+    self, request: interface.Request, *, who: str
+  ) -> interface.Answer:
+    """The engine's answer; who stops waiting takes the request back.
+
+    Args:
+      who: asks, as `bounds.who_of` tells.
+    """
+    longest = self.config.engine.bucket_seconds[-1] * SAMPLE_RATE
+    with self._pieces.hold(who) as held:
+      held.take(max(1, math.ceil(len(request.wave_S) / longest)))
+      return await future_of(lambda: self.engine.submit(request))
 
   async def close(self) -> None:
     """Ends decoding and the engine."""

@@ -20,8 +20,10 @@ back: they are of the last seconds alone, and told when the engine has time.
 
 import asyncio
 import contextlib
+import functools
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -30,9 +32,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
 from hra.serve import interface
-from hra.serve.http import access, errors, formats, waiting
+from hra.serve.http import access, bounds, errors, formats, waiting
 from hra.serve.http.form import Asked
-from hra.serve.http.held import Held
 from hra.serve.http.partials import tell_partials
 from hra.serve.http.samples import Encoding, Samples
 from hra.serve.http.service import (
@@ -49,6 +50,8 @@ _RESTARTS = 1012
 _CODES = {413: _TOO_BIG, 429: _LATER, 503: _LATER}
 """Of a close, by the status of its error."""
 _NOTHING = np.zeros(0, np.float32)
+_CHECK_SECONDS = 1.0
+"""Between two looks at whether the key still is one."""
 _PATIENCE = 0.25
 """Seconds until a busy engine is asked again for a final text."""
 
@@ -71,11 +74,11 @@ async def stream(socket: WebSocket) -> None:
   service = service_of(socket)
   limits = service.config.limits
   try:
-    with service.samples.hold() as held:
+    with contextlib.ExitStack() as holding:
       async with _as_long_as_it_serves(service):
         start = _start(await _message(socket, seconds=limits.header_seconds))
         model = start.model
-        final = await _recorded(socket, start, held)
+        final = await _recorded(socket, start, holding)
       await _answer(socket, final)
   except (WebSocketDisconnect, waiting.Gone):
     notes_of(socket).status = errors.GONE
@@ -106,12 +109,12 @@ async def _as_long_as_it_serves(service: Service) -> AsyncIterator[None]:
 
 
 async def _recorded(
-  socket: WebSocket, start: Start, held: Held
+  socket: WebSocket, start: Start, holding: contextlib.ExitStack
 ) -> interface.Request:
-  """From what is asked to the end of its samples."""
+  """From what is asked to the end of its samples, which `holding` lets go."""
   service = service_of(socket)
   token = start.token or access.token_of(socket)
-  key = service.let_in(socket, access.key_of(service.keys, token))
+  key = service.let_in(socket, service.key_of(socket, token))
   named = access.named(start.model, backbone=service.about.name, key=key)
   notes_of(socket).task = named.task
   asked = interface.Request(
@@ -120,19 +123,30 @@ async def _recorded(
   limits = service.config.limits
   await _bring(service, asked)
   await socket.send_json({"type": "ready"})
+  held = holding.enter_context(
+    service.samples.hold(bounds.who_of(socket.scope))
+  )
   samples = Samples(start.encoding, held, most=limits.max_seconds)
-  await _listen(socket, service, samples, asked, partials=start.partials)
+  check = functools.partial(_check, service, start, token)
+  await _listen(socket, service, samples, asked, check, partials=start.partials)
   return asked._replace(wave_S=samples.whole())
 
 
 async def _answer(socket: WebSocket, final: interface.Request) -> None:
   """Tells the final text."""
   service = service_of(socket)
-  work = asyncio.create_task(_patiently(service, final))
+  who = bounds.who_of(socket.scope)
+  work = asyncio.create_task(_patiently(service, final, who=who))
   seconds = service.config.limits.answer_seconds
   answer = await waiting.result_of(work, socket.receive, seconds=seconds)
   notes_of(socket).answer = answer
   await socket.send_json({"type": "final"} | _told(service, answer))
+
+
+def _check(service: Service, start: Start, token: str | None) -> None:
+  """Raises Refusal where the key is none any more, or no longer the speaker's."""
+  key = access.key_of(service.keys, token)
+  access.named(start.model, backbone=service.about.name, key=key)
 
 
 async def _bring(service: Service, asked: interface.Request) -> None:
@@ -155,10 +169,12 @@ async def _listen(
   service: Service,
   samples: Samples,
   asked: interface.Request,
+  check: Callable[[], None],
   *,
   partials: bool,
 ) -> None:
   """Takes samples in until their end, and tells what is heard meanwhile."""
+  hear = functools.partial(service.heard, who=bounds.who_of(socket.scope))
 
   async def tell(text: str, seconds: float) -> None:
     told = {"type": "partial", "text": text, "seconds": round(seconds, 3)}
@@ -170,10 +186,10 @@ async def _listen(
       if partials:
         telling = group.create_task(
           tell_partials(
-            service.heard, tell, samples, asked, config=service.config.stream
+            hear, tell, samples, asked, config=service.config.stream
           )
         )
-      await _take(socket, samples)
+      await _take(socket, samples, check)
       if telling is not None:
         telling.cancel()
   except ExceptionGroup as errors_:
@@ -181,11 +197,17 @@ async def _listen(
     raise (gone or errors_).exceptions[0] from None
 
 
-async def _take(socket: WebSocket, samples: Samples) -> None:
+async def _take(
+  socket: WebSocket, samples: Samples, check: Callable[[], None]
+) -> None:
   """Samples, until the message that says that they end."""
   limits = service_of(socket).config.limits
+  checked = time.monotonic()
   while True:
     message = await _message(socket, seconds=limits.body_seconds)
+    if time.monotonic() - checked >= _CHECK_SECONDS:
+      check()
+      checked = time.monotonic()
     if isinstance(message, bytes):
       samples.add(message)
     elif message == {"type": "end"}:
@@ -195,12 +217,12 @@ async def _take(socket: WebSocket, samples: Samples) -> None:
 
 
 async def _patiently(
-  service: Service, final: interface.Request
+  service: Service, final: interface.Request, *, who: str
 ) -> interface.Answer:
   """An answer, however busy the engine is: all of the recording is here."""
   while True:
     try:
-      return await service.heard(final)
+      return await service.heard(final, who=who)
     except interface.Overloaded:
       await asyncio.sleep(_PATIENCE)
 

@@ -7,7 +7,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from hra.serve import interface
-from hra.serve.http import access, errors, events, form, formats, waiting
+from hra.serve.http import (
+  access,
+  bounds,
+  errors,
+  events,
+  form,
+  formats,
+  waiting,
+)
 from hra.serve.http.form import Asked
 from hra.serve.http.held import Held
 from hra.serve.http.service import Service, notes_of, service_of
@@ -30,7 +38,7 @@ async def transcribe(request: Request) -> Response:
   )
   notes_of(request).task = named.task
   asked = form.asked(fields, language=service.about.language)
-  held = service.samples.hold()
+  held = service.samples.hold(bounds.who_of(request.scope))
   progress = events.Progress() if asked.stream else None
   work = asyncio.create_task(
     _heard(service, named.task, fields.file, asked, held, progress)
@@ -71,5 +79,6 @@ async def _heard(
       fallback=asked.fallback,
       guard=asked.guard,
       progress=progress.tell if progress is not None else None,
-    )
+    ),
+    who=held.who,
   )
