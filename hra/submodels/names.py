@@ -8,6 +8,8 @@ from hra.keys import stable_hash
 SUFFIX = ".safetensors"
 INDEX = "index.json"
 """`hra.submodels.index`"""
+LEDGER = "ledger.json"
+"""`hra.submodels.ledger`"""
 _LONGEST = 180
 """Bytes of a file's name that every file system takes."""
 

@@ -1,8 +1,8 @@
 """Where a store's files are: a local folder, or one in a bucket.
 
 Names are relative to the folder, such as `versions/anna/2.safetensors`. A file that
-isn't there is FileNotFoundError, a folder or bucket that can't be reached
-StorageError. Whatever is written appears whole.
+isn't there, or is none but a folder or a pipe, is FileNotFoundError, a folder or
+bucket that can't be reached StorageError. Whatever is written appears whole.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import os
 import pathlib
 import random
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -54,10 +55,6 @@ class Place(Protocol):
     ...
 
   def look(self, name: str) -> Listed: ...
-
-  def stamp(self, name: str) -> Any:
-    """As `look`, but no two writings of a file have the same."""
-    ...
 
   def read(self, name: str) -> bytes: ...
 
@@ -152,23 +149,17 @@ class LocalPlace:
   def look(self, name: str) -> Listed:
     return _listed(self._stat(name))
 
-  def stamp(self, name: str) -> Any:
-    told = self._stat(name)
-    return told.st_dev, told.st_ino, told.st_mtime_ns, told.st_size
-
   def read(self, name: str) -> bytes:
-    path = self._of(name)
     with (
-      _reaching(path, expected="a file that can be read"),
-      open(path, "rb") as file,
+      _reaching(self._of(name), expected="a file that can be read"),
+      self.open(name) as file,
     ):
       return file.read()
 
   def part(self, name: str, start: int, stop: int) -> bytes:
-    path = self._of(name)
     with (
-      _reaching(path, expected="a file that can be read"),
-      open(path, "rb") as file,
+      _reaching(self._of(name), expected="a file that can be read"),
+      self.open(name) as file,
     ):
       file.seek(start)
       return file.read(stop - start)
@@ -194,8 +185,9 @@ class LocalPlace:
 
   def open(self, name: str) -> IO[bytes]:
     path = self._of(name)
+    self._stat(name)
     with _reaching(path, expected="a file that can be read"):
-      return open(path, "rb")
+      return open(path, "rb", opener=_without_waiting)
 
   def fetched(self, name: str, work: pathlib.Path) -> Place:
     return self
@@ -261,7 +253,10 @@ class LocalPlace:
   def _stat(self, name: str) -> os.stat_result:
     path = self._of(name)
     with _reaching(path, expected="a file that can be read"):
-      return os.stat(path)
+      told = os.stat(path)
+      if not stat.S_ISREG(told.st_mode):
+        raise FileNotFoundError(path)
+      return told
 
   def _of(self, name: str) -> str:
     return os.path.join(self._folder, name)
@@ -320,9 +315,6 @@ class RemotePlace:
     with _reaching(path, expected="a file that can be read"):
       return _told(self._system.info(path))
 
-  def stamp(self, name: str) -> Any:
-    return self.look(name)
-
   def read(self, name: str) -> bytes:
     path = self._fresh(name)
     with _reaching(path, expected="a file that can be read"):
@@ -331,7 +323,12 @@ class RemotePlace:
   def part(self, name: str, start: int, stop: int) -> bytes:
     path = self._fresh(name)
     with _reaching(path, expected="a file that can be read"):
-      return self._system.cat_file(path, start=start, end=stop)
+      try:
+        return self._system.cat_file(path, start=start, end=stop)
+      except OSError:  # some refuse to read behind the end
+        if self.look(name).size > start:
+          raise
+        return b""
 
   def write(self, name: str, data: bytes) -> None:
     """An object appears when all of it has arrived."""
@@ -387,7 +384,13 @@ class RemotePlace:
 
 
 def _listed(told: os.stat_result) -> Listed:
-  return Listed(told.st_size, str(told.st_mtime_ns))
+  """With what a copy in place changes that keeps the time of the original."""
+  times = f"{told.st_mtime_ns} {told.st_ctime_ns}"
+  return Listed(told.st_size, f"{times} {told.st_ino}")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+  return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _told(info: dict[str, Any]) -> Listed:
