@@ -187,7 +187,7 @@ class LocalPlace:
     path = self._of(name)
     self._stat(name)
     with _reaching(path, expected="a file that can be read"):
-      return open(path, "rb", opener=_without_waiting)
+      return open(path, "rb")
 
   def fetched(self, name: str, work: pathlib.Path) -> Place:
     return self
@@ -387,10 +387,6 @@ def _listed(told: os.stat_result) -> Listed:
   """With what a copy in place changes that keeps the time of the original."""
   times = f"{told.st_mtime_ns} {told.st_ctime_ns}"
   return Listed(told.st_size, f"{times} {told.st_ino}")
-
-
-def _without_waiting(path: str, flags: int) -> int:
-  return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _told(info: dict[str, Any]) -> Listed:

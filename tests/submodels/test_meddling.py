@@ -274,6 +274,18 @@ def test_a_spoilt_pack_is_left_aside(store):
       ask("nobody")
 
 
+def test_a_spoilt_row_is_published_anew(store):
+  store.pack()
+  (path,) = store.folder.glob("packs/*")
+  row = stores.made("task-1", 1).row["head"]["kernel"].tobytes()
+  path.write_bytes(path.read_bytes().replace(row, bytes(len(row))))
+  with pytest.raises(InputError, match="task-1"):
+    store["task-1"]
+  assert store.publish(stores.made("task-1", 20)).version == 2
+  stores.assert_is(store["task-1"], stores.made("task-1", 20))
+  stores.assert_is(store["task-2"], stores.made("task-2", 2))
+
+
 def test_a_delete_says_what_it_could_not_search(store):
   store.pack()
   store.publish(stores.made("task-0", 50))
