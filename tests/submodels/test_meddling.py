@@ -211,6 +211,13 @@ def test_a_number_is_never_given_twice(store, then):
   assert Store(store.folder).publish(stores.made("task-1", 30)).version == 3
 
 
+def test_a_rollback_does_not_give_a_number_again(store):
+  store.publish(stores.made("task-1", 20))
+  store.rollback("task-1", 1)
+  (store.folder / "versions" / "task-1" / "2.safetensors").unlink()
+  assert store.publish(stores.made("task-1", 30)).version == 3
+
+
 @pytest.mark.parametrize("spoilt", [b"", b"[]", b'{"highest": 3}', b"[" * 9999])
 def test_a_ledger_that_is_spoilt_is_made_anew(store, spoilt):
   path = store.folder / names.LEDGER
@@ -311,6 +318,17 @@ def test_what_belongs_into_a_spoilt_pack_stays_where_it_is(store):
   path.write_bytes(whole)
   assert store.pack() == (1, [])
   assert {entry.task for entry in store.entries()} == {*NAMES, "new"}
+
+
+def test_a_copy_of_a_spoilt_pack_stays(store):
+  store.pack()
+  (path,) = store.folder.glob("packs/*")
+  shutil.copy(path, path.parent / "a-copy.safetensors")
+  path.write_bytes(b"junk")
+  packed, (refused,) = store.pack()
+  assert (packed, refused.where) == (0, str(path))
+  for i, name in enumerate(NAMES):
+    stores.assert_is(store[name], stores.made(name, i))
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_read_again(
