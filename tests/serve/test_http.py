@@ -512,23 +512,6 @@ def test_pages_of_other_sites_are_refused(client, headers, status):
   assert response.status_code == status
 
 
-def test_listings_are_asked_for_once_a_second(client, engine):
-  client.get("/v1/models")
-  before = engine.listings
-  for _ in range(5):
-    client.get("/v1/models")
-  assert engine.listings <= before + 1
-
-
-def test_a_store_that_cannot_be_listed(client, engine, running, monkeypatch):
-  def gone():
-    raise interface.StoreGone("/secret", expected="a folder", got="none")
-
-  monkeypatch.setattr(engine, "tasks", gone)
-  monkeypatch.setattr(running.service, "_listed", (-1e9, []))
-  _error(client.get("/v1/models"), 503, "store_unreachable")
-
-
 def _wait(holds):
   deadline = time.monotonic() + 10
   while not holds():
