@@ -36,9 +36,7 @@ class Listing:
     """
     now = time.monotonic()
     asking = self._asking
-    if asking is None or (
-      asking.done() and now - self._ended >= _TOLD_SECONDS
-    ):
+    if asking is None or (asking.done() and now - self._ended >= _TOLD_SECONDS):
       self._begun = now
       self._asking = asking = asyncio.create_task(self._ask())
     try:

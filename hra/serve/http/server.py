@@ -179,10 +179,11 @@ class _Server(uvicorn.Server):
 def _redirect(log: Log) -> None:
   """uvicorn's and our own messages become lines of the log."""
   handler = Handler(log)
-  for name in ("uvicorn", "hra.serve"):
+  for name in ("uvicorn", "hra.serve", "absl"):
     logger = logging.getLogger(name)
     logger.handlers = [handler]
     logger.propagate = False
-    logger.setLevel(logging.WARNING)
+    if name != "absl":  # how much that says is up to its own flags
+      logger.setLevel(logging.WARNING)
   # It warns of each form that is damaged, on a line of its own.
   logging.getLogger("python_multipart").setLevel(logging.ERROR)
