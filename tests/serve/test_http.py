@@ -317,11 +317,11 @@ def test_the_page_loads_nothing_from_elsewhere(client):
 def test_health(client, engine, running):
   assert client.get("/health/live").json() == {"status": "live"}
   assert client.get("/health/ready").status_code == 200
-  running.service.draining = True
+  engine.compiled.clear()
   try:
     assert client.get("/health/ready").status_code == 503
   finally:
-    running.service.draining = False
+    engine.compiled.set()
   assert client.get("/health/live").status_code == 200
 
 
