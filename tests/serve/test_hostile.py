@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import pathlib
+import re
 import resource
 import socket
 import threading
@@ -162,18 +163,56 @@ def test_a_stream_of_another_speaker(tokens):
   assert heard[0]["status"] == 404
 
 
-def test_forbidden_and_absent_take_as_long(tokens):
-  """Whether there is a speaker can't be told by the time either: medians of pairs."""
+class _Dawdling(fake.Engine):
+  """Takes a while over whom it knows, whatever it is asked of them."""
+
+  DELAY = 0.05
+
+  def submit(self, request):
+    self._dawdle(request.task)
+    return super().submit(request)
+
+  def load(self, task):
+    self._dawdle(task)
+    return super().load(task)
+
+  def tasks(self):
+    time.sleep(self.DELAY)
+    return super().tasks()
+
+  def _dawdle(self, task):
+    if task in self.known:
+      time.sleep(self.DELAY)
+
+
+@pytest.mark.parametrize("route", ["recording", "model", "stream"])
+def test_forbidden_and_absent_take_as_long(tokens, monkeypatch, route):
+  """Whether there is a speaker can't be told by the time: medians of pairs."""
+  monkeypatch.setattr("hra.serve.http.listing._TOLD_SECONDS", 0.0)
   limits = {"requests_per_minute": 0.0}
-  with _client(_Strict("anna", None), tokens, limits=limits) as client:
+  engine = _Dawdling(("anna", "bert"))
+  with _client(engine, tokens, limits=limits) as client:
+    ask = {"recording": _post, "model": _model, "stream": _stream}[route]
     took = {"tiny:bert": [], "tiny:nobody": []}
-    for _ in range(60):
+    ask(client, "tiny:nobody", tokens["anna"])
+    for _ in range(15):
       for model, times in took.items():
         began = time.perf_counter()
-        assert _post(client, model, tokens["anna"]).status_code == 404
+        ask(client, model, tokens["anna"])
         times.append(time.perf_counter() - began)
-  there, absent = (np.median(times[10:]) for times in took.values())
-  assert abs(there - absent) < 0.5 * min(there, absent)
+  there, absent = (np.median(times) for times in took.values())
+  assert abs(there - absent) < engine.DELAY / 2
+  assert not engine.asked
+
+
+def _model(client, model, token):
+  return client.get(f"/v1/models/{model}", headers=_bearer(token))
+
+
+def _stream(client, model, token):
+  with client.websocket_connect("/v1/audio/stream") as stream:
+    stream.send_json({"type": "start", "model": model, "token": token})
+    assert stream.receive_json()["status"] == 404
 
 
 def test_a_list_has_ones_own_alone(tokens):
@@ -397,26 +436,61 @@ def _answers(port):
   return False
 
 
-def test_clients_that_hang_up_anywhere():
+def test_clients_that_hang_up_within_a_request():
   engine = fake.Engine()
   request = _request(_form())
   rng = np.random.default_rng(0)
   with live.serving(live.service(engine)) as running:
-    engine.gate.clear()
-    for place in [*rng.integers(1, len(request), 40), *[len(request)] * 20]:
+    for place in rng.integers(1, len(request), 40):
       with socket.create_connection(("127.0.0.1", running.port), 20) as client:
         client.sendall(request[: int(place)])
-        if rng.integers(2):  # a reset instead of an end
-          linger = (1).to_bytes(4, "little") + bytes(4)
-          client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    deadline = time.monotonic() + 10
-    while running.service.samples.held or not all(
-      future.cancelled() or future.done() for future in engine.futures[8:]
-    ):
-      assert time.monotonic() < deadline
-      time.sleep(0.02)
-    engine.gate.set()
+        _hang_up(client, reset=rng.integers(2))
+    _wait(lambda: _running(running) == 0)
+    assert not engine.asked
     _check_well(running.port)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_clients_that_hang_up_while_they_wait(reset):
+  """Each is asked of the engine, and taken back while that holds it."""
+  engine = fake.Engine()
+  request = _request(_form())
+  with live.serving(live.service(engine)) as running:
+    engine.gate.clear()
+    try:
+      for number in range(1, 21):
+        address = ("127.0.0.1", running.port)
+        with socket.create_connection(address, 20) as client:
+          client.sendall(request)
+          _wait(lambda count=number: len(engine.futures) == count)
+          assert running.service.samples.held == WAVE.nbytes
+          _hang_up(client, reset=reset)
+        _wait(engine.futures[-1].cancelled)
+        _wait(lambda: running.service.samples.held == 0)
+    finally:
+      engine.gate.set()
+    _wait(lambda: _running(running) == 0)
+    _check_well(running.port)
+
+
+def _hang_up(client, *, reset):
+  if reset:  # instead of an end
+    linger = (1).to_bytes(4, "little") + bytes(4)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+  client.close()
+
+
+def _running(server):
+  told = server.service.metrics.told().decode()
+  (line,) = re.findall(r"^hra_requests_running (.*)$", told, re.M)
+  return float(line)
+
+
+def _wait(holds):
+  deadline = time.monotonic() + 10
+  while not holds():
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
 
 
 def test_streams_that_hang_up_anywhere():
