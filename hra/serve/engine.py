@@ -77,6 +77,7 @@ class Engine:
       stored, chunks or ChunksConfig(), greedy=search is None
     )
     emits = search is None and stored.config.decoder.kind in long.WAYS
+    self.words = emits
     self._sizes = Sizes(
       buckets=lengths.buckets(stored, cutting, config.bucket_seconds),
       batches=config.batch_sizes,

@@ -281,6 +281,8 @@ def test_forms_without_sense(client, fields, files, param):
 
 
 def test_times_of_words_that_the_decoder_does_not_know(client, engine):
+  """Known before anything is heard."""
+  before = len(engine.asked)
   engine.words = False
   try:
     response = _post(
@@ -292,6 +294,7 @@ def test_times_of_words_that_the_decoder_does_not_know(client, engine):
     engine.words = True
   error = _error(response, 400, "unsupported_field")
   assert error["param"] == "timestamp_granularities"
+  assert len(engine.asked) == before
 
 
 def test_routes_and_methods_that_there_are_not(client):
