@@ -10,6 +10,7 @@ import json
 
 from absl import logging
 
+from hra.errors import StorageError
 from hra.submodels.file import is_hash
 from hra.submodels.names import LEDGER
 from hra.submodels.place import Place
@@ -19,6 +20,7 @@ class Ledger:
   """Of one folder, as it was when it was read."""
 
   def __init__(self, place: Place):
+    """Raises StorageError where it can't be reached."""
     self._place = place
     self._highest: dict[str, int] = {}
     self._doubted: set[str] = set()
@@ -28,6 +30,8 @@ class Ledger:
       self._highest, self._doubted = _decoded(self._was)
     except FileNotFoundError:
       return
+    except StorageError:
+      raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
       logging.warning("%s/%s is spoilt: made anew", place.path, LEDGER)
 

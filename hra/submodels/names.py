@@ -23,6 +23,11 @@ def file_name(task: str) -> str:
   return f"{stem(task)}{SUFFIX}"
 
 
+def task_of(name: str) -> str:
+  """Whose file has such a name; of a long one, what is left of theirs."""
+  return urllib.parse.unquote(name.removesuffix(SUFFIX))
+
+
 def stem(task: str) -> str:
   """`file_name` without its end."""
   if not task:

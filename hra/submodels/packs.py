@@ -21,7 +21,7 @@ from hra.submodels.file import Content, Entry, Told
 from hra.submodels.names import SUFFIX, file_name
 from hra.submodels.pack import Found, Pack, Row, Shapes
 from hra.submodels.place import Listed, Place
-from hra.submodels.shelf import Loose, Source
+from hra.submodels.shelf import Loose, OtherTask, Source
 
 FOLDER = "packs"
 _TRIES = 5
@@ -367,10 +367,10 @@ def check_name(task: str, name: str, place: Place) -> None:
   """Whether a file stands under the name of its task.
 
   Raises:
-    InputError: it doesn't.
+    OtherTask: it doesn't.
   """
   if file_name(task) != name:
-    raise InputError(
+    raise OtherTask(
       f"{place.path}/{name}",
       expected=f"the name {file_name(task)}",
       got=name,

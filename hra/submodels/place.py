@@ -1,8 +1,8 @@
 """Where a store's files are: a local folder, or one in a bucket.
 
 Names are relative to the folder, such as `versions/anna/2.safetensors`. A file that
-isn't there, or is none but a folder or a pipe, is FileNotFoundError, a folder or
-bucket that can't be reached StorageError. Whatever is written appears whole.
+isn't there is FileNotFoundError, a folder or bucket that can't be reached
+StorageError. Whatever is written appears whole.
 """
 
 import contextlib
@@ -97,7 +97,9 @@ def place_of(path: epath.PathLike) -> Place:
 
 
 @contextlib.contextmanager
-def _reaching(path: object, *, expected: str) -> Iterator[None]:
+def _reaching(
+  path: object, *, expected: str = "a file that can be read"
+) -> Iterator[None]:
   """`storage`, but a file that isn't there is nothing of the storage's."""
   try:
     with storage(str(path), expected=expected):
@@ -106,6 +108,14 @@ def _reaching(path: object, *, expected: str) -> Iterator[None]:
     if isinstance(error.__cause__, _MISSING):
       raise FileNotFoundError(str(path)) from error
     raise
+
+
+def _regular(path: str, flags: int) -> int:
+  """Opens a file, and no pipe, on which one would wait for ever."""
+  if not stat.S_ISREG(os.stat(path).st_mode):
+    got = "a folder" if os.path.isdir(path) else "a pipe, socket or device"
+    raise InputError(path, expected="a regular file", got=got)
+  return os.open(path, flags | os.O_NONBLOCK)
 
 
 class LocalPlace:
@@ -150,17 +160,11 @@ class LocalPlace:
     return _listed(self._stat(name))
 
   def read(self, name: str) -> bytes:
-    with (
-      _reaching(self._of(name), expected="a file that can be read"),
-      self.open(name) as file,
-    ):
+    with self.open(name) as file, _reaching(file.name):
       return file.read()
 
   def part(self, name: str, start: int, stop: int) -> bytes:
-    with (
-      _reaching(self._of(name), expected="a file that can be read"),
-      self.open(name) as file,
-    ):
+    with self.open(name) as file, _reaching(file.name):
       file.seek(start)
       return file.read(stop - start)
 
@@ -184,10 +188,10 @@ class LocalPlace:
       os.replace(made, path)
 
   def open(self, name: str) -> IO[bytes]:
+    """Raises InputError where something else has the name of a file."""
     path = self._of(name)
-    self._stat(name)
-    with _reaching(path, expected="a file that can be read"):
-      return open(path, "rb")
+    with _reaching(path):
+      return open(path, "rb", opener=_regular)
 
   def fetched(self, name: str, work: pathlib.Path) -> Place:
     return self
@@ -252,11 +256,8 @@ class LocalPlace:
 
   def _stat(self, name: str) -> os.stat_result:
     path = self._of(name)
-    with _reaching(path, expected="a file that can be read"):
-      told = os.stat(path)
-      if not stat.S_ISREG(told.st_mode):
-        raise FileNotFoundError(path)
-      return told
+    with _reaching(path):
+      return os.stat(path)
 
   def _of(self, name: str) -> str:
     return os.path.join(self._folder, name)
@@ -312,17 +313,17 @@ class RemotePlace:
 
   def look(self, name: str) -> Listed:
     path = self._fresh(name)
-    with _reaching(path, expected="a file that can be read"):
+    with _reaching(path):
       return _told(self._system.info(path))
 
   def read(self, name: str) -> bytes:
     path = self._fresh(name)
-    with _reaching(path, expected="a file that can be read"):
+    with _reaching(path):
       return self._system.cat_file(path)
 
   def part(self, name: str, start: int, stop: int) -> bytes:
     path = self._fresh(name)
-    with _reaching(path, expected="a file that can be read"):
+    with _reaching(path):
       try:
         return self._system.cat_file(path, start=start, end=stop)
       except OSError:  # some refuse to read behind the end
@@ -343,7 +344,7 @@ class RemotePlace:
 
   def fetched(self, name: str, work: pathlib.Path) -> Place:
     path, near = self._fresh(name), work / name
-    with _reaching(path, expected="a file that can be read"):
+    with _reaching(path):
       near.parent.mkdir(parents=True, exist_ok=True)
       self._system.get_file(path, str(near))
     return LocalPlace(work)

@@ -11,7 +11,7 @@ import pytest
 import stores
 
 from hra import submodels
-from hra.errors import InputError
+from hra.errors import InputError, StorageError
 from hra.submodels import Store, names, pack, shared
 
 NAMES = [f"task-{i}" for i in range(4)]
@@ -224,6 +224,23 @@ def test_a_ledger_that_is_spoilt_is_made_anew(store, spoilt):
   path.write_bytes(spoilt)
   assert store.publish(stores.made("task-1", 20)).version == 2
   assert json.loads(path.read_bytes())["highest"]["task-1.safetensors"] == 2
+
+
+def test_a_ledger_out_of_reach_is_not_made_anew(store, monkeypatch):
+  path = store.folder / names.LEDGER
+  before = path.read_bytes()
+  real = store._place.read
+
+  def unreachable(name):
+    if name == names.LEDGER:
+      raise StorageError(name, expected="an answer", got="none")
+    return real(name)
+
+  monkeypatch.setattr(store._place, "read", unreachable)
+  with pytest.raises(StorageError):
+    store.publish(stores.made("task-1", 20))
+  assert path.read_bytes() == before
+  assert store.find("task-1").version == 1
 
 
 def _with_times(store, other):
@@ -439,33 +456,3 @@ def test_who_reads_slow_shared_parameters_keeps_nobody_waiting(
   go_on.set()
   waits.join(30)
   assert [each.task for each in found] == ["task-1", "anna"]
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_what_is_no_file_is_no_submodel(store, make):
-  path = store.folder / "pipe.safetensors"
-  make(path)
-  assert len(store.entries()) == len(NAMES)
-  for ask in (store.find, store.stamp, store.__getitem__, store.versions):
-    with pytest.raises(KeyError):
-      _within_seconds(lambda ask=ask: ask("pipe"))
-  with pytest.raises(InputError, match="no such file"):
-    _within_seconds(lambda: submodels.load(path))
-
-
-def _within_seconds(ask):
-  """What asks, unless it waits for ever."""
-  raised = []
-
-  def asks():
-    try:
-      ask()
-    except Exception as error:
-      raised.append(error)
-
-  thread = threading.Thread(target=asks, daemon=True)
-  thread.start()
-  thread.join(10)
-  assert not thread.is_alive()
-  for error in raised:
-    raise error

@@ -3,7 +3,6 @@
 import asyncio
 import concurrent.futures
 import dataclasses
-import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -16,14 +15,12 @@ from hra.serve import interface
 from hra.serve.decoding import Decoders
 from hra.serve.http import access, bounds, errors
 from hra.serve.http.held import Budget, Held
+from hra.serve.http.listing import Listing
 from hra.serve.http.logs import Log, Notes
 from hra.serve.http.metrics import Metrics
 from hra.serve.keys import Key, Keys
 
 T = TypeVar("T")
-
-_LISTED_SECONDS = 1.0
-"""How long a listing of the store is told again without asking it."""
 
 
 class About(NamedTuple):
@@ -55,8 +52,10 @@ class Service:
   def __post_init__(self) -> None:
     self.metrics = Metrics(self.engine)
     self.samples = Budget(self.config.http.held_mib * 2**20)
-    self._listed: tuple[float, list[str]] = (-_LISTED_SECONDS, [])
-    self._listing = asyncio.Lock()
+    patience = self.config.engine.load_seconds
+    self.listing = Listing(
+      self.engine, seconds=min(patience, self.config.limits.answer_seconds)
+    )
 
   def admitted(self, connection: HTTPConnection) -> Key:
     """Whose request it is, one that may be made now.
@@ -80,15 +79,6 @@ class Service:
     if wait > 0:
       raise errors.too_often(wait)
     return key
-
-  async def tasks(self) -> list[str]:
-    """Whose Submodels there are, in order."""
-    async with self._listing:
-      asked, found = self._listed
-      if time.monotonic() - asked >= _LISTED_SECONDS:
-        found = await asyncio.to_thread(self.engine.tasks)
-        self._listed = time.monotonic(), found
-    return found
 
   async def decoded(self, data: bytes, held: Held) -> np.ndarray:
     """A recording's samples."""

@@ -29,7 +29,9 @@ async def transcribe(request: Request) -> Response:
     form.model_of(fields), backbone=service.about.name, key=key
   )
   notes_of(request).task = named.task
-  asked = form.asked(fields, language=service.about.language)
+  asked = form.asked(
+    fields, language=service.about.language, words=service.engine.words
+  )
   held = service.samples.hold()
   work = asyncio.create_task(
     _heard(service, named.task, fields.file, asked, held)
