@@ -152,6 +152,9 @@ def test_that_others_may_join_and_the_name_is_free_again(copied, tmp_path):
 
 def test_that_who_joined_alone_leaves_nothing(copied, tmp_path):
   workdir = copied("table")
+  submodels.Store(
+    workdir / "submodels"
+  ).entries()  # the index, of the copy's files
   before = newcomers.files(workdir)
   _enroll(workdir, tmp_path / "new", "zoe")
   assert not forget(workdir, "zoe").shared

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import stores
 
 from hra import submodels
 from hra.errors import InputError, StorageError
-from hra.submodels import Store, names, pack, shared
+from hra.submodels import Store, names, pack, place, shared
 
 NAMES = [f"task-{i}" for i in range(4)]
 
@@ -263,6 +264,15 @@ def test_a_copy_that_keeps_its_time_is_another_file(store, other):
     assert {entry.task: entry for entry in each.entries()}["anna"] == each.find(
       "anna"
     )
+
+
+def test_files_of_one_moment_are_told_apart():
+  """Clocks of file systems stand still for milliseconds."""
+  moment = {"st_size": 5, "st_mtime_ns": 7, "st_ctime_ns": 7}
+  first, second = (
+    place._listed(SimpleNamespace(st_ino=number, **moment)) for number in (1, 2)
+  )
+  assert first != second
 
 
 def test_a_delete_asks_the_files_and_not_the_index(store, other, monkeypatch):
