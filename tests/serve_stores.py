@@ -13,7 +13,7 @@ import tiny
 from hra.adapters import families
 from hra.backbone import store
 from hra.data.tokenizer import Tokenizer
-from hra.errors import StorageError
+from hra.errors import InputError, StorageError
 from hra.evaluate.recognizer import Recognizer, load_backbone
 from hra.submodels import Submodel
 
@@ -131,6 +131,8 @@ class Shelf:
     self.reading = threading.Event()
     """Set: what is read has been found, and is not handed on before it is cleared."""
     self.bad: dict[str, Exception] = {}
+    self.refused: list[InputError] = []
+    """Of files that are no Submodels."""
     self.reads: list[str] = []
     self.looks: list[str] = []
     self._held = {each.task: (each, 0) for each in submodels}
@@ -157,15 +159,16 @@ class Shelf:
       raise self.bad[task]
     return found
 
-  def entries(self) -> list[_Entry]:
+  def listing(self) -> tuple[list[_Entry], list[InputError]]:
     self._answer()
-    return [
+    found = [
       _Entry(
         each.task,
         _Kind(each.adapter, each.backbone_fingerprint, each.shared_fingerprint),
       )
       for each, _ in self._held.values()
     ]
+    return found, self.refused
 
   def _answer(self) -> None:
     while self.slow.is_set():

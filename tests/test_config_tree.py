@@ -18,6 +18,7 @@ from hra.config import (
   ConformerConfig,
   DataConfig,
   DecoderConfig,
+  EngineConfig,
   EvalConfig,
   FrontendConfig,
   MultistyleConfig,
@@ -309,6 +310,8 @@ def test_a_run_says_how_any_backbone_s_decoder_trains(kind):
       "time_ratio",
     ),
     (SpecAugmentConfig(time_multiplicity=0.1), "time_masks"),
+    (EngineConfig(load_seconds=0.0), "load_seconds"),
+    (EngineConfig(sweep_seconds=0.0), "sweep_seconds"),
     (SpecAugmentConfig(fill="nois"), "fill"),  # type: ignore[arg-type]
   ],
 )

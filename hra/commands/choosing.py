@@ -1,5 +1,6 @@
 """Flags that name a backbone and a Submodel, of a run or by their paths."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -78,12 +79,16 @@ def submodel_of(store: "Store", task: str) -> "Submodel":
   try:
     return store[task]
   except KeyError:
-    tasks = list(store)
-    raise InputError(
-      f"--task={task}",
-      expected=f"one of {len(tasks)} tasks ({', '.join(tasks[:8])}...)",
-      got="an unknown one",
-    ) from None
+    raise unknown(task, list(store)) from None
+
+
+def unknown(task: str, tasks: Sequence[str]) -> InputError:
+  """What --task is told where it names none of these."""
+  return InputError(
+    f"--task={task}",
+    expected=f"one of {len(tasks)} tasks ({', '.join(tasks[:8])}...)",
+    got="an unknown one",
+  )
 
 
 def _check_only(store: str) -> None:

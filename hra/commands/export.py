@@ -55,8 +55,8 @@ def main(argv: Sequence[str]) -> None:
     return
   from hra import submodels
 
-  store = submodels.create(_STORE.value)
-  for entry in store.publish_all(_of_run() if _is_of_run() else [_one()[1]]):
+  given = _of_run() if _is_of_run() else [_one()[1]]
+  for entry in submodels.create(_STORE.value).publish_all(given):
     print(f"published {entry.task!r}, version {entry.version}")
 
 
@@ -83,20 +83,22 @@ def _one() -> tuple["Recognizer", "Submodel"]:
 
 
 def _of_run() -> Iterator["Submodel"]:
-  """Those of --workdir that --task names; of an enrolment its own."""
+  """Those of --workdir that --task names; of an enrolment its own alone."""
   from hra import claim, export, submodels
 
   workdir = epath.Path(choosing.WORKDIR.value)
   claim.read(workdir)
   store = submodels.Store(export.folder_of(workdir))
-  names = list(store)
-  if claim.parent_of(workdir) is not None:
-    names = claim.tasks_of(workdir)
+  is_enrolment = claim.parent_of(workdir) is not None
+  own = claim.tasks_of(workdir) if is_enrolment else store
   asked = choosing.TASK.value
+  names = list(own)
   if asked:
-    names = [asked] if asked in names else asked.split(",")
+    names = [asked] if asked in own else asked.split(",")
   for name in names:
-    yield choosing.submodel_of(store, name)
+    if name not in own:
+      raise choosing.unknown(name, list(own))
+  return (choosing.submodel_of(store, name) for name in names)
 
 
 if __name__ == "__main__":

@@ -121,25 +121,26 @@ def main(argv: Sequence[str]) -> None:
 
   bound = server.bind(config.http)  # before minutes of compiling
   parts = _parts()
-  service = _service(parts, config)
+  store, tasks = _opened(parts)
+  service = _service(parts, store, config)
 
   address = server.address_of(bound)
 
   def ready() -> None:
     seconds = time.monotonic() - start
-    print(_told(parts, service, address, seconds), flush=True)
+    print(_told(parts, tasks, address, seconds), flush=True)
 
   print(
     f"hra serve: {address}; requests wait until all is compiled", flush=True
   )
 
-  server.run(
+  ended = server.run(
     app.build(service, hosts=server.hosts_of(config.http)),
     bound,
     service,
     on_ready=ready,
   )
-  print("hra serve: stopped, all that had begun is answered", file=sys.stderr)
+  print(f"hra serve: stopped, {ended.told()}", file=sys.stderr)
 
 
 def _config() -> ServeConfig:
@@ -235,11 +236,11 @@ def _name(folder: epath.Path) -> str:
   return name
 
 
-def _service(parts: _Parts, config: ServeConfig) -> "Service":
+def _service(parts: _Parts, store: "Store", config: ServeConfig) -> "Service":
   """Loads, compiles, and starts the processes that decode.
 
   Raises:
-    InputError: a backbone, a store or keys that can't be used.
+    InputError: a backbone or keys that can't be used.
   """
   from hra.evaluate.search import open_search
   from hra.serve.decoding import Decoders
@@ -248,7 +249,6 @@ def _service(parts: _Parts, config: ServeConfig) -> "Service":
   from hra.serve.http.logs import Log
   from hra.serve.http.service import About, Service
   from hra.serve.keys import Keys
-  from hra.submodels import Store
 
   keys = Keys.open(_KEYS.value) if _KEYS.value else None
   search = open_search(
@@ -256,8 +256,6 @@ def _service(parts: _Parts, config: ServeConfig) -> "Service":
     parts.stored.tokenizer,
     decoder=parts.stored.config.decoder.kind,
   )
-  store = Store(parts.store)
-  _warn(store, parts)
   engine = Engine(
     parts.stored,
     store,
@@ -276,26 +274,35 @@ def _service(parts: _Parts, config: ServeConfig) -> "Service":
   )
 
 
-def _warn(store: "Store", parts: _Parts) -> None:
-  """Tells of files that nobody can be answered by."""
+def _opened(parts: _Parts) -> tuple["Store", list[str]]:
+  """The store, and whose Submodels are in it.
+
+  Tells of files that nobody can be answered by, but not of whom.
+
+  Raises:
+    InputError: a store that can't be used.
+  """
+  from hra.submodels import Store
+
+  store = Store(parts.store)
   entries, refused = store.listing()
   own = parts.stored.fingerprint
   others = [each for each in entries if each.backbone_fingerprint != own]
   for count, told in (
-    (len(refused), f"no whole Submodels; the first: {[*refused, ''][0]}"),
+    (len(refused), "no whole Submodels; hra store names them"),
     (len(others), f"of other backbones than {parts.name} ({own})"),
   ):
     if count:
       print(f"hra serve: {parts.store}: {count:,} are {told}", file=sys.stderr)
+  return store, [each.task for each in entries]
 
 
 def _told(
-  parts: _Parts, service: "Service", address: str, seconds: float
+  parts: _Parts, tasks: Sequence[str], address: str, seconds: float
 ) -> str:
   """What is served where, and how to try it."""
-  tasks = service.engine.tasks()
   model = f"{parts.name}:{tasks[0]}" if tasks else parts.name
-  if service.keys is not None:
+  if _KEYS.value:
     who, key = (
       f"who has a key of {_KEYS.value}",
       ' -H "Authorization: Bearer $KEY"',

@@ -59,9 +59,10 @@ def main(argv: Sequence[str]) -> None:
   """
   del argv
   folder = configs.required(_STORE, "store")
-  publishes = _ACTION.value == "publish"
-  store = submodels.create(folder) if publishes else Store(folder)
-  entries, refused = _ACTIONS[_ACTION.value](store)
+  if _ACTION.value == "publish":
+    entries, refused = _publish(folder)
+  else:
+    entries, refused = _ACTIONS[_ACTION.value](Store(folder))
   for each in entries:
     print(_line(each))
   if _JSON.value:
@@ -82,9 +83,10 @@ def _versions(store: Store) -> "_Outcome":
   return _known(store, store.versions), []
 
 
-def _publish(store: Store) -> "_Outcome":
+def _publish(folder: str) -> "_Outcome":
   path = configs.required(_SUBMODEL, "runs/mine/submodels")
-  return store.publish_all(_given(epath.Path(path))), []
+  given = _given(epath.Path(path))
+  return submodels.create(folder).publish_all(given), []
 
 
 def _rollback(store: Store) -> "_Outcome":
@@ -119,7 +121,6 @@ _Outcome = tuple[list[Entry], list[InputError]]
 _ACTIONS: dict[str, Callable[[Store], _Outcome]] = {
   "list": _list,
   "versions": _versions,
-  "publish": _publish,
   "rollback": _rollback,
   "delete": _delete,
   "pack": _pack,

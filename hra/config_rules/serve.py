@@ -18,6 +18,8 @@ MINIMA: Minima = {
     "loaders": 1,
     "refresh_seconds": 0,
     "check_seconds": 0,
+    "load_seconds": 0.1,
+    "sweep_seconds": 1,
     "kinds": 1,
     "pause_seconds": 0,
     "segment_seconds": 0.1,

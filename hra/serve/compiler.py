@@ -159,7 +159,7 @@ def kinds_in(
 ) -> Iterator[Kind]:
   """The most frequent kinds of a store, by its index and one Submodel of each."""
   try:
-    entries = list(store.entries())
+    entries, _ = store.listing()
   except (InputError, OSError):  # it may come later, and so do its kinds
     return
   own = grouping.stored.fingerprint

@@ -26,7 +26,7 @@ from hra.evaluate.groups import Grouping
 from hra.evaluate.places import check_waves
 from hra.evaluate.recognizer import Recognizer
 from hra.evaluate.search import Search
-from hra.serve import compilations, lengths
+from hra.serve import compilations, faults, lengths
 from hra.serve.answers import Answers
 from hra.serve.batching import Job
 from hra.serve.compiler import Compiler, kinds_in
@@ -37,7 +37,6 @@ from hra.serve.interface import (
   Answer,
   Request,
   Resident,
-  StoreGone,
   UnknownSpeaker,
 )
 from hra.serve.kinds import Kinds
@@ -78,6 +77,7 @@ class Engine:
       stored, chunks or ChunksConfig(), greedy=search is None
     )
     emits = search is None and stored.config.decoder.kind in long.WAYS
+    self.words = emits
     self._sizes = Sizes(
       buckets=lengths.buckets(stored, cutting, config.bucket_seconds),
       batches=config.batch_sizes,
@@ -89,6 +89,7 @@ class Engine:
     """For the device's thread, and for whoever waits for that."""
     self._device = Device()
     self._queue = Queue(self._sizes, most=config.queue)
+    self._damaged = faults.Damaged()
     self._answers = Answers(stored, config, cutting=cutting, emits=emits)
     self._begin(Grouping(stored), Spoken(stored, search, emits))
 
@@ -199,11 +200,11 @@ class Engine:
 
   def tasks(self) -> list[str]:
     try:
-      return sorted(entry.task for entry in self._store.entries())
+      found, refused = self._store.listing()
     except (StorageError, OSError) as error:
-      raise StoreGone(
-        "store", expected="one that answers", got=str(error), fix="try later"
-      ) from error
+      raise faults.gone("store", error) from error
+    self._damaged.warn(refused)
+    return sorted(entry.task for entry in found)
 
   def ready(self) -> bool:
     with self._lock:

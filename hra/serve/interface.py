@@ -116,6 +116,9 @@ class Closed(InputError):
 class Engine(Protocol):
   """Safe to call from any thread; nothing here waits for the device."""
 
+  words: bool
+  """Whether its decoder knows when it says a word."""
+
   def submit(self, request: Request) -> "concurrent.futures.Future[Answer]":
     """Puts a request in the queue.
 

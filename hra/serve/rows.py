@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from hra.adapters.interface import Tree
 from hra.config import EngineConfig
 from hra.errors import InputError, StorageError
-from hra.serve.interface import BadSubmodel, StoreGone, UnknownSpeaker
+from hra.serve import faults
+from hra.serve.interface import StoreGone, UnknownSpeaker
 from hra.serve.kinds import Kind
 from hra.submodels import Submodel
 
@@ -55,7 +56,9 @@ class Shelf(Protocol):
 
   def stamp(self, task: str, /) -> Hashable: ...
 
-  def entries(self) -> Iterable[Any]: ...
+  def listing(self) -> tuple[Iterable[Any], Iterable[InputError]]:
+    """What it holds, and what is wrong with other files."""
+    ...
 
 
 Arrived = Callable[[Row | Exception], None]
@@ -227,15 +230,13 @@ class Rows:
         where, expected="one that the store has", got="no such Submodel"
       ) from error
     except (StorageError, OSError) as error:
-      raise StoreGone(
-        where, expected="a store that answers", got=str(error), fix="try later"
-      ) from error
+      raise faults.gone(where, error) from error
     except InputError as error:
-      raise _bad(error) from error
+      raise faults.bad(where, error) from error
     try:
       kind = self._kind_of(submodel)
     except InputError as error:
-      raise _bad(error) from error
+      raise faults.bad(where, error) from error
     return Row(
       task=task,
       version=submodel.version,
@@ -287,12 +288,6 @@ class Rows:
       others = (task for task, each in self._held.items() if not each.slot)
       for task in [task for task in others if task != row.task][:over]:
         del self._held[task]
-
-
-def _bad(error: InputError) -> BadSubmodel:
-  return BadSubmodel(
-    error.where, expected=error.expected, got=error.got, fix=error.fix
-  )
 
 
 def _late(task: str) -> StoreGone:

@@ -8,7 +8,7 @@ is missing, old or spoilt costs time and nothing else.
 import contextlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from hra import config_tree
@@ -18,14 +18,12 @@ from hra.submodels.file import VERDICTS, Entry, Kind, is_hash
 from hra.submodels.names import INDEX, file_name
 from hra.submodels.place import Listed, Place
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class _Known(NamedTuple):
   listed: Listed
   entry: Entry
-  highest: int
-  """Number that the task ever had, as far as the index remembers."""
 
 
 class Index:
@@ -34,9 +32,9 @@ class Index:
   def __init__(self, place: Place):
     self._place = place
     self._known: dict[str, _Known] = {}
-    self._doubted: set[str] = set()
     self._changed = False
     self._opened = False
+    self._seen: Listed | None = None
     self._lock = threading.Lock()
 
   def get(self, name: str, listed: Listed) -> Entry | None:
@@ -45,41 +43,11 @@ class Index:
     known = self._known.get(name)
     return known.entry if known and known.listed == listed else None
 
-  def highest(self, name: str) -> int:
-    """The highest number of a task that is remembered; 0 of an unknown one."""
-    self._open()
-    known = self._known.get(name)
-    return known.highest if known else 0
-
   def put(self, name: str, listed: Listed, entry: Entry) -> None:
     self._open()
     with self._lock:
-      before = self._known.get(name)
-      highest = max(entry.version, before.highest if before else 0)
-      self._known[name] = _Known(listed, entry, highest)
+      self._known[name] = _Known(listed, entry)
       self._changed = True
-
-  def drop(self, name: str) -> None:
-    self._open()
-    with self._lock:
-      self._known.pop(name, None)
-      self._changed = True
-
-  def doubt(self, shared: set[str]) -> set[str]:
-    """Shared parameters that nobody may need any more, with those from before.
-
-    They are remembered until `settle`, whatever happens to this process.
-    """
-    self._open()
-    with self._lock:
-      self._changed = self._changed or not shared <= self._doubted
-      self._doubted |= shared
-      return set(self._doubted)
-
-  def settle(self) -> None:
-    with self._lock:
-      self._changed = self._changed or bool(self._doubted)
-      self._doubted = set()
 
   def keep(self, names: Mapping[str, Any]) -> None:
     """Forgets all other files."""
@@ -89,38 +57,52 @@ class Index:
         del self._known[name]
         self._changed = True
 
-  def save(self) -> None:
-    """Writes it where anything is new; the folder is the caller's alone.
+  def refresh(self) -> None:
+    """Learns what other processes wrote."""
+    self._opened = self._opened and self._listed() == self._seen
+    self._open()
+
+  def save(self, names: Mapping[str, Any]) -> None:
+    """Writes what is known of these files, where anything is new.
+
+    The folder is the caller's alone, and the names were listed since it is.
 
     Raises:
       StorageError: it can't be written.
     """
+    self.keep(names)
     with self._lock:
       if not self._changed:
         return
-      self._place.write(INDEX, _encoded(self._known, self._doubted))
-      self._changed = False
+      self._place.write(INDEX, _encoded(self._known))
+      self._changed, self._seen = False, self._listed()
 
   def begin(self) -> None:
     """Writes an empty one, which makes a store of a bucket's folder."""
-    self._place.write(INDEX, _encoded({}, set()))
+    self._place.write(INDEX, _encoded({}))
 
-  def try_to_save(self) -> None:
+  def try_to_save(self, names: Callable[[], Mapping[str, Any]]) -> None:
     """`save`, but not where others are at work or nobody may write."""
     if self._changed:
       with (
         contextlib.suppress(InputError),
         self._place.alone(waits=False),
       ):
-        self.save()
+        self.save(names())
+
+  def _listed(self) -> Listed | None:
+    try:
+      return self._place.look(INDEX)
+    except (FileNotFoundError, StorageError):
+      return None
 
   def _open(self) -> None:
     with self._lock:
       if self._opened:
         return
-      self._opened = True
+      self._opened, self._seen = True, self._listed()
       try:
-        self._known, self._doubted = _decoded(self._place.read(INDEX))
+        self._known |= _decoded(self._place.read(INDEX))
       except (FileNotFoundError, StorageError):
         return
       except (ValueError, LookupError, TypeError, AttributeError):
@@ -129,13 +111,13 @@ class Index:
         self._changed = True
 
 
-def _encoded(known: Mapping[str, _Known], doubted: set[str]) -> bytes:
+def _encoded(known: Mapping[str, _Known]) -> bytes:
   """Kinds once, and a line for each file."""
   kinds: list[dict[str, Any]] = []
   numbers: dict[Kind, int] = {}
   lines = []
   for name in sorted(known):
-    listed, entry, highest = known[name]
+    listed, entry = known[name]
     kind = entry.kind
     if kind not in numbers:
       numbers[kind] = len(kinds)
@@ -148,17 +130,16 @@ def _encoded(known: Mapping[str, _Known], doubted: set[str]) -> bytes:
       entry.version,
       entry.fingerprint,
       entry.verdict,
-      highest,
     ]
     lines.append(f"{json.dumps(name)}: {json.dumps(told)}")
   files = ",\n".join(lines)
   return (
-    f'{{"format": {_FORMAT},\n"doubted": {json.dumps(sorted(doubted))},\n'
-    f'"kinds": {json.dumps(kinds)},\n"files": {{\n{files}\n}}}}\n'
+    f'{{"format": {_FORMAT},\n"kinds": {json.dumps(kinds)},\n'
+    f'"files": {{\n{files}\n}}}}\n'
   ).encode()
 
 
-def _decoded(data: bytes) -> tuple[dict[str, _Known], set[str]]:
+def _decoded(data: bytes) -> dict[str, _Known]:
   """Raises whatever it likes where it is no index."""
   told = json.loads(data)
   if told["format"] != _FORMAT:
@@ -173,19 +154,18 @@ def _decoded(data: bytes) -> tuple[dict[str, _Known], set[str]]:
     for each in told["kinds"]
   ]
   files = told["files"].items()
-  doubted = {each for each in told["doubted"] if is_hash(each)}
-  return {name: _known(name, each, kinds) for name, each in files}, doubted
+  return {name: _known(name, each, kinds) for name, each in files}
 
 
 def _known(name: str, told: list[Any], kinds: list[Kind]) -> _Known:
-  size, mark, kind, task, version, fingerprint, verdict, highest = told
+  size, mark, kind, task, version, fingerprint, verdict = told
   ours = (
     is_hash(fingerprint)
-    and type(size) is type(version) is type(highest) is int
+    and type(size) is type(version) is int
     and verdict in VERDICTS
     and file_name(task) == name
   )
   if not ours:
     raise ValueError(name)
   entry = Entry(task, version, fingerprint, kinds[kind], verdict, size)
-  return _Known(Listed(size, mark), entry, highest)
+  return _Known(Listed(size, mark), entry)

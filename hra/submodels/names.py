@@ -8,6 +8,8 @@ from hra.keys import stable_hash
 SUFFIX = ".safetensors"
 INDEX = "index.json"
 """`hra.submodels.index`"""
+LEDGER = "ledger.json"
+"""`hra.submodels.ledger`"""
 _LONGEST = 180
 """Bytes of a file's name that every file system takes."""
 
@@ -19,6 +21,11 @@ def file_name(task: str) -> str:
     InputError: a task without a name, or with one that is no text.
   """
   return f"{stem(task)}{SUFFIX}"
+
+
+def task_of(name: str) -> str:
+  """Whose file has such a name; of a long one, what is left of theirs."""
+  return urllib.parse.unquote(name.removesuffix(SUFFIX))
 
 
 def stem(task: str) -> str:

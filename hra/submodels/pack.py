@@ -8,8 +8,8 @@ sorted by `hra.keys.stable_hash` of their tasks:
     metadata       uint8            JSON: task, version, summary, fingerprint
     rows/PATH      [N, ...]         a tensor of the row
 
-Opening it reads the header; a look-up the hashes, once; a row no more than its own
-parts. A row's fingerprint is that of its file, so that both are the same Submodel.
+Opening it reads the header; a look-up where rows are, once, and then no more than
+their own parts. A row's fingerprint is that of its file, so that both are the same Submodel.
 What is read of the map is copied, and the file's size asked for before: who cuts it
 short in place costs one request and not the process.
 """
@@ -55,6 +55,15 @@ class Row(NamedTuple):
     return self.fields["task"]
 
 
+class Found(NamedTuple):
+  """A row of a pack."""
+
+  place: int
+  told: Told
+  size: int
+  """In bytes, with its metadata."""
+
+
 class Pack:
   """An open pack; safe to use from several threads."""
 
@@ -98,28 +107,24 @@ class Pack:
   def key(self) -> str:
     return key_of(self.common, self.shapes)
 
-  def places(self, task: str) -> Iterator[int]:
-    """Where rows of a task are."""
+  def find(self, task: str) -> Iterator[Found]:
+    """Rows of a task, with their metadata, checked."""
     hashed = np.uint64(stable_hash(task))
     first = np.searchsorted(self._hashes, hashed, side="left")
     last = np.searchsorted(self._hashes, hashed, side="right")
-    for place in range(int(first), int(last)):
-      found = self.fields(place).get("task")
+    for number in range(int(first), int(last)):
+      fields = self.fields(number)
+      found = fields.get("task")
       if not isinstance(found, str) or stable_hash(found) != hashed:
         raise self._spoilt(f"the row of {found!r} where {task!r} may be")
       if found == task:
-        yield place
+        told = check_fields(fields, where=self.where)
+        yield Found(number, told, self._size(number))
 
   def fields(self, place: int) -> dict[str, Any]:
     """A row's metadata, as they stand there."""
     start, stop = self._bounds(place)
     return self._joined(self._read("metadata", start, stop).tobytes())
-
-  def told(self, place: int) -> tuple[Told, int]:
-    """A row's metadata, checked, and its bytes."""
-    start, stop = self._bounds(place)
-    told = check_fields(self.fields(place), where=self.where)
-    return told, stop - start + self._row_bytes
 
   def tensors(self, place: int) -> dict[str, np.ndarray]:
     """A row's tensors, unchecked."""
@@ -128,21 +133,20 @@ class Pack:
       for name in self.shapes
     }
 
-  def content(self, place: int) -> Content:
-    """All of a row, checked."""
-    told, _ = self.told(place)
-    where = f"{self.where}: {told.task}"
-    return Content(told, self.tensors(place)).check(where=where)
+  def content(self, found: Found) -> Content:
+    """All of a row that was found, checked."""
+    where = f"{self.where}: {found.told.task}"
+    return Content(found.told, self.tensors(found.place)).check(where=where)
 
   @functools.cached_property
   def entries(self) -> list[Entry]:
     """What is known of each row."""
-    ends = self._read("metadata_ends", 0, self._count).astype(int).tolist()
     data = self._read("metadata", 0, self._spans["metadata"].shape[0]).tobytes()
     found = []
-    for start, stop in zip([0, *ends], ends, strict=False):
+    for place in range(self._count):
+      start, stop = self._bounds(place)
       told = check_fields(self._joined(data[start:stop]), where=self.where)
-      found.append(told.entry(stop - start + self._row_bytes))
+      found.append(told.entry(self._size(place)))
     if [stable_hash(each.task) for each in found] != self._hashes.tolist():
       raise self._spoilt("hashes of other tasks")
     return found
@@ -155,6 +159,11 @@ class Pack:
     return hashes
 
   @functools.cached_property
+  def _ends(self) -> list[int]:
+    ends = self._read("metadata_ends", 0, self._count)
+    return [0, *ends.astype(int).tolist()]
+
+  @functools.cached_property
   def _row_bytes(self) -> int:
     return sum(
       int(np.prod(shape)) * dtype.itemsize
@@ -163,8 +172,11 @@ class Pack:
 
   def _bounds(self, place: int) -> tuple[int, int]:
     """Where a row's metadata are."""
-    before = self._read("metadata_ends", max(place - 1, 0), place + 1)
-    return (int(before[0]) if place else 0), int(before[-1])
+    return self._ends[place], self._ends[place + 1]
+
+  def _size(self, place: int) -> int:
+    start, stop = self._bounds(place)
+    return stop - start + self._row_bytes
 
   def _joined(self, data: bytes) -> dict[str, Any]:
     try:
@@ -254,7 +266,9 @@ def write(path: pathlib.Path, rows: Sequence[Row], shapes: Shapes) -> None:
     file.flush()
     for place, row in enumerate(rows):
       for name, tensor in row.tensors().items():
-        start = laid.spans[f"{_ROWS}{name}"].start + place * tensor.nbytes
+        span = laid.spans[f"{_ROWS}{name}"]
+        each = (span.stop - span.start) // len(rows)
+        start = span.start + place * each
         _write_all(file.fileno(), tensor.tobytes(), start)
 
 

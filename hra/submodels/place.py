@@ -10,6 +10,7 @@ import os
 import pathlib
 import random
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -55,10 +56,6 @@ class Place(Protocol):
 
   def look(self, name: str) -> Listed: ...
 
-  def stamp(self, name: str) -> Any:
-    """As `look`, but no two writings of a file have the same."""
-    ...
-
   def read(self, name: str) -> bytes: ...
 
   def part(self, name: str, start: int, stop: int) -> bytes:
@@ -100,7 +97,9 @@ def place_of(path: epath.PathLike) -> Place:
 
 
 @contextlib.contextmanager
-def _reaching(path: object, *, expected: str) -> Iterator[None]:
+def _reaching(
+  path: object, *, expected: str = "a file that can be read"
+) -> Iterator[None]:
   """`storage`, but a file that isn't there is nothing of the storage's."""
   try:
     with storage(str(path), expected=expected):
@@ -109,6 +108,14 @@ def _reaching(path: object, *, expected: str) -> Iterator[None]:
     if isinstance(error.__cause__, _MISSING):
       raise FileNotFoundError(str(path)) from error
     raise
+
+
+def _regular(path: str, flags: int) -> int:
+  """Opens a file, and no pipe, on which one would wait for ever."""
+  if not stat.S_ISREG(os.stat(path).st_mode):
+    got = "a folder" if os.path.isdir(path) else "a pipe, socket or device"
+    raise InputError(path, expected="a regular file", got=got)
+  return os.open(path, flags | os.O_NONBLOCK)
 
 
 class LocalPlace:
@@ -152,24 +159,12 @@ class LocalPlace:
   def look(self, name: str) -> Listed:
     return _listed(self._stat(name))
 
-  def stamp(self, name: str) -> Any:
-    told = self._stat(name)
-    return told.st_dev, told.st_ino, told.st_mtime_ns, told.st_size
-
   def read(self, name: str) -> bytes:
-    path = self._of(name)
-    with (
-      _reaching(path, expected="a file that can be read"),
-      open(path, "rb") as file,
-    ):
+    with self.open(name) as file, _reaching(file.name):
       return file.read()
 
   def part(self, name: str, start: int, stop: int) -> bytes:
-    path = self._of(name)
-    with (
-      _reaching(path, expected="a file that can be read"),
-      open(path, "rb") as file,
-    ):
+    with self.open(name) as file, _reaching(file.name):
       file.seek(start)
       return file.read(stop - start)
 
@@ -193,9 +188,10 @@ class LocalPlace:
       os.replace(made, path)
 
   def open(self, name: str) -> IO[bytes]:
+    """Raises InputError where something else has the name of a file."""
     path = self._of(name)
-    with _reaching(path, expected="a file that can be read"):
-      return open(path, "rb")
+    with _reaching(path):
+      return open(path, "rb", opener=_regular)
 
   def fetched(self, name: str, work: pathlib.Path) -> Place:
     return self
@@ -260,7 +256,7 @@ class LocalPlace:
 
   def _stat(self, name: str) -> os.stat_result:
     path = self._of(name)
-    with _reaching(path, expected="a file that can be read"):
+    with _reaching(path):
       return os.stat(path)
 
   def _of(self, name: str) -> str:
@@ -317,21 +313,23 @@ class RemotePlace:
 
   def look(self, name: str) -> Listed:
     path = self._fresh(name)
-    with _reaching(path, expected="a file that can be read"):
+    with _reaching(path):
       return _told(self._system.info(path))
-
-  def stamp(self, name: str) -> Any:
-    return self.look(name)
 
   def read(self, name: str) -> bytes:
     path = self._fresh(name)
-    with _reaching(path, expected="a file that can be read"):
+    with _reaching(path):
       return self._system.cat_file(path)
 
   def part(self, name: str, start: int, stop: int) -> bytes:
     path = self._fresh(name)
-    with _reaching(path, expected="a file that can be read"):
-      return self._system.cat_file(path, start=start, end=stop)
+    with _reaching(path):
+      try:
+        return self._system.cat_file(path, start=start, end=stop)
+      except OSError:  # some refuse to read behind the end
+        if self.look(name).size > start:
+          raise
+        return b""
 
   def write(self, name: str, data: bytes) -> None:
     """An object appears when all of it has arrived."""
@@ -346,7 +344,7 @@ class RemotePlace:
 
   def fetched(self, name: str, work: pathlib.Path) -> Place:
     path, near = self._fresh(name), work / name
-    with _reaching(path, expected="a file that can be read"):
+    with _reaching(path):
       near.parent.mkdir(parents=True, exist_ok=True)
       self._system.get_file(path, str(near))
     return LocalPlace(work)
@@ -387,7 +385,9 @@ class RemotePlace:
 
 
 def _listed(told: os.stat_result) -> Listed:
-  return Listed(told.st_size, str(told.st_mtime_ns))
+  """With what a copy in place changes that keeps the time of the original."""
+  times = f"{told.st_mtime_ns} {told.st_ctime_ns}"
+  return Listed(told.st_size, f"{times} {told.st_ino}")
 
 
 def _told(info: dict[str, Any]) -> Listed:

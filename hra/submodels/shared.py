@@ -1,5 +1,7 @@
 """Shared parameters in a store: one file each, named by the hash of its content."""
 
+import collections
+import dataclasses
 import re
 import threading
 from collections.abc import Mapping
@@ -16,19 +18,27 @@ from hra.submodels.place import Place
 _WHAT = "a safetensors file"
 _NONE = hash_tensors({})
 _NAME = re.compile(rf"shared-([0-9a-f]{{32}}){re.escape(SUFFIX)}")
+_MOST = 16
+"""How many are held for who asks next."""
+
+
+@dataclasses.dataclass
+class _Held:
+  tree: Tree | None = None
+  lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
 
 class Shared:
-  """Of one folder; each is read once."""
+  """Of one folder; those that were asked for last are held."""
 
   def __init__(self, place: Place):
     self._place = place
-    self._read: dict[str, Tree] = {}
+    self._held: collections.OrderedDict[str, _Held] = collections.OrderedDict()
     self._saved: tuple[Tree, str] | None = None
     self._lock = threading.Lock()
 
   def load(self, fingerprint: str) -> Tree:
-    """The parameters of that hash; all who ask get the same arrays.
+    """The parameters of that hash; while they are held, the same arrays for all.
 
     Raises:
       InputError: they are not there, or are others by now.
@@ -36,9 +46,14 @@ class Shared:
     from hra.sharding import nested  # a leaf: with jax, slow to import
 
     with self._lock:
-      if fingerprint not in self._read:
-        self._read[fingerprint] = nested(self._tensors(fingerprint))
-      return self._read[fingerprint]
+      held = self._held.setdefault(fingerprint, _Held())
+      self._held.move_to_end(fingerprint)
+      if len(self._held) > _MOST:
+        self._held.popitem(last=False)
+    with held.lock:  # nobody else's
+      if held.tree is None:
+        held.tree = nested(self._tensors(fingerprint))
+      return held.tree
 
   def save(self, shared: Tree) -> str:
     """Writes them, where they are not there and whole, and returns their hash."""

@@ -54,7 +54,7 @@ class Loose(NamedTuple):
     return found
 
   def stamp(self) -> object:
-    return self.place.stamp(self.name)
+    return self.place.look(self.name)
 
   def _told(self) -> tuple[Told, int]:
     size = self.place.look(self.name).size
@@ -97,7 +97,7 @@ class Rows(Protocol):
   """Versions that are in no file of their own (`hra.submodels.packs`)."""
 
   def rows(self, task: str) -> Sequence[Source]:
-    """Those of a task, the latest first."""
+    """Those of a task that can be read, the latest first."""
     ...
 
   def drop(self, task: str) -> None:
@@ -173,7 +173,7 @@ class Shelf:
     """
     kept = self._kept()
     same = next((each for each in kept if made.is_same(each.told)), None)
-    if same is not None and same.current and _whole(same.source):
+    if same is not None and same.current and _content(same.source):
       return same.told
     if same is not None:
       self._replace(made.numbered(same.told.version), kept, above=above)
@@ -182,6 +182,14 @@ class Shelf:
     made = made.numbered(taken + 1)
     self._place.write(self.name, made.encode())
     return made.told
+
+  def keep_hidden(self) -> None:
+    """Keeps rows of packs that are not current, as if they had been replaced."""
+    kept = self._kept()
+    above = max((each.told.version for each in kept), default=0)
+    current = {each.told.fingerprint for each in kept if each.current}
+    hidden = [each for each in kept if each.told.fingerprint not in current]
+    self._archive(hidden, above=above)
 
   def back(self, number: int) -> Told:
     """Makes a version that is kept the current one.
@@ -219,7 +227,7 @@ class Shelf:
     self._place.write(self.name, made.encode())
 
   def _archive(self, kept: list[_Kept], *, above: int) -> int:
-    """Keeps the current version beside the others; the highest number taken.
+    """Keeps beside the others what is not there yet; the highest number taken.
 
     A file that somebody copied in may have a number that another has had; it is
     kept under one of its own.
@@ -229,20 +237,17 @@ class Shelf:
     }
     taken = max([above, *(each.told.version for each in kept)])
     for each in kept:
-      if (
-        not each.current
-        or numbers.get(each.told.version) == each.told.fingerprint
-      ):
+      number = each.told.version
+      if each.archived or numbers.get(number) == each.told.fingerprint:
         continue
-      if each.told.version in numbers:
-        taken += 1
-        found = each.source.content().numbered(taken)
-        self._place.write(self._archive_name(taken), found.encode())
-      elif isinstance(each.source, Loose):
-        self._place.keep(self.name, self._archive_name(each.told.version))
-      else:
-        found = each.source.content()
-        self._place.write(self._archive_name(each.told.version), found.encode())
+      if number not in numbers and isinstance(each.source, Loose):
+        self._place.keep(self.name, self._archive_name(number))
+      elif (found := _content(each.source)) is not None:
+        if number in numbers:
+          number = taken = taken + 1
+        made = found.numbered(number)
+        self._place.write(self._archive_name(number), made.encode())
+      numbers[number] = each.told.fingerprint
     return taken
 
   def _numbered(self, kept: list[_Kept], number: int) -> _Kept:
@@ -300,11 +305,11 @@ class Shelf:
     return f"{VERSIONS}/{self._stem}/{number}{SUFFIX}"
 
 
-def _whole(source: Source) -> bool:
+def _content(source: Source) -> Content | None:
+  """All of it; None of what is damaged or not there."""
   try:
-    source.content()
+    return source.content()
   except StorageError:
     raise
   except (InputError, FileNotFoundError):
-    return False
-  return True
+    return None

@@ -5,6 +5,7 @@
     shared-HASH.safetensors       shared parameters, once for all rows made for them
     packs/KIND.safetensors        many rows in one file (`hra.submodels.pack`)
     index.json                    what their headers say (`hra.submodels.index`)
+    ledger.json                   what no file says (`hra.submodels.ledger`)
 
 A file that is published takes its name by one renaming (in a bucket by one upload),
 after the former version was kept: whoever dies meanwhile leaves the former version or
@@ -21,6 +22,7 @@ from etils import epath
 from hra.errors import InputError, StorageError
 from hra.submodels.file import Content, Entry, Submodel, content
 from hra.submodels.index import Index
+from hra.submodels.ledger import Ledger
 from hra.submodels.names import SUFFIX, file_name
 from hra.submodels.packs import Packs, check_name
 from hra.submodels.place import Listed, Place, place_of
@@ -102,7 +104,8 @@ class Store(Mapping[str, Submodel]):
   def stamp(self, task: str) -> Hashable:
     """What differs as soon as a task has another current version.
 
-    It costs one question to the file system or bucket.
+    It costs one question to the file system or bucket; of a packed row two more,
+    for the packs that there are and what its own says of it.
 
     Raises:
       KeyError: the store has none of the task.
@@ -153,7 +156,7 @@ class Store(Mapping[str, Submodel]):
         self._index.put(name, each, entry)
       found[entry.task] = entry
     self._index.keep(files)
-    self._index.try_to_save()
+    self._index.try_to_save(self._loose_files)
     if spoilt:  # a row that a damaged file hides is not what is current
       found = {
         task: entry
@@ -197,8 +200,8 @@ class Store(Mapping[str, Submodel]):
 
   def publish_all(self, submodels: Iterable[Submodel]) -> list[Entry]:
     """`publish` one after the other, with the folder kept to itself."""
-    with self._changing():
-      return [self._publish(each) for each in submodels]
+    with self._changing() as ledger:
+      return [self._publish(each, ledger) for each in submodels]
 
   def rollback(self, task: str, version: int) -> Entry:
     """Makes a version that is kept the current one again, under its number.
@@ -207,9 +210,9 @@ class Store(Mapping[str, Submodel]):
       KeyError: the store has no such task or version.
       StorageError, InputError: as `store[task]`.
     """
-    with self._changing():
+    with self._changing() as ledger:
       self._on_shelf(task, lambda shelf: shelf.back(version))
-      return self._remember(task)
+      return self._remember(task, ledger)
 
   def delete(self, task: str) -> bool:
     """Removes all versions of a task; whether there was any.
@@ -218,17 +221,20 @@ class Store(Mapping[str, Submodel]):
 
     Raises:
       StorageError: something can't be removed; the same call goes on with it.
+      InputError: a pack can't be searched for the task, which is nowhere else now.
     """
-    with self._changing():
+    with self._changing() as ledger:
       try:
         shelf = self._shelf(task)
       except InputError:
         return False
-      doubted = self._index.doubt(shelf.shared())
-      self._index.drop(shelf.name)
-      self._index.save()
+      doubted = ledger.doubt(shelf.shared())
+      ledger.forget(shelf.name)
+      ledger.save()
       found = shelf.clear()
-      self._remove_unused(doubted)
+      if self._remove_unused(doubted):
+        ledger.settle()
+    self._packs.check(task)
     return found
 
   def pack(self) -> Packed:
@@ -240,20 +246,24 @@ class Store(Mapping[str, Submodel]):
       StorageError: it can't be written; all is where it was.
     """
     with self._changing():
-      count, refused = self._packs.build(self._loose_files())
-      self._index.keep(self._loose_files())
-    return Packed(count, refused)
+      files = self._loose_files()
+      for task in self._packs.hidden(files):
+        self._shelf(task).keep_hidden()
+      return Packed(*self._packs.build(files))
 
   @contextlib.contextmanager
-  def _changing(self) -> Iterator[None]:
+  def _changing(self) -> Iterator[Ledger]:
     """With the folder kept to itself."""
     with self._place.alone():
+      ledger = Ledger(self._place)
+      self._index.refresh()
       try:
-        yield
+        yield ledger
       finally:
-        self._index.save()
+        ledger.save()
+        self._index.save(self._loose_files())
 
-  def _publish(self, submodel: Submodel) -> Entry:
+  def _publish(self, submodel: Submodel, ledger: Ledger) -> Entry:
     made = content(submodel)
     shelf = self._shelf(submodel.task)
     found = self._shared.save(submodel.shared)
@@ -263,11 +273,11 @@ class Store(Mapping[str, Submodel]):
         expected=f"shared parameters of hash {submodel.shared_fingerprint}",
         got=found,
       )
-    shelf.put(made, above=self._index.highest(shelf.name))
-    return self._remember(submodel.task)
+    shelf.put(made, above=ledger.highest(shelf.name))
+    return self._remember(submodel.task, ledger)
 
-  def _remember(self, task: str) -> Entry:
-    """Puts what is current into the index."""
+  def _remember(self, task: str, ledger: Ledger) -> Entry:
+    """Puts what is current into the index, and its number into the ledger."""
     shelf = self._shelf(task)
     try:
       listed = self._place.look(shelf.name)
@@ -275,26 +285,36 @@ class Store(Mapping[str, Submodel]):
       return shelf.current(_entry)
     entry = shelf.current(_entry)
     self._index.put(shelf.name, listed, entry)
+    ledger.count(shelf.name, entry.version)
     self._held = True
     return entry
 
-  def _remove_unused(self, shared: set[str]) -> None:
-    """Removes shared parameters, unless anything is left that may need them."""
-    if not shared:
-      return
-    found, refused = self.listing()
-    used = {each.shared_fingerprint for each in found} | self._packs.shared()
-    for name in self._archived():
-      try:
+  def _remove_unused(self, shared: set[str]) -> bool:
+    """Removes shared parameters that nobody needs; whether all could be asked.
+
+    Headers are read of as many files as it takes; the index says where to begin.
+    """
+    files = self._loose_files()
+
+    def unlikely(name: str) -> bool:
+      entry = self._index.get(name, files[name])
+      return entry is None or entry.shared_fingerprint not in shared
+
+    names = [*sorted(files, key=unlikely), *self._archived()]
+    try:
+      unused = shared - self._packs.shared() if shared else shared
+      for name in names:
+        if not unused:
+          break
         told, _ = Loose(self._place, name, "").told()
-      except InputError as error:
-        refused.append(error)
-      else:
-        used.add(told.kind.shared_fingerprint)
-    if not refused:
-      for each in shared - used:
-        self._shared.remove(each)
-      self._index.settle()
+        unused.discard(told.kind.shared_fingerprint)
+    except StorageError:
+      raise
+    except (InputError, FileNotFoundError):
+      return False
+    for each in unused:
+      self._shared.remove(each)
+    return True
 
   def _archived(self) -> Iterator[str]:
     """Former versions of all tasks."""
@@ -316,6 +336,7 @@ class Store(Mapping[str, Submodel]):
       found = use(shelf)
     except FileNotFoundError as error:
       self._check_there()
+      self._packs.check(task)
       raise KeyError(
         f"{self.folder}: no Submodel of task {task!r} ({error})"
       ) from error

@@ -202,7 +202,7 @@ def test_from_its_first_line_to_its_last(tmp_path):
   fingerprint = submodels.shared_fingerprint(anna.shared)
   store = submodels.create(tmp_path / "store")
   store.publish(dataclasses.replace(anna, shared_fingerprint=fingerprint))
-  (tmp_path / "store" / "old.safetensors").write_bytes(b"cut short")
+  (tmp_path / "store" / "bert.safetensors").write_bytes(b"cut short")
   wave = live.wav(stores.wave(1.5))
   (tmp_path / "speech.wav").write_bytes(wave)
   heard = audio.decode(tmp_path / "speech.wav")
@@ -237,7 +237,8 @@ def test_from_its_first_line_to_its_last(tmp_path):
     process.communicate()
   assert process.returncode == 0
   assert err.endswith("hra serve: stopped, all that had begun is answered\n")
-  assert "/store: 1 are no whole Submodels; the first: " in err
+  assert "/store: 1 are no whole Submodels; hra store names them\n" in err
+  assert "bert" not in err
   lines = [line for line in err.splitlines() if line.startswith("{")]
   assert "stopping" in [json.loads(line)["event"] for line in lines]
   assert "anna" not in err

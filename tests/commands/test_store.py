@@ -120,6 +120,22 @@ def test_what_is_missing_is_one_line(folder, arguments, told):
   assert told in _refused("store", *given)
 
 
+@pytest.mark.parametrize(
+  "arguments",
+  [
+    ("store", "--action=publish"),
+    ("store", "--action=publish", "--submodel=nowhere"),
+    ("store", "--action=publish", "--submodel={folder}", "--task=nobody"),
+    ("store", "--action=publish", "--submodel={folder}/nobody.safetensors"),
+    ("export", "--workdir=nowhere"),
+  ],
+)
+def test_a_store_is_not_made_for_nothing(folder, tmp_path, arguments):
+  verb, *given = (each.format(folder=folder) for each in arguments)
+  _refused(verb, f"--store={tmp_path / 'new'}", *given)
+  assert not (tmp_path / "new").exists()
+
+
 @pytest.fixture
 def workdir(folder, tmp_path):
   """As much of a run's folder as `hra export` reads."""
@@ -147,6 +163,22 @@ def test_a_run_is_published(workdir, tmp_path):
   assert "--task=nobody: expected one of 2 tasks" in line
   line = _refused("export", f"--workdir={workdir}")
   assert "expected --store=STORE or --out=FOLDER, got neither" in line
+
+
+def test_an_enrolment_publishes_its_own_alone(workdir, tmp_path):
+  """Though what it added stands beside the Submodels of the run."""
+  added = workdir / "enrolled" / "1"
+  added.mkdir(parents=True)
+  (added / "config.json").write_text((workdir / "config.json").read_text())
+  (added / "enrolment.json").write_text("{}")
+  (added / "tasks.json").write_text(json.dumps({"tasks": ["bert"]}))
+  target = tmp_path / "target"
+  export = ("export", f"--workdir={added}", f"--store={target}")
+  line = _refused(*export, "--task=anna")
+  assert "--task=anna: expected one of 1 tasks (bert...)" in line
+  assert not target.exists()
+  for chosen in ([], ["--task=bert"]):
+    assert _ran(*export, *chosen) == [["published 'bert', version 1"]]
 
 
 def test_a_store_is_heard(tmp_path):

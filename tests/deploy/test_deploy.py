@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hra.config import HttpConfig
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
@@ -51,6 +53,19 @@ def test_both_start_the_same_command():
   common = ["--workdir=/srv/hra/run", "--keys=keys.json"]
   # Ports of a container are published from outside of its own loopback.
   assert ours == [[*common, "--host=0.0.0.0"], [*common, "$HRA_FLAGS"]]
+
+
+@pytest.mark.parametrize("name", ["deploy/Dockerfile", "docs/serving.md"])
+def test_a_container_sees_keys_change_and_lets_requests_end(name):
+  """A file that is mounted alone is the old one after its name was given away."""
+  text = (ROOT / name).read_text()
+  volumes = dict(re.findall(r'--volume "\$PWD/([^:"]+):([^:"]+):ro"', text))
+  (flag,) = (each for each in _entrypoint() if each.startswith("--keys="))
+  folder, _, file = flag.removeprefix("--keys=").rpartition("/")
+  assert volumes == {"runs/mine": "/srv/hra/run", "keys": folder}
+  assert file == "keys.json"
+  timeout = re.search(r"--stop-timeout (\d+)", text)
+  assert int(timeout[1]) > HttpConfig().drain_seconds
 
 
 def test_an_image_has_no_rights():

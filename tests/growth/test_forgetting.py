@@ -152,6 +152,7 @@ def test_that_others_may_join_and_the_name_is_free_again(copied, tmp_path):
 
 def test_that_who_joined_alone_leaves_nothing(copied, tmp_path):
   workdir = copied("table")
+  submodels.Store(workdir / "submodels").entries()  # those of the copy
   before = newcomers.files(workdir)
   _enroll(workdir, tmp_path / "new", "zoe")
   assert not forget(workdir, "zoe").shared
@@ -324,6 +325,7 @@ def test_that_a_kill_before_the_journal_leaves_the_run_as_it_was(
   copied, monkeypatch
 ):
   workdir = copied("table")
+  submodels.Store(workdir / "submodels").entries()  # those of the copy
   before = newcomers.files(workdir)
 
   def dies(*arguments, **named):

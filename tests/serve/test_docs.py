@@ -57,6 +57,18 @@ def test_flags_are_there(verb):
   assert asked <= known
 
 
+def test_statuses_and_codes_are_told():
+  said = set(re.findall(r"^\| (\d+) \| ", PAGE, re.M))
+  statuses, codes = set(), {"1000", "1012"}
+  for path in (ROOT / "hra/serve/http").glob("*.py"):
+    text = path.read_text()
+    found = re.findall(r"(?:Refusal|HTTPException)\(\s*(\d{3})", text)
+    statuses |= {*found, *re.findall(r"^  (\d{3}): \"", text, re.M)}
+    codes |= set(re.findall(r"\b10\d\d\b", text)) - {"1024"}
+  assert {"404", "405", "413", "415", "500", "503", "504"} <= statuses
+  assert statuses | codes == said
+
+
 def test_fields_are_there():
   from hra.config import ServeConfig
 

@@ -43,6 +43,7 @@ def test_words_of_ctc_are_where_they_are_heard(
   wave = stores.wave(20.5, 3)
   answer = _ask(engine, wave, "p2")
   assert answer.text == offline(wave, people[2])
+  assert engine.words
   assert len(answer.words) > 5
   assert len(answer.segments) > 3
   _spoken(answer)
@@ -78,6 +79,7 @@ def test_transducers(name, engine_of, tmp_path):
       assert answer.text == text
       if answer.text.strip():
         _spoken(answer)
+  assert engine.words
   assert answer.text.strip()
 
 
@@ -88,6 +90,7 @@ def test_las_hears_what_its_buckets_hold(engine_of, tmp_path):
   answer = _ask(engine, wave, None)
   assert answer.text == las.transcribe([wave])[0] != ""
   assert answer.words is None
+  assert not engine.words
   assert [tuple(each) for each in answer.segments] == [(0.0, 2.0, answer.text)]
   with pytest.raises(TooLong, match="at most 2 s"):
     engine.submit(Request(stores.wave(2.25), None))
@@ -101,6 +104,7 @@ def test_beams_hear_as_offline(engine_of, recognizer, people, waves):
     (text,) = recognizer.transcribe([waves[1]], [submodel], search=search)
     assert answer.text == text != ""
     assert answer.words is None
+  assert not engine.words
   with pytest.raises(TooLong):
     engine.submit(Request(waves[2], None))
 
@@ -124,6 +128,7 @@ def test_whisper(times, engine_of, tmp_path):
     answers = [_ask(engine, w, submodel and "anna") for w in waves]
     assert [each.text for each in answers] == texts
     assert all(each.words is None for each in answers)
+    assert not engine.words
     if times:
       found = [list(each.segments) for each in answers]
       assert found == backbone.segments(*given, chunks=chunks)

@@ -36,12 +36,12 @@ bound = server.bind(http)
 engine.gate.clear()
 def ready():
   print(server.address_of(bound), flush=True)
-server.run(
+ended = server.run(
   app.build(parts, hosts=server.hosts_of(http)), bound, parts, on_ready=ready
 )
-print("closed" if engine.closed else "left open", flush=True)
+print("closed" if engine.closed else "left open", *ended, flush=True)
 """
-OPEN_GATE = "threading.Timer(1.5, engine.gate.set).start()\nserver.run("
+OPEN_GATE = "threading.Timer(1.5, engine.gate.set).start()\nended = server.run("
 
 
 @pytest.fixture
@@ -52,7 +52,9 @@ def started():
   def start(*, answers: bool, drains: float = 20.0):
     script = SCRIPT.replace('": 20.0', f'": {drains}')
     if answers:
-      script = script.replace("server.run(", f"import threading\n{OPEN_GATE}")
+      script = script.replace(
+        "ended = server.run(", f"import threading\n{OPEN_GATE}"
+      )
     process = subprocess.Popen(
       [sys.executable, "-c", script],
       stdout=subprocess.PIPE,
@@ -92,7 +94,7 @@ def test_a_signal_lets_requests_end(started, number):
     process.send_signal(number)
     assert answer.result().json()["text"].startswith("anna said")
   out, err = process.communicate(timeout=30)
-  assert out == "closed\n"
+  assert out == "closed 0 False\n"
   assert process.returncode == 0
   lines = [json.loads(line) for line in err.splitlines()]
   assert [line["event"] for line in lines][-2:] == ["stopping", "request"]
@@ -180,9 +182,36 @@ def test_a_second_signal_does_not(started):
     out, err = process.communicate(timeout=30)
     with pytest.raises(httpx2.HTTPError):
       answer.result().raise_for_status()
-  assert out == "closed\n"
+  assert out == "closed 1 True\n"
   assert process.returncode == 0
   assert "Traceback" not in err
+
+
+def test_what_takes_too_long_is_given_up(started):
+  process, url = started(answers=False, drains=1.0)
+  with concurrent.futures.ThreadPoolExecutor() as threads:
+    answer = _asked(url, threads)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+    with pytest.raises(httpx2.HTTPError):
+      answer.result().raise_for_status()
+  assert out == "closed 1 False\n"
+
+
+@pytest.mark.parametrize(
+  ("ended", "told"),
+  [
+    ((0, False), "all that had begun is answered"),
+    ((0, True), "all that had begun is answered"),
+    ((3, True), "3 that had begun given up by a second signal"),
+    (
+      (1_000, False),
+      "1,000 that had begun given up as http.drain_seconds ended",
+    ),
+  ],
+)
+def test_it_says_how_it_ended(ended, told):
+  assert server.Ended(*ended).told() == told
 
 
 def test_requests_wait_for_an_engine_that_compiles():

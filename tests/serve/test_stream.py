@@ -1,5 +1,6 @@
 """Samples over a WebSocket: partial texts, and in the end that of the whole."""
 
+import concurrent.futures
 import contextlib
 import json
 import time
@@ -183,6 +184,26 @@ def test_a_submodel_is_on_its_way_before_the_first_sample(running, engine):
   engine.loaded.clear()
   _answered(running, PCM)
   assert engine.loaded == ["anna"]
+
+
+def test_a_store_that_is_gone_leaves_it_to_the_requests(
+  running, engine, monkeypatch
+):
+  """Who is held is answered all the same; who isn't hears of the store."""
+  gone = interface.StoreGone("store", expected="one that answers", got="none")
+
+  def load(task):
+    future = concurrent.futures.Future()
+    future.set_exception(gone)
+    return future
+
+  monkeypatch.setattr(engine, "load", load)
+  told, code = _answered(running, PCM)
+  assert told[-1]["text"] == fake.text_of("anna", WAVE)
+  assert code == 1000
+  monkeypatch.setattr(engine, "failure", gone)
+  status, error, _ = _refused(running, PCM)
+  assert (status, error["code"]) == (503, "store_unreachable")
 
 
 @pytest.mark.parametrize(

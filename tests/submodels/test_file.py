@@ -124,7 +124,7 @@ def test_store_is_a_mapping_of_every_name(tmp_path):
   # Nothing outside, nothing besides: one shared file for all of them.
   assert list(tmp_path.iterdir()) == [folder]
   assert len(list(folder.glob("shared-*"))) == 1
-  beside = {".lock", "index.json"}
+  beside = {".lock", "index.json", "ledger.json"}
   assert (
     len({each.name for each in folder.iterdir()} - beside) == len(NAMES) + 1
   )

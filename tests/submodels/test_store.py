@@ -27,7 +27,8 @@ def _names(folder):
   return {
     str(path.relative_to(folder))
     for path in folder.rglob("*")
-    if path.is_file() and path.name not in (".lock", "index.json")
+    if path.is_file()
+    and path.name not in (".lock", "index.json", "ledger.json")
   }
 
 

@@ -1,5 +1,6 @@
 """Routes of who administrates: load, unload, who is resident."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -7,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from hra.serve import interface
-from hra.serve.http import access, errors
+from hra.serve.http import access, errors, waiting
 from hra.serve.http.service import (
   Service,
   future_of,
@@ -23,7 +24,11 @@ async def load(request: Request) -> JSONResponse:
   service = _admitted(request)
   task = await _task(request)
   try:
-    loaded = await future_of(lambda: service.engine.load(task))
+    loaded = await waiting.result_of(
+      asyncio.create_task(future_of(lambda: service.engine.load(task))),
+      request.receive,
+      seconds=service.config.limits.answer_seconds,
+    )
   except interface.UnknownSpeaker:
     raise errors.no_model(task) from None
   return JSONResponse(loaded._asdict())

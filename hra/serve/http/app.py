@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
@@ -19,6 +19,7 @@ from hra.serve.http import (
   page,
   stream,
   transcriptions,
+  waiting,
 )
 from hra.serve.http.bounds import Bounds
 from hra.serve.http.logs import Observed
@@ -75,6 +76,8 @@ def _answering(handler: Handler) -> Handler:
       return await handler(request)
     except (errors.Refusal, InputError) as error:
       return refused(request, error).response()
+    except (waiting.Gone, ClientDisconnect):
+      return Response(status_code=errors.GONE)
 
   return answered
 

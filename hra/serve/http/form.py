@@ -81,11 +81,12 @@ def model_of(fields: Fields) -> str:
   return model
 
 
-def asked(fields: Fields, *, language: str) -> Asked:
+def asked(fields: Fields, *, language: str, words: bool) -> Asked:
   """What the fields ask for.
 
   Args:
     language: that the backbone hears; empty where it doesn't say.
+    words: whether its decoder knows when it says a word.
 
   Raises:
     Refusal: one is unknown, has no such value, or can't be honoured.
@@ -108,6 +109,12 @@ def asked(fields: Fields, *, language: str) -> Asked:
   if chosen.stream and chosen.format not in ("json", "text"):
     raise errors.bad_field(
       "response_format", f"{chosen.format} can't be streamed; json can"
+    )
+  if "word" in chosen.granularities and not words:
+    raise errors.bad_field(
+      "timestamp_granularities",
+      "the decoder of this backbone doesn't know when it says a word",
+      code="unsupported_field",
     )
   return chosen
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from hra.serve.http import errors
 from hra.serve.http.form import Asked
 from hra.serve.interface import Answer
 
@@ -19,11 +18,7 @@ _TYPES = {
 
 
 def response(answer: Answer, asked: Asked, *, language: str) -> Response:
-  """An answer as it is asked for.
-
-  Raises:
-    Refusal: times of words, of a decoder that knows none.
-  """
+  """An answer as it is asked for."""
   headers = receipt_headers(answer)
   if asked.format == "json":
     return JSONResponse(brief(answer), headers=headers)
@@ -47,9 +42,6 @@ def verbose(answer: Answer, asked: Asked, *, language: str) -> dict[str, Any]:
   """With the times that are asked for.
 
   What Whisper says of its own certainty nobody computes here: it is null.
-
-  Raises:
-    Refusal: times of words, of a decoder that knows none.
   """
   told: dict[str, Any] = {
     "task": "transcribe",
@@ -60,12 +52,6 @@ def verbose(answer: Answer, asked: Asked, *, language: str) -> dict[str, Any]:
   if "segment" in asked.granularities:
     told["segments"] = segments(answer)
   if "word" in asked.granularities:
-    if answer.words is None:
-      raise errors.bad_field(
-        "timestamp_granularities",
-        "the decoder of this backbone doesn't know when it says a word",
-        code="unsupported_field",
-      )
     told["words"] = words(answer)
   return told | {"usage": _usage(answer), "hra": receipt(answer)}
 

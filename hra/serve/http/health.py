@@ -14,9 +14,11 @@ async def live(request: Request) -> JSONResponse:
 
 
 async def ready(request: Request) -> JSONResponse:
-  """200 when it transcribes; 503 when it can't, or is about to stop."""
-  service = service_of(request)
-  if service.engine.ready() and not service.draining:
+  """200 when it transcribes; 503 when it can't.
+
+  One that is about to stop takes no connections.
+  """
+  if service_of(request).engine.ready():
     return JSONResponse({"status": "ready"})
   return JSONResponse({"status": "not ready"}, status_code=503)
 

@@ -71,13 +71,17 @@ class Log:
     if error is None:
       return None
     if self._named:
-      return str(error)
+      cause = error.__cause__
+      return f"{error} ({cause})" if cause else str(error)
     told = f"expected {error.expected}, got {error.got}"
     return told.replace(repr(task), self.speaker(task) or "") if task else told
 
 
 class Handler(logging.Handler):
-  """Lines of other loggers, such as uvicorn's, in the same form."""
+  """Lines of other loggers, such as uvicorn's, in the same form.
+
+  A record may say of whom it is (`task`), and what is wrong with them (`error`).
+  """
 
   def __init__(self, log: Log):
     super().__init__()
@@ -89,11 +93,14 @@ class Handler(logging.Handler):
       if issubclass(record.exc_info[0], asyncio.CancelledError):
         return  # of a request that a second signal ended
       trace = "".join(traceback.format_exception(*record.exc_info))
+    error, task = getattr(record, "error", None), getattr(record, "task", None)
     self._log.event(
       "message",
       level=record.levelname.lower(),
       logger=record.name,
       message=record.getMessage(),
+      speaker=self._log.speaker(task),
+      detail=self._log.detail(error, task),
       traceback=trace,
     )
 

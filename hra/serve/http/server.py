@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import uvicorn
@@ -25,6 +26,22 @@ _MESSAGE = 2**20
 _IDLE = 30
 """Seconds that a connection without a request is kept."""
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Ended(NamedTuple):
+  """How a server came to its end."""
+
+  unanswered: int
+  """Requests that had begun, and were given up."""
+  forced: bool
+  """Whether a second signal did not let them end."""
+
+  def told(self) -> str:
+    """What became of requests that had begun."""
+    if not self.unanswered:
+      return "all that had begun is answered"
+    why = "by a second signal" if self.forced else "as http.drain_seconds ended"
+    return f"{self.unanswered:,} that had begun given up {why}"
 
 
 def bind(http: HttpConfig) -> socket.socket:
@@ -81,7 +98,7 @@ def run(
   service: Service,
   *,
   on_ready: Callable[[], None],
-) -> None:
+) -> Ended:
   """Answers until SIGINT or SIGTERM, and then what it has begun.
 
   Clients can connect at once; their requests wait for the engine to be ready.
@@ -93,7 +110,7 @@ def run(
     InputError: it never will be.
   """
   _redirect(service.log)
-  asyncio.run(_serve(app, bound, service, on_ready))
+  return asyncio.run(_serve(app, bound, service, on_ready))
 
 
 async def _serve(
@@ -101,7 +118,7 @@ async def _serve(
   bound: socket.socket,
   service: Service,
   on_ready: Callable[[], None],
-) -> None:
+) -> Ended:
   server = _Signalled(configured(app, service.config), service)
 
   async def announce() -> None:
@@ -113,12 +130,15 @@ async def _serve(
   announcing = asyncio.create_task(announce())
   try:
     await server.serve(sockets=[bound])
+    state = server.server_state
+    unanswered = max(len(state.tasks), len(state.connections))
   finally:
     why = "" if service.draining else _why(service.engine)
     await service.close()
     await announcing
   if why:
     raise InputError("the engine", expected="one that answers", got=why)
+  return Ended(unanswered, forced=server.force_exit)
 
 
 def _why(engine: Engine) -> str:
@@ -186,10 +206,11 @@ class _Signalled(Server):
 def _redirect(log: Log) -> None:
   """uvicorn's and our own messages become lines of the log."""
   handler = Handler(log)
-  for name in ("uvicorn", "hra.serve"):
+  for name in ("uvicorn", "hra.serve", "absl"):
     logger = logging.getLogger(name)
     logger.handlers = [handler]
     logger.propagate = False
-    logger.setLevel(logging.WARNING)
+    if name != "absl":  # how much that says is up to its own flags
+      logger.setLevel(logging.WARNING)
   # It warns of each form that is damaged, on a line of its own.
   logging.getLogger("python_multipart").setLevel(logging.ERROR)

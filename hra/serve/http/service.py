@@ -4,7 +4,6 @@ import asyncio
 import concurrent.futures
 import dataclasses
 import math
-import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -18,14 +17,12 @@ from hra.serve import interface
 from hra.serve.decoding import Decoders
 from hra.serve.http import access, bounds, errors
 from hra.serve.http.held import Budget, Held
+from hra.serve.http.listing import Listing
 from hra.serve.http.logs import Log, Notes
 from hra.serve.http.metrics import Metrics
 from hra.serve.keys import Key, Keys
 
 T = TypeVar("T")
-
-_LISTED_SECONDS = 1.0
-"""How long a listing of the store is told again without asking it."""
 
 
 class About(NamedTuple):
@@ -62,8 +59,10 @@ class Service:
     most = self.config.http.held_mib * 2**20
     self.samples = Budget(most, share=share * most)
     self._pieces = Budget(math.inf, share=share * self.config.engine.queue)
-    self._listed: tuple[float, list[str]] = (-_LISTED_SECONDS, [])
-    self._listing = asyncio.Lock()
+    patience = self.config.engine.load_seconds
+    self.listing = Listing(
+      self.engine, seconds=min(patience, self.config.limits.answer_seconds)
+    )
 
   def admitted(self, connection: HTTPConnection) -> Key:
     """Whose request it is, one that may be made now.
@@ -105,15 +104,6 @@ class Service:
     if not bounds.admit(connection.scope, who):
       raise errors.too_many()
     return key
-
-  async def tasks(self) -> list[str]:
-    """Whose Submodels there are, in order."""
-    async with self._listing:
-      asked, found = self._listed
-      if time.monotonic() - asked >= _LISTED_SECONDS:
-        found = await asyncio.to_thread(self.engine.tasks)
-        self._listed = time.monotonic(), found
-    return found
 
   async def decoded(self, data: bytes, held: Held) -> np.ndarray:
     """A recording's samples."""

@@ -160,8 +160,8 @@ async def _bring(service: Service, asked: interface.Request) -> None:
   except interface.UnknownSpeaker:
     if not asked.fallback:
       raise
-  except (interface.Overloaded, TimeoutError):
-    pass  # requests of this stream wait as others do
+  except (interface.Overloaded, interface.StoreGone, TimeoutError):
+    pass  # requests of this stream wait as others do, and who is held is answered
 
 
 async def _listen(

@@ -37,7 +37,9 @@ async def transcribe(request: Request) -> Response:
     form.model_of(fields), backbone=service.about.name, key=key
   )
   notes_of(request).task = named.task
-  asked = form.asked(fields, language=service.about.language)
+  asked = form.asked(
+    fields, language=service.about.language, words=service.engine.words
+  )
   held = service.samples.hold(bounds.who_of(request.scope))
   progress = events.Progress() if asked.stream else None
   work = asyncio.create_task(

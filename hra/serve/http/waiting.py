@@ -16,13 +16,13 @@ class Gone(Exception):
 
 
 async def result_of(
-  work: "asyncio.Task[T]", receive: Receive, *, seconds: float
+  work: "asyncio.Task[T]", receive: Receive, *, seconds: float | None = None
 ) -> T:
   """What the work comes to; it is cancelled when nobody waits any more.
 
   Args:
     receive: of a request whose body has been read.
-    seconds: that it may take.
+    seconds: that it may take; None is as many as it takes.
 
   Raises:
     Gone: the client hung up.
@@ -37,6 +37,7 @@ async def result_of(
       return work.result()
     if gone.done():
       raise Gone
+    assert seconds is not None
     raise too_slow(seconds)
   finally:
     for task in (work, gone):

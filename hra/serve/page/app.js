@@ -36,7 +36,7 @@ async function open() {
     $("server").textContent = `${known.name || "no backbone"} · ${count.toLocaleString("en")} ${count === 1 ? "speaker" : "speakers"}`;
     $("server").dataset.state = "there";
     $("ask-again").hidden = true;
-    speakers.set([...known.speakers.keys()]);
+    speakers.set([...known.speakers.keys()], key);
   } catch (failure) {
     $("server").textContent = failure.message;
     $("server").dataset.state = "gone";

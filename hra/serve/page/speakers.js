@@ -31,11 +31,16 @@ export class Speakers {
     });
   }
 
-  /** @param {string[]} names Of all that may be chosen. */
-  set(names) {
+  /**
+   * A lone speaker is chosen, but once for each key: who emptied the field meant it.
+   * @param {string[]} names Of all that may be chosen.
+   * @param {string} key By which they were asked for.
+   */
+  set(names, key) {
     this.names = [...names].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
     this.input.disabled = this.all.disabled = names.length === 0;
-    if (names.length === 1) this.input.value = names[0];
+    if (names.length === 1 && this.key !== key) this.input.value = names[0];
+    this.key = key;
     this.settle();
     if (this.shown) this.open(this.asked);
   }

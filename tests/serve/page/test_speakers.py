@@ -36,6 +36,28 @@ def test_a_key_for_one_speaker_and_no_backbone(page, stub, recording):
   expect(page.get_by_role("alert")).to_contain_text("may not use the backbone")
 
 
+def test_a_lone_speaker_is_chosen_once_for_each_key(page, stub):
+  stub.speakers = ["anna"]
+  page.reload()
+  field = page.get_by_label("Speaker", exact=True)
+  expect(field).to_have_value("anna")
+  # Each look at the clock is long after the one before: all is asked for anew.
+  page.evaluate("let now = 0; performance.now = () => now += 1e6")
+  field.fill("")
+  for name in ("bert", "zoe"):
+    stub.speakers = [name]
+    page.locator("#record").focus()
+    field.focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("option")).to_have_text([name])
+    expect(field).to_have_value("")
+    page.keyboard.press("Escape")
+  page.get_by_role("button", name="API key").click()
+  page.get_by_label("API key").fill("another")
+  page.get_by_role("button", name="Use").click()
+  expect(field).to_have_value("zoe")
+
+
 def test_thousands_of_speakers(page, stub):
   stub.speakers = [f"speaker-{number}" for number in range(10_000)]
   page.reload()
