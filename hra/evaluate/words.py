@@ -15,6 +15,10 @@ from hra.evaluate.stitching import Said
 
 Decode = Callable[[Sequence[int]], str]
 """Labels -> their text."""
+_LONGEST = 100
+"""Labels of a word: scripts without spaces have none that end by themselves."""
+_TORN = "\ufffd"
+"""Ends the text of labels that are not yet a character."""
 
 
 class Word(NamedTuple):
@@ -60,7 +64,8 @@ def words(
   """The words of labels, in whatever way their tokenizer spells.
 
   A label begins a word where the text of the word so far, with it, has one word
-  more. What adds nothing to a text, such as a space, takes no time.
+  more, or where that is as long as a word may be. What adds nothing to a text, such
+  as a space, takes no time.
 
   Args:
     frame: seconds that a frame lasts.
@@ -77,7 +82,8 @@ def words(
 
   for moment in said:
     longer = decode([*labels, moment.label]).strip()
-    if text and len(longer.split()) > len(text.split()):
+    full = len(labels) >= _LONGEST and not text.endswith(_TORN)
+    if text and (full or len(longer.split()) > len(text.split())):
       finish()
       labels, text = [], ""
       longer = decode([moment.label]).strip()

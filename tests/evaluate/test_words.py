@@ -136,6 +136,27 @@ def test_the_labels_of_many_words_are_decoded_but_a_few_times():
   assert len(lengths) < 1.5 * len(labels)
 
 
+@pytest.mark.parametrize("kind", ["char", "bytes"])
+def test_a_script_without_spaces_is_cut_between_characters(kind):
+  text = "字幕" * 400
+
+  def decode(labels):
+    lengths.append(len(labels))
+    if kind == "char":
+      return "".join(map(chr, labels))
+    return bytes(labels).decode(errors="replace")
+
+  lengths = []
+  labels = list(map(ord, text) if kind == "char" else text.encode())
+  said = [Moment(label, i, i + 1) for i, label in enumerate(labels)]
+  found = words(said, decode, frame=1.0, seconds=1e4)
+  assert "".join(each.text for each in found) == text
+  assert max(lengths) < 110
+  assert found[0].start == 0
+  assert found[-1].end == len(labels)
+  assert all(a.end == b.start for a, b in itertools.pairwise(found))
+
+
 def test_segments_end_at_pauses_and_before_they_are_long():
   said = [
     Word(0.0, 0.5, "a"),
