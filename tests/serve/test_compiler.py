@@ -5,6 +5,7 @@ import itertools
 import threading
 import time
 import types
+from typing import ClassVar
 
 import pytest
 import serve_stores as stores
@@ -24,9 +25,9 @@ def _kind(name):
 class _Programs:
   """In place of those that take a while."""
 
-  bad: set = set()
+  bad: ClassVar[set[Kind]]
   """Kinds that don't compile, and `large` ones whose tables don't fit."""
-  large: set = set()
+  large: ClassVar[set[Kind]]
   gate = contextlib.nullcontext()
 
   def __init__(self, spoken, kinds, sizes, *, tick):

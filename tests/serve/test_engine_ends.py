@@ -83,9 +83,17 @@ def test_who_cancels_while_the_store_is_read(engine_of, people, waves):
   shelf = stores.Shelf(*people)
   engine = engine_of(shelf)
   shelf.slow.set()
-  future = engine.submit(Request(waves[0], "p1"))
-  assert future.cancel()
-  assert engine.figures()["requests_waiting"] == 0
+  kept = waves[0].copy()
+  gone = weakref.ref(kept)
+  future = engine.submit(Request(kept, "p1"))
+  del kept
+  gc.disable()
+  try:
+    assert future.cancel()
+    assert engine.figures()["requests_waiting"] == 0
+    assert gone() is None
+  finally:
+    gc.enable()
   shelf.slow.clear()
   assert _ask(engine, waves[0], "p1").receipt.applied == "submodel"
 
