@@ -32,7 +32,8 @@ class EngineConfig:
   """How long a Submodel that nobody asks for is kept without a look at the store;
   0 is for ever."""
   kinds: int = 8
-  """Adapters and sets of shared parameters at most; a batch costs their sum."""
+  """Adapters and sets of shared parameters at most; a batch costs their sum. As many
+  again may stay for a while that the store has no more."""
   listing_seconds: float = 60.0
   """How long compiling waits for the store's list of its Submodels."""
   retry_seconds: float = 60.0

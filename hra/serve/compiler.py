@@ -195,8 +195,9 @@ class Compiler:
   def _kept(self, newest: Made, kind: Kind) -> list[Kind]:
     """Kinds that stay, so that one more may come.
 
-    Where the store doesn't say what it holds, no more go than have to: those that
-    were used longest ago.
+    Those that are held and that the store has no more, as after another training,
+    are beyond what there may be, up to as many again. Where the store doesn't say
+    what it holds, no more go than have to: those that were used longest ago.
 
     Raises:
       BadSubmodel: there is no room.
@@ -212,7 +213,9 @@ class Compiler:
       else:
         gone = [each for each in idle if each.hint not in hints]
       kept = [each for each in have if each not in gone]
-      if len(kept) >= most:
+      known = {each.hint for each in kept} if hints is None else hints
+      replaced = sum(each.hint not in known for each in kept)
+      if len(kept) - min(replaced, most) >= most:
         raise BadSubmodel(
           "Submodel",
           expected=f"one of {most} adapters and sets of shared parameters",

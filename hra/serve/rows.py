@@ -317,7 +317,6 @@ class Rows:
     if before is not None and before is not row:
       self._programmed.leave(before)
     self._coming[task] = row
-    self._held[task].outdated = False
     come = functools.partial(self._come, row)
     self._programmed.wait_for(row, kind, come, _still_held)
 

@@ -166,11 +166,15 @@ def test_as_many_trainings_as_there_may_be(driven_of):
   """Each is republished in the place of the one before."""
   kinds = [_kind(str(number)) for number in range(9)]
   store = _Store(kinds[0])
-  driven = driven_of(store, kinds=2)
+  driven = driven_of(store, kinds=1)
   for before, kind in itertools.pairwise(kinds):
     store.of_kinds, driven.needed = [kind], {before}
     assert driven.ask(kind) is True
     assert driven.kinds == {before, kind}
+  another = _kind("another")
+  driven.needed = {before, kind}
+  store.of_kinds = [another]
+  assert isinstance(driven.ask(another), BadSubmodel)  # one by one
 
 
 def test_one_kind_too_many_is_refused_until_there_is_room(driven_of):

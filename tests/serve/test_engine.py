@@ -152,7 +152,7 @@ def test_a_run_that_is_trained_anew_keeps_its_speakers(
   assert len(set(texts.values())) == 3
   shelf = stores.Shelf(versions[1])
   engine = engine_of(
-    shelf, kinds=2, refresh_seconds=0.0, check_seconds=stores.TIMEOUT, **ONE
+    shelf, kinds=1, refresh_seconds=0.0, check_seconds=stores.TIMEOUT, **ONE
   )
   _answers(engine, [(waves[2], "p0")])
   for number in (2, 3):

@@ -318,6 +318,18 @@ def test_the_held_one_answers_until_a_new_kind_has_programs(asker_of):
   assert asker.rows.kinds() == {B}
 
 
+def test_what_is_to_come_is_looked_at_once_in_a_while(asker_of):
+  shelf = stores.Shelf(_made("p0"))
+  asker = asker_of(shelf, refresh_seconds=60)
+  first = asker.ask("p0")
+  shelf.put(_made("p0", 2, B))
+  first.checked -= 100
+  assert asker.ask("p0") is first
+  shelf.slow.set()
+  assert asker.start("p0") == [first]
+  assert len(shelf.looks) == 2
+
+
 def test_a_kind_that_fails_is_asked_for_again_at_the_next_look(asker_of):
   shelf = stores.Shelf(_made("p0"))
   asker = asker_of(shelf)
