@@ -194,6 +194,8 @@ class Rows:
     row = self._held.pop(task, None)
     if row is not None:
       self._released(row)
+      if task not in self._waiting:
+        self._asked.discard(task)
     return row
 
   def _ask(self, task: str, *, look: bool) -> None:
@@ -292,7 +294,7 @@ class Rows:
     for each in self._waiting.pop(task, {}).values():
       each.arrived(found if each.fresh else answers or found)
     if task in self._later:
-      self._waiting[task] = self._later.pop(task)
+      self._waiting.setdefault(task, {}).update(self._later.pop(task))
       self._ask(task, look=False)
 
   def _kept(self, found: Row, known: Row | None) -> Row:

@@ -239,6 +239,21 @@ def test_one_that_is_unloaded_during_a_look_stays_away(waited, asker_of):
   assert len(again) == waited
 
 
+def test_one_that_is_unloaded_before_a_look_stays_away(asker_of):
+  shelf = stores.Shelf(_made("p0"), _made("p1"))
+  asker = asker_of(shelf, check_seconds=0.01)
+  asker.ask("p0")
+  shelf.slow.set()
+  asker.start("p1")
+  until(lambda: asker.rows._read)  # the one loader is busy
+  found = asker.start("p0")
+  until(lambda: asker.expire() and found)
+  asker.drop("p0")
+  shelf.slow.clear()
+  until(lambda: asker.idle() and len(asker.rows))
+  assert shelf.looks == ["p0", "p1"]
+
+
 def test_no_sweep_is_no_look(asker_of):
   shelf = stores.Shelf(_made("p0"))
   asker = asker_of(shelf, sweep_seconds=0)
