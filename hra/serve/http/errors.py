@@ -127,9 +127,6 @@ def refusal(error: Refusal | InputError, *, model: str = "") -> Refusal:
   if isinstance(error, interface.Closed):
     message = "The server is shutting down; try again later."
     return _later(message, code="shutting_down", seconds=5)
-  if isinstance(error, interface.Failed):
-    message = "The server failed to answer; its log says why. Try again later."
-    return _later(message, code="server_error", seconds=5)
   if isinstance(error, interface.BadSubmodel):
     return Refusal(
       409,
@@ -138,6 +135,9 @@ def refusal(error: Refusal | InputError, *, model: str = "") -> Refusal:
       param="model",
       headers={"x-should-retry": "false"},  # clients of OpenAI retry a 409
     )
+  if isinstance(error, interface.Failed):
+    message = "The server failed to answer; its log says why. Try again later."
+    return _later(message, code="server_error", seconds=5)
   if isinstance(error, StorageError):
     return _later(
       "The server has no room; try again later.", code="no_room", seconds=5
