@@ -15,10 +15,9 @@ from hra.evaluate.stitching import Said
 
 Decode = Callable[[Sequence[int]], str]
 """Labels -> their text."""
-_LONGEST = 100
-"""Labels of a word: scripts without spaces have none that end by themselves."""
-_TORN = "\ufffd"
-"""Ends the text of labels that are not yet a character."""
+_LONGEST, _KEPT = 100, 20
+"""Labels of a word that are decoded once more with the next one, and how many of
+them stay: scripts without spaces have words without end."""
 
 
 class Word(NamedTuple):
@@ -64,8 +63,7 @@ def words(
   """The words of labels, in whatever way their tokenizer spells.
 
   A label begins a word where the text of the word so far, with it, has one word
-  more, or where that is as long as a word may be. What adds nothing to a text, such
-  as a space, takes no time.
+  more. What adds nothing to a text, such as a space, takes no time.
 
   Args:
     frame: seconds that a frame lasts.
@@ -73,24 +71,28 @@ def words(
   """
   found: list[Word] = []
   labels: list[int] = []
-  text, start, end = "", 0, 0
+  before, text, start, end = "", "", 0, 0
 
   def finish() -> None:
     if text:
       first, last = (min(each * frame, seconds) for each in (start, end))
-      found.append(Word(first, last, text))
+      found.append(Word(first, last, before + text))
 
   for moment in said:
     longer = decode([*labels, moment.label]).strip()
-    full = len(labels) >= _LONGEST and not text.endswith(_TORN)
-    if text and (full or len(longer.split()) > len(text.split())):
+    if text and len(longer.split()) > len(text.split()):
       finish()
-      labels, text = [], ""
+      labels, before, text = [], "", ""
       longer = decode([moment.label]).strip()
     labels.append(moment.label)
     if longer != text:
       start, end = (start if text else moment.start), moment.end
       text = longer
+    if len(labels) >= _LONGEST:
+      kept = decode(labels[-_KEPT:]).strip()
+      if kept and text.endswith(kept):  # no character is torn
+        before, text = before + text.removesuffix(kept), kept
+        del labels[:-_KEPT]
   finish()
   return found
 

@@ -198,7 +198,7 @@ def test_one_kind_too_many_is_refused_until_there_is_room(driven_of):
 
 def test_where_the_store_says_nothing_no_more_go_than_have_to(driven_of):
   kinds = [_kind(name) for name in "abc"]
-  old, held, late = kinds
+  late, held, old = kinds
   store = _Store(*kinds)
   driven = driven_of(store, kinds=3)
   for place, kind in enumerate((held, old, late)):
