@@ -14,7 +14,9 @@ def test_who_was_used_longest_ago_leaves():
   assert table.place([first]) == [first]
   assert table.place([second]) == [second]
   assert table.place([first]) == []
+  table.used = 0.0
   assert table.place([third]) == [third]
+  assert table.used == third.used > first.used > 0
   assert list(table.rows) == [first, third]
   assert second.slot == 0
   assert {first.slot, third.slot} == {1, 2}
