@@ -163,7 +163,7 @@ def batches(stored: StoredBackbone, *, blocks: int) -> dict[str, Any]:
   samples = int(SECONDS * SAMPLE_RATE)
   sizes = Sizes(buckets=(samples,), batches=(SPEAKERS,), slots=SPEAKERS)
   own = list(speakers(stored, ADAPTERS["HRA, linear head"], SPEAKERS))
-  kinds = Kinds(Grouping(stored), most=1)
+  kinds = Kinds(Grouping(stored))
   kind = kinds.of(own[0])
   assert kind is not None
   spoken = Spoken(stored, None, emits=True)

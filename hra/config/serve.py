@@ -29,9 +29,15 @@ class EngineConfig:
   load_seconds: float = 30.0
   """How long it waits for one that has to be read."""
   sweep_seconds: float = 300.0
-  """How long a Submodel that nobody asks for is kept without a look at the store."""
+  """How long a Submodel that nobody asks for is kept without a look at the store;
+  0 is for ever."""
   kinds: int = 8
-  """Adapters and sets of shared parameters at most; a batch costs their sum."""
+  """Adapters and sets of shared parameters at most; a batch costs their sum. As many
+  again may stay for a while that the store has no more."""
+  listing_seconds: float = 60.0
+  """How long compiling waits for the store's list of its Submodels."""
+  retry_seconds: float = 60.0
+  """After which a kind that couldn't be compiled is tried again."""
   pause_seconds: float = 0.7
   """Silence between two words that parts segments."""
   segment_seconds: float = 7.0

@@ -15,6 +15,9 @@ from hra.evaluate.stitching import Said
 
 Decode = Callable[[Sequence[int]], str]
 """Labels -> their text."""
+_LONGEST, _KEPT = 100, 20
+"""Labels of a word that are decoded once more with the next one, and how many of
+them stay: scripts without spaces have words without end."""
 
 
 class Word(NamedTuple):
@@ -68,23 +71,28 @@ def words(
   """
   found: list[Word] = []
   labels: list[int] = []
-  text, start, end = "", 0, 0
+  before, text, start, end = "", "", 0, 0
 
   def finish() -> None:
     if text:
       first, last = (min(each * frame, seconds) for each in (start, end))
-      found.append(Word(first, last, text))
+      found.append(Word(first, last, before + text))
 
   for moment in said:
     longer = decode([*labels, moment.label]).strip()
     if text and len(longer.split()) > len(text.split()):
       finish()
-      labels, text = [], ""
+      labels, before, text = [], "", ""
       longer = decode([moment.label]).strip()
     labels.append(moment.label)
     if longer != text:
       start, end = (start if text else moment.start), moment.end
       text = longer
+    if len(labels) >= _LONGEST:
+      kept = decode(labels[-_KEPT:]).strip()
+      if kept and text.endswith(kept):  # no character is torn
+        before, text = before + text.removesuffix(kept), kept
+        del labels[:-_KEPT]
   finish()
   return found
 

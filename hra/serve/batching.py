@@ -17,7 +17,7 @@ from hra.serve.certain import Certain
 from hra.serve.interface import Answer, Reason, Request
 from hra.serve.kinds import Kind
 from hra.serve.programs import Sizes
-from hra.serve.rows import Row
+from hra.serve.reading import Row
 
 _COMPANION = 0.5
 """Of a batch's length, that one has at least who makes it larger."""

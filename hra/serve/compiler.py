@@ -1,28 +1,51 @@
 """The thread that compiles: at start-up, and when a new kind of Submodel appears.
 
-What is served goes on meanwhile by the programs that there are.
+What is served goes on meanwhile by the programs that there are. Kinds that nobody
+needs are left out of the next ones: no row that is held, no request, and nothing in
+the store. From when that is decided on, nobody is served by them.
 """
 
-import itertools
+import logging
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+import time
+from collections.abc import Callable, Hashable
+from typing import NamedTuple, Protocol, TypeVar
 
 from tqdm import tqdm
 
-from hra.errors import InputError
-from hra.evaluate.groups import Grouping
+from hra.config import EngineConfig
+from hra.serve.device import Device
+from hra.serve.endings import bad
 from hra.serve.interface import BadSubmodel
-from hra.serve.kinds import Kind, Kinds
+from hra.serve.kinds import Kind
 from hra.serve.programs import Programs, Sizes, Spoken
-from hra.serve.rows import Shelf
+from hra.serve.tables import Made, made
 
-_TRIES = 4
-"""Submodels that are opened to know one kind: some may be damaged."""
+_T = TypeVar("_T")
+_LOG = logging.getLogger(__name__)
 
 
-_Pending = tuple[Kind, Callable[[], None], Callable[[Exception], None]]
-"""A kind that somebody waits for: how they go on, or fail."""
+class Listed(Protocol):
+  """What a store holds (`hra.serve.listing`)."""
+
+  def hints(self) -> set[str] | None: ...
+
+  def kinds(self, *, most: int) -> list[Kind]: ...
+
+
+class _Pending(NamedTuple):
+  """Somebody who waits for a kind: how they go on, or fail."""
+
+  kind: Kind
+  go_on: Callable[[], None]
+  fail: Callable[[Exception], None]
+
+
+class _Failure(NamedTuple):
+  error: BadSubmodel
+  until: float
+  """When it may be tried again."""
 
 
 class Compiler:
@@ -32,51 +55,74 @@ class Compiler:
     self,
     spoken: Spoken,
     sizes: Sizes,
+    config: EngineConfig,
+    listed: Listed,
+    device: Device,
     *,
-    first: Iterable[Kind],
+    needed: Callable[[], set[Kind | None]],
     lock: threading.RLock,
     changed: Callable[[], None],
   ):
     """
     Args:
-      first: kinds of start-up, found in the thread itself.
+      needed: kinds that can't be left out, whatever the store holds; the lock is
+        held.
       changed: called when there is something new.
     """
-    self.made: Programs | None = None
+    self.made: Made | None = None
     """The newest."""
     self.error: Exception | None = None
-    """Why there are none."""
+    """Why there is nothing."""
     self.thread = threading.Thread(
       target=self._work, name="compiler", daemon=True
     )
-    self._spoken, self._sizes, self._first = spoken, sizes, first
+    self._spoken, self._sizes, self._config = spoken, sizes, config
+    self._listed, self._device, self._needed = listed, device, needed
     self._lock, self._wanted = lock, threading.Condition(lock)
     self._changed = changed
-    self._pending: list[_Pending] = []
-    self._failed: dict[Kind, Exception] = {}
+    self._pending: dict[Hashable, _Pending] = {}
+    self._wished: list[Kind] = []
+    """Of start-up, that didn't compile together."""
+    self._staying: frozenset[Kind] = frozenset()
+    """Those of the newest that the next ones have, too."""
+    self._failed: dict[Kind, _Failure] = {}
     self._closed = False
+
+  def serves(self, kind: Kind | None) -> bool:
+    """Whether the device may hear it now, and goes on to."""
+    return kind is None or (
+      kind in self._staying and kind in self._device.kinds
+    )
 
   def wait_for(
     self,
+    owner: Hashable,
     kind: Kind,
     go_on: Callable[[], None],
     fail: Callable[[Exception], None],
   ) -> None:
-    """Until `look_again` finds it compiled, which calls `go_on`, or not."""
-    self._pending.append((kind, go_on, fail))
-    self._wanted.notify()
-    self._changed()
+    """Until `look_again` finds it compiled, which calls `go_on`, or it fails.
 
-  def look_again(self, kinds: Collection[Kind]) -> None:
-    """Lets go on who waits for one of these kinds, or for one that failed."""
-    pending, self._pending = self._pending, []
-    for kind, go_on, fail in pending:
-      if kind in self._failed:
-        fail(_not_compiled(self._failed[kind]))
-      elif kind in kinds:
-        go_on()
-      else:
-        self._pending.append((kind, go_on, fail))
+    Args:
+      owner: who may `leave`, and waits once.
+    """
+    failure = self._failed.get(kind)
+    if failure is not None and time.monotonic() < failure.until:
+      fail(bad(failure.error))
+      return
+    self._pending[owner] = _Pending(kind, go_on, fail)
+    self._wanted.notify()
+
+  def leave(self, owner: Hashable) -> None:
+    """Somebody waits no more, who may not have waited."""
+    self._pending.pop(owner, None)
+
+  def look_again(self) -> None:
+    """Lets go on who waits for a kind that is served by now."""
+    for owner, each in list(self._pending.items()):
+      if self.serves(each.kind) and owner in self._pending:
+        del self._pending[owner]
+        each.go_on()
 
   def close(self) -> None:
     """What is being compiled is finished, and no more."""
@@ -85,7 +131,7 @@ class Compiler:
 
   def _work(self) -> None:
     try:
-      made: Programs | None = self._compiled(list(self._first))
+      newest: Made | None = self._start()
     except _Stopped:
       return
     # Whatever it is, `ready` and requests say it.
@@ -94,36 +140,107 @@ class Compiler:
         self.error = error
         self._changed()
       return
-    while made is not None:
+    while newest is not None:
       with self._lock:
-        self.made = made
+        self.made = newest
+        self._staying = frozenset(newest.programs.kinds)
         self._changed()
-      made = self._next(made)
+      newest = self._next(newest)
 
-  def _next(self, made: Programs) -> Programs | None:
+  def _start(self) -> Made:
+    """With the store's kinds; where they don't compile together, with none yet."""
+    most = self._config.kinds
+    kinds = self._asked(lambda: self._listed.kinds(most=most)) or []
+    try:
+      return self._compiled(kinds, None)
+    except _Stopped:
+      raise
+    # The backbone alone may do; one kind after the other is tried then.
+    except Exception as error:
+      if not kinds:
+        raise
+      _LOG.warning("%d kinds don't compile together: %r", len(kinds), error)
+    with self._lock:
+      self._wished = kinds
+    return self._compiled([], None)
+
+  def _next(self, newest: Made) -> Made | None:
     """With a kind more that is wanted; None where no more is to come."""
     while True:
       with self._lock:
-        while not self._closed and not self._missing(made):
+        while (kind := self._missing(newest)) is None and not self._closed:
           self._wanted.wait()
-        if self._closed:
+        if self._closed or kind is None:
           return None
-        kind = self._missing(made)[0]
       try:
-        return self._compiled([*made.kinds, kind])
+        return self._compiled([*self._kept(newest, kind), kind], newest)
       except _Stopped:
         return None
       # Those who wait for this kind hear of it; the others are served.
       except Exception as error:
         with self._lock:
-          self._failed[kind] = error
-          self._changed()
+          self._staying = frozenset(newest.programs.kinds)
+          self._fail(kind, error)
 
-  def _missing(self, made: Programs) -> list[Kind]:
-    known = {*made.kinds, *self._failed}
-    return [kind for kind, *_ in self._pending if kind not in known]
+  def _missing(self, newest: Made) -> Kind | None:
+    """One that somebody waits for, else one of start-up."""
+    wanted = [each.kind for each in self._pending.values()]
+    have = newest.programs.kinds
+    self._wished = [kind for kind in self._wished if kind not in have]
+    for kind in (*wanted, *self._wished):
+      if kind not in have:
+        return kind
+    return None
 
-  def _compiled(self, kinds: list[Kind]) -> Programs:
+  def _kept(self, newest: Made, kind: Kind) -> list[Kind]:
+    """Kinds that stay, so that one more may come.
+
+    Those that are held and that the store has no more, as after another training,
+    are beyond what there may be, up to as many again. Where the store doesn't say
+    what it holds, no more go than have to: those that were used longest ago.
+
+    Raises:
+      BadSubmodel: there is no room.
+    """
+    hints, most = self._asked(self._listed.hints), self._config.kinds
+    with self._lock:
+      have = newest.programs.kinds
+      needed = self._needed() | {each.kind for each in self._pending.values()}
+      idle = [each for each in have if each not in needed]
+      idle.sort(key=lambda each: newest.tables[each].used)
+      if hints is None:
+        gone = idle[: max(len(have) + 1 - most, 0)]
+      else:
+        gone = [each for each in idle if each.hint not in hints]
+      kept = [each for each in have if each not in gone]
+      known = {each.hint for each in kept} if hints is None else hints
+      replaced = sum(each.hint not in known for each in kept)
+      if len(kept) - min(replaced, most) >= most:
+        raise BadSubmodel(
+          "Submodel",
+          expected=f"one of {most} adapters and sets of shared parameters",
+          got="another",
+          fix="let an engine of its own serve it, or allow more kinds",
+        )
+      self._staying = frozenset(kept)
+      return kept
+
+  def _fail(self, kind: Kind, error: Exception) -> None:
+    """Tells those who wait for a kind, and whoever asks for it soon."""
+    _LOG.warning("a kind of Submodels can't be served: %r", error)
+    now = time.monotonic()
+    told = error if isinstance(error, BadSubmodel) else _not_compiled(error)
+    lasting = {k: each for k, each in self._failed.items() if now < each.until}
+    failure = _Failure(bad(told), now + self._config.retry_seconds)
+    self._failed = lasting | {kind: failure}
+    self._wished = [each for each in self._wished if each is not kind]
+    for owner, each in list(self._pending.items()):
+      if each.kind is kind and owner in self._pending:
+        del self._pending[owner]
+        each.fail(bad(told))
+    self._changed()
+
+  def _compiled(self, kinds: list[Kind], before: Made | None) -> Made:
     total = Programs.count(len(kinds), self._sizes)
     bar = tqdm(
       total=total,
@@ -139,7 +256,36 @@ class Compiler:
         raise _Stopped
 
     with bar:
-      return Programs(self._spoken, kinds, self._sizes, tick=tick)
+      programs = Programs(self._spoken, kinds, self._sizes, tick=tick)
+    return made(programs, before)
+
+  def _asked(self, ask: Callable[[], _T]) -> _T | None:
+    """What the store says; None where it says nothing in time.
+
+    Raises:
+      _Stopped: the engine is closed meanwhile.
+    """
+    said: list[_T | None] = []
+
+    def run() -> None:
+      try:
+        found: _T | None = ask()
+      # The store's own trouble; who asks for its Submodels hears of it.
+      except Exception as error:
+        _LOG.warning("the store can't be listed: %r", error)
+        found = None
+      with self._lock:
+        said.append(found)
+        self._wanted.notify()
+
+    threading.Thread(target=run, name="listing", daemon=True).start()
+    with self._lock:
+      self._wanted.wait_for(
+        lambda: said or self._closed, self._config.listing_seconds
+      )
+      if self._closed:
+        raise _Stopped
+      return said[0] if said else None
 
 
 def _not_compiled(error: Exception) -> BadSubmodel:
@@ -152,38 +298,3 @@ def _not_compiled(error: Exception) -> BadSubmodel:
 
 class _Stopped(Exception):
   """The engine is closed: nobody needs what is being compiled."""
-
-
-def kinds_in(
-  store: Shelf, grouping: Grouping, kinds: Kinds, *, most: int
-) -> Iterator[Kind]:
-  """The most frequent kinds of a store, by its index and one Submodel of each."""
-  try:
-    entries, _ = store.listing()
-  except (InputError, OSError):  # it may come later, and so do its kinds
-    return
-  own = grouping.stored.fingerprint
-  members: dict[str, list[str]] = {}
-  for entry in entries:
-    made_for, family = (
-      entry.kind.backbone_fingerprint,
-      entry.kind.adapter.family,
-    )
-    if made_for == own and family not in _WITHOUT:
-      members.setdefault(repr(entry.kind), []).append(entry.task)
-  often = sorted(members.values(), key=len, reverse=True)
-  found: list[Kind] = []
-  for tasks in itertools.islice(often, most):
-    for task in tasks[:_TRIES]:
-      try:
-        kind_of = kinds.of(store[task])
-      except (InputError, OSError, KeyError):
-        continue
-      if kind_of is not None and kind_of not in found:
-        found.append(kind_of)
-        yield kind_of
-      break
-
-
-_WITHOUT = ("none", "full")
-"""Families that have no slots."""

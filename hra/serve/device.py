@@ -6,6 +6,7 @@ Turns are planned under the engine's lock and done, one after the other, without
 import dataclasses
 import operator
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,8 +15,8 @@ import numpy as np
 from hra.serve.batching import Batch
 from hra.serve.kinds import Kind
 from hra.serve.programs import Programs
-from hra.serve.rows import Row
-from hra.serve.tables import Table
+from hra.serve.reading import Row
+from hra.serve.tables import Made, Table
 
 Loads = list[tuple[Row, Any]]
 """Rows that are wanted on the device, and who is told."""
@@ -37,8 +38,17 @@ class Device:
   """Nothing, before it has programs."""
 
   def __init__(self) -> None:
-    self.programs: Programs | None = None
-    self._tables: dict[Kind, Table] = {}
+    self.made: Made | None = None
+    self._evicted = 0
+    """From tables that are no more."""
+
+  @property
+  def programs(self) -> Programs | None:
+    return self.made.programs if self.made else None
+
+  @property
+  def _tables(self) -> Mapping[Kind, Table]:
+    return self.made.tables if self.made else {}
 
   @property
   def kinds(self) -> tuple[Kind, ...]:
@@ -47,29 +57,24 @@ class Device:
 
   @property
   def evictions(self) -> int:
-    return sum(table.evictions for table in self._tables.values())
+    found = sum(table.evictions for table in self._tables.values())
+    return self._evicted + found
 
   def rows(self) -> list[Row]:
     """Those in slots, the latest used first."""
     found = [row for table in self._tables.values() for row in table.rows]
     return sorted(found, key=operator.attrgetter("used"), reverse=True)
 
-  def missing(self, programs: Programs) -> dict[Kind, Table]:
-    """Tables that programs need on top of those that there are."""
-    return {
-      kind: Table(kind, programs)
-      for kind in programs.kinds
-      if kind not in self._tables
-    }
-
-  def adopt(self, programs: Programs, tables: dict[Kind, Table]) -> None:
-    """Goes on with other programs, and these tables more."""
-    self.programs = programs
-    self._tables |= tables
+  def adopt(self, made: Made) -> None:
+    """Goes on with other programs; nobody needs the tables that they have not."""
+    for kind, table in self._tables.items():
+      if kind not in made.tables:
+        self._evicted += table.evictions
+    self.made = made
 
   def release(self, row: Row) -> None:
     """Takes its slot from a row that is current no more."""
-    if row.kind in self._tables:
+    if row.kind is not None and row.kind in self._tables:
       self._tables[row.kind].release(row)
 
   def plan(self, there: Loads, batch: Batch | None) -> Turn | None:

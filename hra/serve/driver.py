@@ -12,7 +12,8 @@ from hra.serve.device import Device, Turn
 from hra.serve.endings import died
 from hra.serve.loads import Loads, resident
 from hra.serve.queue import Queue
-from hra.serve.rows import Row, Rows
+from hra.serve.reading import Row
+from hra.serve.rows import Rows
 
 _PROBES = 3
 """Times that a device may fail to compute anything before it is taken for broken."""
@@ -94,12 +95,10 @@ class Driver:
     """Goes on with the newest programs."""
     with self._changed:
       made, error = self._compiler.made, self._compiler.error
-    if error is not None:
-      raise error
-    if made is not None and made is not self._device.programs:
-      tables = self._device.missing(made)
-      with self._changed:
-        self._device.adopt(made, tables)
+      if error is not None:
+        raise error
+      if made is not None and made is not self._device.made:
+        self._device.adopt(made)
         self._changed.notify_all()
 
   def _step(self) -> None:
@@ -112,9 +111,9 @@ class Driver:
     with self._changed:
       self._turn = None
       while not self._closed and self._compiler.error is None:
-        if self._compiler.made is not self._device.programs:
+        if self._compiler.made is not self._device.made:
           return None
-        self._compiler.look_again(self._device.kinds)
+        self._compiler.look_again()
         following = self._rows.expire(time.monotonic())
         if self._device.programs is not None:
           batch = self._queue.take()

@@ -29,7 +29,7 @@ from hra.evaluate.search import Search
 from hra.serve import compilations, faults, lengths
 from hra.serve.answers import Answers
 from hra.serve.batching import Job
-from hra.serve.compiler import Compiler, kinds_in
+from hra.serve.compiler import Compiler
 from hra.serve.device import Device
 from hra.serve.driver import Driver
 from hra.serve.endings import closed, died, settle
@@ -39,11 +39,13 @@ from hra.serve.interface import (
   Resident,
   UnknownSpeaker,
 )
-from hra.serve.kinds import Kinds
+from hra.serve.kinds import Kind, Kinds
+from hra.serve.listing import Listing
 from hra.serve.loads import Loads, resident
 from hra.serve.programs import Sizes, Spoken
 from hra.serve.queue import Queue
-from hra.serve.rows import Row, Rows, Shelf
+from hra.serve.reading import Row, Shelf
+from hra.serve.rows import Rows
 
 _Future = concurrent.futures.Future
 _ANSWERING = 2
@@ -95,16 +97,23 @@ class Engine:
 
   def _begin(self, grouping: Grouping, spoken: Spoken) -> None:
     config = self._config
-    kinds = Kinds(grouping, most=config.kinds)
-    first = kinds_in(self._store, grouping, kinds, most=config.kinds)
+    kinds = Kinds(grouping)
     changed = self._changed.notify_all
     self._compiler = Compiler(
-      spoken, self._sizes, first=first, lock=self._lock, changed=changed
+      spoken,
+      self._sizes,
+      config,
+      Listing(self._store, grouping, kinds),
+      self._device,
+      needed=self._needed,
+      lock=self._lock,
+      changed=changed,
     )
     self._rows = Rows(
       self._store,
       kinds.of,
       config,
+      self._compiler,
       lock=self._lock,
       changed=changed,
       released=self._device.release,
@@ -117,7 +126,6 @@ class Engine:
     self._loads = Loads(
       self._rows,
       self._compiler,
-      self._device,
       lock=self._lock,
       changed=changed,
       later=self._answering,
@@ -177,7 +185,7 @@ class Engine:
         self._line_up(job)
         return job.future
       arrived = functools.partial(self._arrived, job)
-      row = self._rows.want(request.task, arrived)
+      row = self._rows.want(request.task, arrived, owner=job)
       if row is not None:
         self._arrived(job, row, waited=False)
     return job.future
@@ -266,11 +274,10 @@ class Engine:
       return
     elif found.not_better and job.request.guard:
       job.reason = "not better"
-    elif found.kind is not None and found.kind not in self._device.kinds:
+    elif found.kind is not None and not self._compiler.serves(found.kind):
       again = functools.partial(self._arrived, job, found)
-      self._compiler.wait_for(
-        found.kind, again, functools.partial(self._end_later, job)
-      )
+      fail = functools.partial(self._end_later, job)
+      self._compiler.wait_for(job, found.kind, again, fail)
       return
     else:
       job.row = found
@@ -282,8 +289,22 @@ class Engine:
 
   def _end_later(self, job: Job, error: Exception) -> None:
     """Callers' callbacks run in threads that hold no lock."""
-    if self._queue.end(job):
+    if self._end(job):
       self._answering.submit(settle, job.future, error)
+
+  def _end(self, job: Job) -> bool:
+    """Nothing waits for it any more, nor keeps its wave; False if it had ended."""
+    if not self._queue.end(job):
+      return False
+    if job.request.task is not None:
+      self._rows.leave(job.request.task, job)
+    self._compiler.leave(job)
+    return True
+
+  def _needed(self) -> set[Kind | None]:
+    """Kinds without which a row that is held, or a request, couldn't be served."""
+    parts = (self._rows, self._queue, self._loads)
+    return set().union(*(each.kinds() for each in parts))
 
   # Without the lock.
 
@@ -312,7 +333,7 @@ class Engine:
     job = given()
     if job is not None and future.cancelled():
       with self._lock:
-        waited = self._queue.end(job)
+        waited = self._end(job)
       if waited:
         future.set_running_or_notify_cancel()
 
@@ -327,7 +348,7 @@ class Engine:
     with self._lock:
       jobs = list(self._queue.jobs if only is None else only)
       kept = set(apart)
-      failed = [job for job in jobs if job not in kept and self._queue.end(job)]
+      failed = [job for job in jobs if job not in kept and self._end(job)]
       wishes = list(self._loads.open) if only is None else []
     for job in failed:
       settle(job.future, error)

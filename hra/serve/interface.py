@@ -113,6 +113,22 @@ class Closed(InputError):
   """The engine has been shut down."""
 
 
+class Failed(InputError):
+  """The device, the store's code or ours failed, which may pass."""
+
+
+REFUSALS = (
+  UnknownSpeaker,
+  TooLong,
+  Overloaded,
+  StoreGone,
+  BadSubmodel,
+  Closed,
+  Failed,
+)
+"""All that futures fail with."""
+
+
 class Engine(Protocol):
   """Safe to call from any thread; nothing here waits for the device."""
 

@@ -4,14 +4,17 @@ A kind is an adapter and the parameters that its tasks share, by their content.
 """
 
 import dataclasses
+import itertools
 import threading
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
 
 from hra.adapters.composite import Composite
 from hra.adapters.interface import Adapter, Frozen, Tree
+from hra.config import AdapterConfig
 from hra.errors import InputError
 from hra.evaluate.groups import Grouping, equal
 from hra.submodels import Submodel, fit
@@ -21,6 +24,8 @@ from hra.submodels import Submodel, fit
 class Kind:
   """Known by itself: `Kinds.of` makes one of each."""
 
+  hint: str
+  """What files say of it (`hint`)."""
   name: str
   """Sorts kinds in an order that a restart keeps."""
   adapter: Adapter
@@ -38,21 +43,25 @@ class Kind:
     )
 
 
+def hint(adapter: AdapterConfig, shared_fingerprint: str) -> str:
+  """What those of one kind say alike; so may those of another."""
+  return f"{adapter!r} {shared_fingerprint}"
+
+
 class Kinds:
   """Of the Submodels of one backbone; safe from any thread."""
 
-  def __init__(self, grouping: Grouping, *, most: int):
+  def __init__(self, grouping: Grouping):
     self._grouping = grouping
-    self._most = most
     self._lock = threading.Lock()
-    self._known: list[tuple[str, Kind]] = []
+    self._known: list[weakref.ref[Kind]] = []
+    """What nobody holds is known no more."""
 
   def of(self, submodel: Submodel) -> Kind | None:
     """None where it adds nothing to the backbone.
 
     Raises:
-      InputError: it is none of this backbone, or has no slots, or is of one kind
-        too many.
+      InputError: it is none of this backbone, or has no slots.
     """
     fit.check(submodel, self._grouping.stored)
     family = submodel.adapter.family
@@ -66,25 +75,27 @@ class Kinds:
         got="a backbone of its own (family 'full')",
         fix="hra transcribe hears by it",
       )
-    hint = f"{submodel.adapter!r} {submodel.shared_fingerprint}"
+    own = hint(submodel.adapter, submodel.shared_fingerprint)
     with self._lock:
-      alike = [kind for own, kind in self._known if own == hint]
-      for kind in alike:
-        if equal(kind.shared, submodel.shared):
+      known = [kind for each in self._known if (kind := each()) is not None]
+      for kind in known:
+        if kind.hint == own and equal(kind.shared, submodel.shared):
           return kind
-      if len(self._known) >= self._most:
-        raise InputError(
-          where,
-          expected=f"one of {self._most} adapters and sets of shared parameters",
-          got="another",
-          fix="let an engine of its own serve it, or allow more kinds",
-        )
+      names = {kind.name for kind in known}
       adapter = self._grouping.adapter(submodel.adapter)
-      outline = jax.eval_shape(adapter.init_task, jax.random.key(0))
-      name = f"{hint} {len(alike)}"
-      kind = Kind(name, adapter, submodel.shared, outline)
-      self._known.append((hint, kind))
+      kind = Kind(
+        hint=own,
+        name=next(n for n in _names(own) if n not in names),
+        adapter=adapter,
+        shared=submodel.shared,
+        outline=jax.eval_shape(adapter.init_task, jax.random.key(0)),
+      )
+      self._known = [weakref.ref(each) for each in (*known, kind)]
       return kind
+
+
+def _names(hint: str) -> Iterator[str]:
+  return (f"{hint} {number}" for number in itertools.count())
 
 
 def joined(kinds: Sequence[Kind]) -> tuple[Adapter, Tree]:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 
 from hra.serve.compiler import Compiler
-from hra.serve.device import Device
 from hra.serve.endings import settle
 from hra.serve.interface import Resident
-from hra.serve.rows import Row, Rows
+from hra.serve.kinds import Kind
+from hra.serve.reading import Row
+from hra.serve.rows import Rows
 
 _Future = Future[Resident]
 
@@ -25,7 +26,6 @@ class Loads:
     self,
     rows: Rows,
     compiler: Compiler,
-    device: Device,
     *,
     lock: threading.RLock,
     changed: Callable[[], None],
@@ -37,7 +37,7 @@ class Loads:
       later: tells futures, whose callbacks may do anything.
     """
     self.open: dict[_Future, None] = {}
-    self._rows, self._compiler, self._device = rows, compiler, device
+    self._rows, self._compiler = rows, compiler
     self._lock, self._changed, self._later = lock, changed, later
     self._there: list[tuple[Row, _Future]] = []
 
@@ -45,8 +45,12 @@ class Loads:
     future: _Future = Future()
     self.open[future] = None
     arrived = functools.partial(self._arrived, future)
-    self._rows.want(task, arrived, fresh=True)
+    self._rows.want(task, arrived, owner=future, fresh=True)
     return future
+
+  def kinds(self) -> set[Kind | None]:
+    """Of those that are to be brought to slots."""
+    return {row.kind for row, _ in self._there}
 
   def take(self) -> list[tuple[Row, _Future]]:
     """What the device is to bring to slots."""
@@ -67,10 +71,10 @@ class Loads:
       self.grant_later(future, found)
     elif found.kind is None:  # nothing of it goes to the device
       self.grant_later(future, resident(found))
-    elif found.kind not in self._device.kinds:
+    elif not self._compiler.serves(found.kind):
       again = functools.partial(self._arrived, future, found)
       fail = functools.partial(self.grant_later, future)
-      self._compiler.wait_for(found.kind, again, fail)
+      self._compiler.wait_for(future, found.kind, again, fail)
     else:
       self._there.append((found, future))
       self._changed()

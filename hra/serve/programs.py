@@ -89,11 +89,10 @@ class Programs:
 
   def empty(self, kind: Kind) -> Tree:
     """A table of zeros on the device."""
-    return jax.device_put(
-      jax.tree.map(
-        lambda leaf: np.zeros(leaf.shape, leaf.dtype), self._tables[kind]
-      )
+    zeros = jax.tree.map(
+      lambda leaf: np.zeros(leaf.shape, leaf.dtype), self._tables[kind]
     )
+    return jax.block_until_ready(jax.device_put(zeros))
 
   def run(
     self,

@@ -6,6 +6,7 @@ a few at a time, each behind whoever came meanwhile, so that it starves nobody.
 
 from hra.serve.batching import Batch, Item, Job, bucket_of, choose
 from hra.serve.interface import Overloaded
+from hra.serve.kinds import Kind
 from hra.serve.programs import Sizes
 
 
@@ -42,6 +43,10 @@ class Queue:
         got=str(count),
         fix="try again in a while",
       )
+
+  def kinds(self) -> set[Kind | None]:
+    """Of the Submodels of all requests."""
+    return {job.row.kind for job in self.jobs if job.row is not None}
 
   def line_up(self, job: Job) -> None:
     """Its Submodel is there: it may be heard."""

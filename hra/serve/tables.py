@@ -6,7 +6,8 @@ changes under the engine's lock; the numbers only in the thread of the device.
 
 import collections
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from hra.adapters.interface import Tree
 from hra.serve.kinds import Kind
 from hra.serve.programs import Programs
-from hra.serve.rows import Row
+from hra.serve.reading import Row
 
 
 class Table:
@@ -23,6 +24,8 @@ class Table:
   def __init__(self, kind: Kind, programs: Programs):
     self.kind = kind
     self.evictions = 0
+    self.used = time.monotonic()
+    """When a row of it was last wanted."""
     self.rows: collections.OrderedDict[Row, None] = collections.OrderedDict()
     """Those in slots, the latest used last."""
     self._slots = programs.sizes.slots
@@ -51,8 +54,9 @@ class Table:
       row.slot = self._free.pop()
       self._left.discard(row.slot)
       self.rows[row] = None
+    self.used = time.monotonic()
     for row in wanted:
-      row.used = time.monotonic()
+      row.used = self.used
     return written
 
   def release(self, row: Row) -> None:
@@ -76,3 +80,20 @@ class Table:
       lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.kind.outline
     )
     self.numbers = programs.write(self.kind, self.numbers, nothing, slot)
+
+
+class Made(NamedTuple):
+  """Programs, and a table for each of their kinds."""
+
+  programs: Programs
+  tables: Mapping[Kind, Table]
+
+
+def made(programs: Programs, before: Made | None) -> Made:
+  """With the tables that there were; new ones are empty."""
+  kept = {} if before is None else before.tables
+  tables = {
+    kind: kept[kind] if kind in kept else Table(kind, programs)
+    for kind in programs.kinds
+  }
+  return Made(programs, tables)

@@ -136,6 +136,31 @@ def test_the_labels_of_many_words_are_decoded_but_a_few_times():
   assert len(lengths) < 1.5 * len(labels)
 
 
+@pytest.mark.parametrize("kind", ["char", "bytes"])
+def test_a_script_without_spaces_is_decoded_a_few_labels_at_a_time(kind):
+  texts = ["字幕" * 400, "字", "a" * 500]
+
+  def decode(labels):
+    lengths.append(len(labels))
+    if kind == "char":
+      return "".join(map(chr, labels))
+    return bytes(labels).decode(errors="replace")
+
+  def encode(text):
+    return list(map(ord, text) if kind == "char" else text.encode())
+
+  lengths = []
+  labels = encode(" ".join(texts))
+  said = [Moment(label, i, i + 1) for i, label in enumerate(labels)]
+  found = words(said, decode, frame=1.0, seconds=1e4)
+  assert [each.text for each in found] == texts
+  assert max(lengths) < 110
+  assert len(lengths) < 1.1 * len(labels)
+  starts = [each.start for each in found]
+  assert starts == [0, len(encode(texts[0])) + 1, len(labels) - 500]
+  assert found[-1].end == len(labels)
+
+
 def test_segments_end_at_pauses_and_before_they_are_long():
   said = [
     Word(0.0, 0.5, "a"),

@@ -11,7 +11,7 @@ from hra.serve.batching import Item, Job, bucket_of, choose, places_for
 from hra.serve.interface import Overloaded, Request
 from hra.serve.programs import Sizes
 from hra.serve.queue import Queue
-from hra.serve.rows import Row
+from hra.serve.reading import Row
 
 SIZES = Sizes(buckets=(10, 20, 40), batches=(1, 4, 16), slots=3)
 

@@ -10,6 +10,9 @@ import serve_stores as stores
 
 from hra.serve.interface import BadSubmodel, Receipt, Request
 
+ONE = {"batch_sizes": (4,), "bucket_seconds": (4.0,)}
+"""A single program."""
+
 
 def _answers(engine, requests):
   futures = [engine.submit(Request(*each)) for each in requests]
@@ -75,7 +78,7 @@ def test_families_and_shared_parameters_mix(
   engine_of, recognizer, waves, offline, monkeypatch
 ):
   own = _families(recognizer)
-  engine = engine_of(stores.Shelf(*own), slots=2)
+  engine = engine_of(stores.Shelf(*own), slots=2, batch_sizes=(4,))
   gate = stores.Gate(engine, monkeypatch)
   compiled = engine.figures()["compilations_total"]
   wanted = [(w, p) for w in waves for p in [*own, None]]
@@ -109,7 +112,7 @@ def test_a_new_kind_is_compiled_while_others_are_served(
   engine_of, recognizer, people, waves, offline
 ):
   shelf = stores.Shelf(people[0])
-  engine = engine_of(shelf)
+  engine = engine_of(shelf, **ONE)
   before = engine.figures()["compilations_total"]
   later = [
     each for each in _families(recognizer) if each.task in ("cleo", "lora")
@@ -135,11 +138,42 @@ def test_a_new_kind_is_compiled_while_others_are_served(
   assert engine.figures()["compilations_total"] == compiled
 
 
+def test_a_run_that_is_trained_anew_keeps_its_speakers(
+  engine_of, recognizer, waves, offline
+):
+  """More often than there may be kinds: those that nobody needs any more go."""
+  versions = {
+    number: stores.submodel(
+      recognizer, "p0", 20 + number, shared_seed=number, version=number
+    )
+    for number in (1, 2, 3)
+  }
+  texts = {n: offline(waves[2], each) for n, each in versions.items()}
+  assert len(set(texts.values())) == 3
+  shelf = stores.Shelf(versions[1])
+  engine = engine_of(
+    shelf, kinds=1, refresh_seconds=0.0, check_seconds=stores.TIMEOUT, **ONE
+  )
+  _answers(engine, [(waves[2], "p0")])
+  for number in (2, 3):
+    shelf.put(versions[number])
+    loaded = engine.load("p0")
+    seen = []
+    while not seen or seen[-1].receipt.version < number:
+      (answer,) = _answers(engine, [(waves[2], "p0")])
+      assert answer.text == texts[answer.receipt.version]
+      seen.append(answer)
+    assert seen[0].receipt.version == number - 1
+    assert loaded.result(stores.TIMEOUT).version == number
+  assert [each.version for each in engine.resident()] == [3]
+  assert len(engine._device.kinds) == 2
+
+
 def test_a_kind_that_doesnt_compile_is_nobody_elses_trouble(
   engine_of, recognizer, people, waves, offline, monkeypatch
 ):
   shelf = stores.Shelf(people[0])
-  engine = engine_of(shelf)
+  engine = engine_of(shelf, **ONE)
   monkeypatch.setattr("hra.serve.programs._written", lambda *_: 1 / 0)
   for each in _families(recognizer):
     shelf.put(each)

@@ -10,6 +10,7 @@ import serve_stores as stores
 from hra.errors import InputError
 from hra.serve.interface import (
   BadSubmodel,
+  Failed,
   Receipt,
   Request,
   Resident,
@@ -201,7 +202,7 @@ def test_damaged_and_foreign_ones_fail_by_themselves(
   torn = stores.submodel(recognizer, "torn", 1, row={})
   shelf = stores.Shelf(*people, foreign, torn)
   shelf.bad["p1"] = InputError("p1", expected="a whole file", got="a part")
-  engine = engine_of(shelf)
+  engine = engine_of(shelf, refresh_seconds=0.0)
   for task, words in {
     "foreign": "made for backbone",
     "torn": "nothing",
@@ -210,7 +211,7 @@ def test_damaged_and_foreign_ones_fail_by_themselves(
     with pytest.raises(BadSubmodel, match=words):
       _ask(engine, waves[0], task, True)
   shelf.bad["p2"] = RuntimeError("a bug")
-  with pytest.raises(RuntimeError, match="a bug"):
+  with pytest.raises(Failed, match="RuntimeError: a bug"):
     _ask(engine, waves[0], "p2")
   shelf.bad.clear()
   for task in (1, 2):

@@ -80,6 +80,7 @@ def failing(engine):
     (interface.Closed, 503, "shutting_down"),
     (interface.UnknownSpeaker, 404, "model_not_found"),
     (interface.BadSubmodel, 409, "bad_submodel"),
+    (interface.Failed, 503, "server_error"),
   ],
 )
 def test_what_the_engine_refuses(client, running, failing, kind, status, code):

@@ -1,6 +1,7 @@
 """Kinds are told apart by what they hold, whatever files say of that."""
 
 import dataclasses
+import weakref
 
 import adapted
 import jax
@@ -8,14 +9,13 @@ import numpy as np
 import pytest
 import serve_stores as stores
 
-from hra.errors import InputError
 from hra.evaluate.groups import Grouping
 from hra.serve.kinds import Kinds, joined
 
 
 @pytest.fixture
 def kinds(recognizer):
-  return Kinds(Grouping(recognizer.stored), most=3)
+  return Kinds(Grouping(recognizer.stored))
 
 
 def test_the_same_adapter_and_shared_parameters_are_one_kind(
@@ -38,16 +38,17 @@ def test_what_a_file_says_of_its_shared_parameters_is_a_hint(
   assert kinds.of(lying) is second
 
 
-def test_kinds_are_bounded(kinds, recognizer, people):
+def test_a_kind_that_nobody_holds_is_forgotten(kinds, recognizer):
   known = [
     kinds.of(stores.submodel(recognizer, "x", 1, shared_seed=seed))
     for seed in range(3)
   ]
   assert len(set(known)) == 3
-  with pytest.raises(InputError, match="one of 3 adapters"):
-    kinds.of(people[0])
   again = stores.submodel(recognizer, "y", 2, shared_seed=1)
   assert kinds.of(again) is known[1]
+  gone = weakref.ref(known.pop(0))
+  assert gone() is None
+  assert kinds.of(again) is known[0]
   nothing = stores.submodel(recognizer, "z", 3, adapter=adapted.NONE)
   assert kinds.of(nothing) is None
 

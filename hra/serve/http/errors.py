@@ -153,6 +153,9 @@ def refusal(error: Refusal | InputError, *, model: str = "") -> Refusal:
       param="model",
       headers={"x-should-retry": "false"},  # clients of OpenAI retry a 409
     )
+  if isinstance(error, interface.Failed):
+    message = "The server failed to answer; its log says why. Try again later."
+    return _later(message, code="server_error", seconds=5)
   if isinstance(error, StorageError):
     return _later(
       "The server has no room; try again later.", code="no_room", seconds=5
