@@ -158,13 +158,7 @@ async def _waited(
         return
       new, sent = progress.text[len(sent) :], progress.text
       yield _delta(new) if new else b": heard\n\n"
-      more = asyncio.create_task(progress.more())
-      await asyncio.wait(
-        (work, more),
-        timeout=min(left, _ALIVE_SECONDS),
-        return_when=asyncio.FIRST_COMPLETED,
-      )
-      more.cancel()
+      await _either(work, progress, seconds=min(left, _ALIVE_SECONDS))
     try:
       answer = work.result()
       notes_of(request).answer = answer
@@ -174,6 +168,19 @@ async def _waited(
       yield _event(refused(request, error, model=model).body())
   finally:
     work.cancel()
+
+
+async def _either(
+  work: "asyncio.Task[Answer]", progress: Progress, *, seconds: float
+) -> None:
+  """Waits for the answer or for more of it."""
+  more = asyncio.create_task(progress.more())
+  try:
+    await asyncio.wait(
+      (work, more), timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+    )
+  finally:
+    more.cancel()
 
 
 def _delta(text: str) -> bytes:
