@@ -173,8 +173,9 @@ def test_who_hangs_up_on_events_takes_the_request_back(
 
 
 def test_events_that_take_too_long_end_with_an_error(
-  client, engine, monkeypatch
+  client, running, engine, monkeypatch
 ):
+  monkeypatch.setattr(running.service.config.limits, "answer_seconds", 3.0)
   monkeypatch.setattr("hra.serve.http.events.HEAD_SECONDS", 0.05)
   engine.gate.clear()
   try:

@@ -147,7 +147,7 @@ def test_streams_are_told_that_it_ends(started):
   assert told["text"].startswith("anna said")
   assert code == 1000
   out, err = process.communicate(timeout=30)
-  assert (process.returncode, out) == (0, "closed\n")
+  assert (process.returncode, out) == (0, "closed 0 False\n")
   assert "Traceback" not in err
   lines = [json.loads(line) for line in err.splitlines()]
   statuses = [
@@ -167,7 +167,7 @@ def test_streams_whose_text_comes_too_late(started, twice):
     process.send_signal(signal.SIGTERM)
   _is_left(ended)
   out, err = process.communicate(timeout=30)
-  assert (process.returncode, out) == (0, "closed\n")
+  assert (process.returncode, out) == (0, f"closed 1 {twice}\n")
   assert "Traceback" not in err
 
 
