@@ -311,7 +311,7 @@ def test_a_run_says_how_any_backbone_s_decoder_trains(kind):
     ),
     (SpecAugmentConfig(time_multiplicity=0.1), "time_masks"),
     (EngineConfig(load_seconds=0.0), "load_seconds"),
-    (EngineConfig(sweep_seconds=0.0), "sweep_seconds"),
+    (EngineConfig(sweep_seconds=-1.0), "sweep_seconds"),
     (SpecAugmentConfig(fill="nois"), "fill"),  # type: ignore[arg-type]
   ],
 )
