@@ -48,8 +48,8 @@ def test_that_nothing_of_the_run_changes_but_a_submodel_is_added(
   before = newcomers.files(workdir)
   enrolled = _enroll(workdir, newcomers.write(tmp_path / "new"))
   after = newcomers.files(workdir)
-  index = "submodels/index.json"  # of the store, and lists who joined
-  assert before.pop(index) != after.pop(index)
+  for own in ("index.json", "ledger.json"):  # the store's, of who joined
+    assert before.pop(f"submodels/{own}") != after.pop(f"submodels/{own}")
   assert {name: after[name] for name in before} == before
   added = after.keys() - before.keys()
   outside = {name for name in added if not name.startswith("enrolled/zoe/")}
@@ -190,7 +190,7 @@ def test_that_an_interrupted_enrolment_goes_on(copied, tmp_path, interrupted):
   _enroll(workdir, manifest)
   killed = (workdir / "submodels" / "zoe.safetensors").read_bytes()
   (workdir / "enrolled").rename(other)
-  (workdir / "submodels" / "zoe.safetensors").unlink()
+  submodels.Store(workdir / "submodels").delete("zoe")
   _enroll(workdir, manifest)
   assert (workdir / "submodels" / "zoe.safetensors").read_bytes() == killed
 
