@@ -19,7 +19,7 @@ from etils import epath
 
 from hra import submodels
 from hra.adapters import families
-from hra.adapters.interface import Tree, check_trees
+from hra.adapters.interface import Tree
 from hra.adapters.lora import Lora
 from hra.adapters.stacks import Stacks
 from hra.backbone.foreign.modules import Module, architecture, modules
@@ -30,7 +30,7 @@ from hra.errors import InputError
 from hra.files import absolute, storage, write_aside, write_json
 from hra.peft import settings
 from hra.peft.settings import Settings
-from hra.submodels import Submodel
+from hra.submodels import Submodel, fit
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -306,13 +306,7 @@ def _settings(
     InputError: no LoRA; of another backbone; its row is not its adapter's.
   """
   where = f"Submodel of task {submodel.task!r}"
-  if submodel.backbone_fingerprint != backbone.fingerprint:
-    raise InputError(
-      where,
-      expected=f"one made for backbone {backbone.fingerprint}",
-      got=submodel.backbone_fingerprint,
-      fix="name the backbone that it was trained on",
-    )
+  fit.check(submodel, backbone)
   adapter = families.build(
     submodel.adapter,
     backbone.config,
@@ -329,7 +323,6 @@ def _settings(
       got=repr(submodel.adapter.family),
       fix="PEFT has no form of it",
     )
-  check_trees(adapter, submodel.row, submodel.shared, where=where)
   first, *_ = loras.values()
   places = {
     (stack, site) for stack, part in loras.items() for site, *_ in part.sites
