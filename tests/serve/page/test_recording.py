@@ -8,6 +8,8 @@ import soundfile
 from chromium import card, choose, expect, launch
 
 TONE = 440.0
+PIECE = 1600
+"""Samples: longer than the blocks that the page takes from the microphone."""
 
 
 def test_records_what_is_heard_and_nothing_else(page, stub, murmur):
@@ -21,7 +23,8 @@ def test_records_what_is_heard_and_nothing_else(page, stub, murmur):
   assert soundfile.info(_file(stub)).subtype == "PCM_16"
   assert (rate, samples.ndim) == (16000, 1)
   assert 1.0 <= len(samples) / rate < 4.0
-  assert _likeness(samples[1600:], murmur) > 0.99
+  # A busy machine's microphone may leave out a moment; the page must not.
+  assert np.median(_likenesses(samples[PIECE:], murmur)) > 0.99
   assert stub.sounds[0][1] == stub.sounds[1][1]
   expect(page.get_by_role("timer")).to_be_hidden()
 
@@ -117,6 +120,12 @@ def test_no_recording_at_all(page, stub, tmp_path):
 def _pitch(samples, rate):
   spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
   return np.argmax(spectrum) * rate / len(samples)
+
+
+def _likenesses(samples, whole):
+  """Of each whole piece of a recording."""
+  pieces = samples[: len(samples) // PIECE * PIECE].reshape(-1, PIECE)
+  return [_likeness(piece, whole) for piece in pieces]
 
 
 def _likeness(part, whole):
