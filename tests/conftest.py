@@ -1,5 +1,6 @@
 """What all tests share: a compilation cache, and a bucket of S3 in this process."""
 
+import gc
 import os
 import signal
 import tempfile
@@ -26,6 +27,22 @@ os.environ.setdefault(
   str(Path(tempfile.gettempdir()) / "hra-test-compilation-cache"),
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+_MAPS = Path("/proc/self/maps")
+_MOST_MAPS = 20_000
+"""Linux ends a process that asks for more than 65,530 of them."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+  """Lets compiled programs go, each of which holds a few maps of memory."""
+  yield
+  if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MOST_MAPS:
+    import jax
+
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture
