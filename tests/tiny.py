@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hra.adapters import families, spaces
@@ -49,9 +50,19 @@ NO_LABELS = np.zeros(0, np.int32)
 NAMES = ("anna", "bert", "cleo", "dora", "emil", "fina")
 
 
-def backbone(seed: int = 0, **changes) -> Backbone:
-  config = dataclasses.replace(BACKBONE, **changes)
+_MADE: dict[str, Backbone] = {}
 
+
+def backbone(seed: int = 0, **changes) -> Backbone:
+  """A new one, whoever changes it or gives it away; equal ones are drawn once."""
+  config = dataclasses.replace(BACKBONE, **changes)
+  name = repr((seed, config, jax.config.read("jax_enable_x64")))
+  if name not in _MADE:
+    _MADE[name] = _drawn(seed, config)
+  return jax.tree.map(jnp.copy, _MADE[name])
+
+
+def _drawn(seed: int, config: BackboneConfig) -> Backbone:
   def init(key: jax.Array) -> Backbone:
     made = Backbone(config, mels=FRONTEND.num_mels, key=key)
     if config.weights == "int8":
