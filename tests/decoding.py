@@ -35,15 +35,21 @@ CONFIGS = {
 
 @functools.cache
 def make(name):
+  decoder = _drawn(name, jax.config.read("jax_enable_x64"))
+  # Louder, so that what is heard depends on what is said.
+  return jax.tree.map(lambda leaf: 3 * leaf, decoder)
+
+
+@functools.cache
+def _drawn(name, wide):
+  del wide
   config = dataclasses.replace(tiny.BACKBONE, decoder=CONFIGS[name])
 
   @jax.jit
   def init(key):
     return DECODERS[config.decoder.kind](config, rngs=nnx.Rngs(key))
 
-  decoder = init(jax.random.key(0))
-  # Louder, so that what is heard depends on what is said.
-  return jax.tree.map(lambda leaf: 3 * leaf, decoder)
+  return init(jax.random.key(0))
 
 
 def hidden(seed=0, frames=FRAMES):
