@@ -173,6 +173,7 @@ class Judge:
     judging: bool,
   ) -> TrainState:
     size = _chunk(state)
+    placed = jax.tree.map(lambda leaf: leaf.sharding, state)
     for start in range(0, len(due), size):
       part = slice(start, start + size)
       task_J = np.asarray(due[part])
@@ -191,7 +192,8 @@ class Judge:
         ),
         judging=judging,
       )
-    return state
+    # As it was, by name too: the step is compiled for that.
+    return jax.device_put(state, placed)
 
   @property
   def _done_N(self) -> np.ndarray:

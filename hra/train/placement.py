@@ -15,8 +15,8 @@ from hra.sharding import (
   divides_rows,
   is_row,
   path_of,
+  placed_shapes,
   replicated,
-  shardings,
 )
 from hra.train.state import TrainState
 from hra.train.step import Step, Terms
@@ -36,14 +36,7 @@ def laid_out(
   divided = divides_rows(state, mesh, asked=shard_rows)
   if divided:
     state = jax.eval_shape(functools.partial(_padded, parts=mesh.size), state)
-  placed = shardings({"": state}, mesh, divided_rows=divided)[""]
-  return jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
-    ),
-    state,
-    placed,
-  )
+  return placed_shapes({"": state}, mesh, divided_rows=divided)[""]
 
 
 def place_state(
