@@ -400,8 +400,7 @@ def _fingerprint_of(file: TensorFile, described: Mapping[str, Any]) -> str:
   text = _fingerprinted(described)
   if not is_remote(file.path):
     return file.hash(text)
-  first = processes.is_first()
-  return processes.first_says(file.hash(text) if first else "")
+  return processes.first_does(lambda: file.hash(text))
 
 
 def _fingerprint(
