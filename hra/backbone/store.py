@@ -303,7 +303,9 @@ def _placed(
   kept = dict(named_leaves(shapes))
   placed: dict[str, Any] = dict.fromkeys(kept)
   if mesh is not None:
-    placed = dict(named_leaves(shardings({"backbone": shapes}, mesh)["backbone"]))
+    placed = dict(
+      named_leaves(shardings({"backbone": shapes}, mesh)["backbone"])
+    )
   made: dict[str, jax.Array] = {}
   for path, like in _floats(config, frontend).items():
     leaf = _leaf(functools.partial(parts, path), like, placed[path])
@@ -333,7 +335,7 @@ def _leaf(
     (whole,) = parts([(slice(None),) * len(like.shape)])
     return jax.device_put(whole.astype(like.dtype))
   own = placed.addressable_devices_indices_map(like.shape).values()
-  indices = {str(index): index for index in own}
+  indices = {str(index): index for index in own if index is not None}
   read = parts(list(indices.values()))
   by_index = {
     key: part.astype(like.dtype, copy=False)
