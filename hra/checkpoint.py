@@ -178,11 +178,9 @@ class Checkpoints:
     if stored is None:
       raise ValueError("no metadata that can be read")
     for path in sorted(wanted.keys() | stored.keys()):
-      first = (
-        1 if is_row(path) else 0
-      )  # rows of nobody may follow those of tasks
-      ours = _shape(wanted.get(path), first)
-      theirs = _shape(stored.get(path), first)
+      if is_row(path) and _row(wanted.get(path)) == _row(stored.get(path)):
+        continue  # rows of nobody may follow those of tasks
+      ours, theirs = _shape(wanted.get(path)), _shape(stored.get(path))
       if ours != theirs:
         raise InputError(
           f"{self._folder / str(step)}: {path}",
@@ -282,6 +280,10 @@ def _touch(folder: epath.Path) -> None:
         file.read(1)
 
 
-def _shape(leaf: Any, first: int) -> str:
-  """Of the axes from the first that counts."""
-  return "nothing" if leaf is None else f"shape {tuple(leaf.shape)[first:]}"
+def _shape(leaf: Any) -> str:
+  return "nothing" if leaf is None else f"shape {tuple(leaf.shape)}"
+
+
+def _row(leaf: Any) -> tuple[int, ...] | None:
+  """The shape of one row."""
+  return None if leaf is None else tuple(leaf.shape)[1:]
