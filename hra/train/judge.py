@@ -174,6 +174,7 @@ class Judge:
     judging: bool,
   ) -> TrainState:
     size = _chunk(state)
+    placed = jax.tree.map(lambda leaf: leaf.sharding, state)
     for start in range(0, len(due), size):
       part = slice(start, start + size)
       task_J = np.asarray(due[part])
@@ -192,7 +193,8 @@ class Judge:
         ),
         judging=judging,
       )
-    return state
+    # As it was, by name too: the step is compiled for that.
+    return jax.device_put(state, placed)
 
   @property
   def _done_N(self) -> np.ndarray:
@@ -255,8 +257,7 @@ def _note(
     better_J = (words_J > 0) & ((step_J < 0) | (errors_J < best_J))
     # Who has no dev words is not judged, and so doesn't wait either.
     waited_J = jnp.where(better_J, 0, waited_J + (words_J > 0))
-    nowhere_J = len(state.skipped_N) + jnp.arange(len(task_J))
-    improved_J = jnp.where(better_J, task_J, nowhere_J)
+    improved_J = jnp.where(better_J, task_J, table.nowhere(len(task_J)))
     progress = progress._replace(
       best_step_N=put(progress.best_step_N, jnp.where(better_J, own_J, step_J)),
       best_errors_N=put(
