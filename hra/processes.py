@@ -300,6 +300,15 @@ def _stop_looking(looks: threading.Thread) -> None:
   looks.join()
 
 
+def are_gone(error: Exception) -> bool:
+  """Whether an error says that other processes of this job died.
+
+  JAX has no exception of its own for that.
+  """
+  told = ("Gloo", "NCCL", "oordination service", "heartbeat", "Barrier")
+  return count() > 1 and any(each in str(error) for each in told)
+
+
 def fail(message: str, *, code: int) -> int:
   """Ends all other processes with an exit code; returns when they have heard of it.
 
