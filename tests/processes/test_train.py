@@ -107,3 +107,82 @@ def test_stopped_and_killed_two_end_as_one_process_does(folder):
   assert "wrote" in ends[0].out
   assert ends[1].out == ""
   _assert_same_bits(folder / "two", folder / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("what", "code"), [("refuse", 2), ("crash", 1)])
+@pytest.mark.parametrize("who", [0, 1])
+def test_what_ends_one_ends_all_and_is_told(folder, what, code, who):
+  ends = _train(folder, f"{what}{who}", HAPPENS=f"{who}:3:{what}")
+  assert _codes(ends) == [code, code], ends
+  said = "expected sound, got silence" if what == "refuse" else "by nobody"
+  assert said in ends[who].err.splitlines()[-1]
+  assert (
+    ends[1 - who]
+    .err.splitlines()[-1]
+    .startswith(f"hra: stopped, as process {who} of 2 has failed: ")
+  )
+
+
+@pytest.mark.slow
+def test_bad_input_is_told_before_anything_waits(folder):
+  ends = _train(folder, "four", count=4)
+  assert _codes(ends) == [2] * 4
+  assert "config.data.tasks_per_batch" in ends[0].err + ends[1].err
+  ends = _train(folder, "mesh", "--config.mesh.data=3")
+  assert _codes(ends) == [2, 2]
+  assert all("multiply to 2 devices" in each.err for each in ends)
+  ends = _train(folder, "whole", "--config.seed=5")
+  assert _codes(ends) == [2, 2]
+  assert any("another run's" in each.err for each in ends)
+  ends = several.ended(_start(folder, "whole", verb="transcribe"))
+  assert _codes(ends) == [2, 2]
+  assert all("one of several" in each.err for each in ends)
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_and_pretrain_as_one_does(folder):
+  before = (folder / "whole" / "results.json").read_text()
+  ends = several.ended(_start(folder, "whole", "--split=dev", verb="evaluate"))
+  assert _codes(ends) == [0, 0], ends
+  assert "anna" in ends[0].out
+  assert (folder / "whole" / "results.json").read_text() == before
+  flags = ("--config.train.mode=pretrain", "--config.mesh.fsdp=2")
+  flags += ("--config.mesh.data=1", "--config.train.start=backbone")
+  one = _train(folder, "one_pretrained", *flags, count=1, devices=2)
+  two = _train(folder, "two_pretrained", *flags)
+  assert _codes(one + two) == [0, 0, 0], one + two
+  same = [
+    (folder / name / "backbone" / "model.safetensors").read_bytes()
+    for name in ("one_pretrained", "two_pretrained")
+  ]
+  assert same[0] == same[1]
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_language_model(folder):
+  flags = ("--config.train.mode=language_model", "--config.train.select=last")
+  ends = _train(folder, "words", *flags)
+  assert _codes(ends) == [0, 0], ends
+  assert (folder / "words" / "lm" / "config.json").exists()
+
+
+@pytest.mark.slow
+def test_ten_kills(folder):
+  """Of either process at any moment: imports, joining, steps, saves, exports."""
+  start = time.monotonic()
+  assert _codes(_train(folder, "never", PAUSE="0.3")) == [0, 0]
+  whole = time.monotonic() - start
+  rng = np.random.default_rng(0)
+  for kill in range(10):
+    jobs = _start(folder, "killed", PAUSE="0.3")
+    time.sleep(rng.uniform(0.2, 1) * whole)
+    jobs[kill % 2].kill()
+    start = time.monotonic()
+    ends = several.ended(jobs, seconds=120)
+    assert time.monotonic() - start < 120
+    assert ends[kill % 2].code in (0, -signal.SIGKILL)
+    assert ends[1 - kill % 2].code not in (2, 75), ends
+  assert _codes(_train(folder, "killed")) == [0, 0]
+  assert not list((folder / "killed" / "checkpoints").glob("*tmp*"))
+  _assert_same_bits(folder / "killed", folder / "whole")
