@@ -18,6 +18,7 @@ import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
+from hra import processes
 from hra.errors import InputError, StorageError
 from hra.files import absolute, storage
 from hra.sharding import is_row, named_leaves
@@ -121,6 +122,7 @@ class Checkpoints:
     """
     self.wait()
     step = position if self.latest is None else max(position, self.latest + 1)
+    step = processes.first_says(step)
     # The next training step donates these buffers while Orbax still reads.
     flat = {path: leaf.copy() for path, leaf in named_leaves(state)}
     metrics = None if figure is None else {self._metric: figure}
@@ -197,6 +199,8 @@ class Checkpoints:
       with storage(path, expected="a checkpoint to be written"), _system():
         yield
     except StorageError as error:
+      if processes.are_gone(error):  # no bucket's fault
+        raise RuntimeError(str(error)) from error
       whole = self.latest
       fix = error.fix or "mend that and give the same command again"
       raise StorageError(
@@ -215,6 +219,8 @@ class Checkpoints:
     except InputError:
       raise
     except (KeyError, OSError, ValueError) as error:
+      if processes.are_gone(error):
+        raise
       path = self._folder / str(step)
       with storage(path, expected="a checkpoint that can be read"):
         _touch(path)
