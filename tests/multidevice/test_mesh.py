@@ -17,6 +17,8 @@ from hra.config import BackboneConfig
 from hra.data.tokenizer import Tokenizer
 from hra.sharding import named_leaves
 
+SECONDS = 900
+"""After which a worker has failed: each compiles."""
 WORKER = Path(__file__).parent / "worker.py"
 PATH = {"PYTHONPATH": os.pathsep.join([str(WORKER.parents[1]), *sys.path])}
 
@@ -51,7 +53,7 @@ def _train(
   command = [str(WORKER), dtype, str(out), folder, *map(str, axes)]
   devices = int(np.prod(axes)) // count
   jobs = several.start(command, count=count, devices=devices, **PATH)
-  ends = several.ended(jobs)
+  ends = several.ended(jobs, seconds=SECONDS)
   for end in ends:
     assert end.code == 0, end.err[-3000:]
   with np.load(out) as kept:
@@ -115,7 +117,7 @@ def test_no_process_holds_a_large_backbone(tmp_path):
   )
   worker = str(WORKER.with_name("restoring.py"))
   jobs = several.start([worker, str(tmp_path)], count=2, devices=4, **PATH)
-  for end in several.ended(jobs):
+  for end in several.ended(jobs, seconds=SECONDS):
     assert end.code == 0, end.err[-3000:]
     whole, grown = json.loads(end.out.splitlines()[-1])
     assert whole > 150 * 2**20
