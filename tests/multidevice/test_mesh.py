@@ -13,8 +13,12 @@ import several
 import tiny
 
 from hra.backbone import store
+from hra.config import BackboneConfig
 from hra.data.tokenizer import Tokenizer
+from hra.sharding import named_leaves
 
+SECONDS = 900
+"""After which a worker has failed: each compiles."""
 WORKER = Path(__file__).parent / "worker.py"
 PATH = {"PYTHONPATH": os.pathsep.join([str(WORKER.parents[1]), *sys.path])}
 
@@ -49,7 +53,7 @@ def _train(
   command = [str(WORKER), dtype, str(out), folder, *map(str, axes)]
   devices = int(np.prod(axes)) // count
   jobs = several.start(command, count=count, devices=devices, **PATH)
-  ends = several.ended(jobs)
+  ends = several.ended(jobs, seconds=SECONDS)
   for end in ends:
     assert end.code == 0, end.err[-3000:]
   with np.load(out) as kept:
@@ -88,3 +92,33 @@ def test_devices_and_processes_train_what_one_device_does(tmp_path, folder):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_so_does_the_quickstart_s_model(tmp_path, dtype):
   _check_equal(dtype, "tiny", tmp_path)
+
+
+@pytest.mark.slow
+def test_no_process_holds_a_large_backbone(tmp_path):
+  """Half of its 186 MiB, and what is read of one parameter on the way."""
+  config = BackboneConfig(
+    width=512, layers=8, heads=8, feed_forward=2048, vocabulary=28
+  )
+  rng = np.random.default_rng(0)
+  shapes = dict(named_leaves(store.abstract(config, tiny.FRONTEND)))
+
+  def parts(path):
+    for _ in range(shapes[path].shape[0]):
+      yield rng.standard_normal((1, *shapes[path].shape[1:]), np.float32)
+
+  store.save_streamed(
+    tmp_path,
+    config,
+    parts=parts,
+    frontend=tiny.FRONTEND,
+    tokenizer=Tokenizer.load(store.folder_of("tiny")),
+    about={},
+  )
+  worker = str(WORKER.with_name("restoring.py"))
+  jobs = several.start([worker, str(tmp_path)], count=2, devices=4, **PATH)
+  for end in several.ended(jobs, seconds=SECONDS):
+    assert end.code == 0, end.err[-3000:]
+    whole, grown = json.loads(end.out.splitlines()[-1])
+    assert whole > 150 * 2**20
+    assert 0.4 * whole < grown < 0.75 * whole
