@@ -13,6 +13,9 @@ traced, each layer counted. Temporaries, and so the peak, are an estimate for th
 longest length bucket: 0.6 to 1.0 of what XLA took on a CPU and, on an H100, 1.3 to 1.7
 of what it took where that was more than 200 MiB, and 0.6 of a small one. --compile has
 XLA say it for the platform that is here.
+
+--show_sharding adds a line for each parameter, moment and row: its path, shape, type,
+the mesh axes that divide it, and its bytes on each device.
 """
 
 import sys
@@ -43,6 +46,9 @@ _SECONDS = flags.DEFINE_float(
 _COMPILE = flags.DEFINE_bool(
   "compile", False, "Compile the step of one device, for its temporaries."
 )
+_SHOW_SHARDING = flags.DEFINE_bool(
+  "show_sharding", False, "Also print where each parameter lies."
+)
 _JSON = flags.DEFINE_string("json", "", "Also write the figures to this file.")
 
 
@@ -57,7 +63,7 @@ def main(argv: Sequence[str]) -> None:
 
   if not _COMPILE.value:
     jax.config.update("jax_platforms", "cpu")  # a GPU may be another's
-  from hra.planning import outlines, page, plan
+  from hra.planning import outlines, page, plan, sharding_page
 
   config = configs.from_flags()
   found = plan.plan(
@@ -70,6 +76,8 @@ def main(argv: Sequence[str]) -> None:
   )
   text = page.text(found, config, compiled=_COMPILE.value)
   sys.stdout.write(f"{text}\n")
+  if _SHOW_SHARDING.value:
+    sys.stdout.write(f"\n{sharding_page.text(found.leaves, found.mesh)}\n")
   if _JSON.value:
     write_json(
       _JSON.value, page.figures(found, config, compiled=_COMPILE.value)

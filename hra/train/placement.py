@@ -1,33 +1,104 @@
 """Where the state and the batches of a job go, and the step compiled for it."""
 
 import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
 from hra.data.batching import Batch
 from hra.data.settings import Settings
-from hra.sharding import batch_sharding, replicated, shardings
+from hra.sharding import (
+  BATCH,
+  batch_sharding,
+  divides_rows,
+  is_row,
+  path_of,
+  placed_shapes,
+  replicated,
+)
 from hra.train.state import TrainState
 from hra.train.step import Step, Terms
 
 
-def place_state(state: TrainState, mesh: Mesh) -> TrainState:
-  """The state on the mesh, by the sharding table."""
-  return jax.device_put(state, shardings({"": state}, mesh)[""])
+def laid_out(
+  state: TrainState, mesh: Mesh | AbstractMesh, *, shard_rows: str = "never"
+) -> TrainState:
+  """A state's shapes on a mesh, by the sharding table.
+
+  Tables that lie divided get as many rows of nobody as make devices' parts equal.
+
+  Args:
+    state: arrays or shapes, a row for each task.
+    shard_rows: as `config.mesh.shard_rows`.
+  """
+  divided = divides_rows(state, mesh, asked=shard_rows)
+  if divided:
+    state = jax.eval_shape(functools.partial(_padded, parts=mesh.size), state)
+  return placed_shapes({"": state}, mesh, divided_rows=divided)[""]
+
+
+def place_state(
+  state: TrainState, mesh: Mesh, *, shard_rows: str = "never"
+) -> TrainState:
+  """The state on the mesh, as `laid_out` says."""
+  shapes = laid_out(state, mesh, shard_rows=shard_rows)
+  if divides_rows(state, mesh, asked=shard_rows):
+    state = _padded(state, parts=mesh.size)
+  return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, shapes))
+
+
+def make_state(
+  make: Callable[..., TrainState], *given: Any, mesh: Mesh, shard_rows: str
+) -> TrainState:
+  """What `make` makes of what is given, on the mesh: no device holds a part that
+  is another's.
+  """
+  if mesh.size == 1:
+    return place_state(make(*given), mesh)
+  fresh = jax.eval_shape(make, *given)
+  shapes = laid_out(fresh, mesh, shard_rows=shard_rows)
+  divided = divides_rows(fresh, mesh, asked=shard_rows)
+
+  def made(*given: Any) -> TrainState:
+    state = make(*given)
+    return _padded(state, parts=mesh.size) if divided else state
+
+  placed = jax.tree.map(lambda leaf: leaf.sharding, shapes)
+  return jax.jit(made, out_shardings=placed)(*given)
+
+
+def _padded(state: TrainState, *, parts: int) -> TrainState:
+  """A state whose tables have a multiple of `parts` rows, zeros behind the last."""
+
+  def padded(keys: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+    if not is_row(path_of(keys)):
+      return leaf
+    more = -len(leaf) % parts
+    return jnp.pad(leaf, [(0, more)] + [(0, 0)] * (leaf.ndim - 1))
+
+  return jax.tree_util.tree_map_with_path(padded, state)
 
 
 def jit_step(
   step: Step, terms: Terms, state: TrainState, mesh: Mesh
 ) -> functools.partial:
   """The compiled step under its terms; it donates the state and leaves it where
-  it was."""
-  leaves, tree = jax.tree.flatten(shardings({"": state}, mesh)[""])
-  compiled = _jitted(step, tree, tuple(leaves), replicated(mesh))
-  return functools.partial(
-    compiled, terms=jax.device_put(terms, replicated(mesh))
+  it was.
+
+  Args:
+    state: placed, or shapes as of `laid_out`.
+  """
+  leaves, tree = jax.tree.flatten(
+    jax.tree.map(lambda leaf: leaf.sharding, state)
   )
+  compiled = _jitted(step, tree, tuple(leaves), replicated(mesh))
+  # By a program: keys can't be put on devices of other processes.
+  put = jax.jit(lambda terms: terms, out_shardings=replicated(mesh))
+  return functools.partial(compiled, terms=put(terms))
 
 
 @functools.lru_cache(maxsize=8)
@@ -56,6 +127,25 @@ def batch_placement(mesh: Mesh, *, axis: int) -> Batch:
   }
   placed["settings_K"] = Settings(*[by_task] * len(Settings._fields))
   return Batch(**placed)
+
+
+def own_places(mesh: Mesh, size: int) -> list[int]:
+  """Where this process's parts stand on an axis of `size` that devices divide."""
+  sharding = batch_sharding(mesh, axis=0)
+  here = sharding.addressable_devices_indices_map((size,)).values()
+  parts = (index[0] for index in here if index)
+  return sorted({place for part in parts for place in range(size)[part]})
+
+
+def parts_of(mesh: Mesh) -> int:
+  """How many processes make different parts of a batch."""
+  devices = devices_of(mesh)
+  return devices // len(own_places(mesh, devices))
+
+
+def devices_of(mesh: Mesh) -> int:
+  """How many devices divide a batch."""
+  return math.prod(mesh.shape[axis] for axis in BATCH)
 
 
 def place_batch(batch: Batch, placement: Batch) -> Batch:
