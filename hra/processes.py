@@ -75,9 +75,10 @@ def join() -> None:
   set; else as JAX itself detects Slurm, TPU pods and Open MPI. A second call does
   nothing.
 
+  Ends the process, with a line and 1, where the others don't come in time.
+
   Raises:
-    InputError: the environment contradicts itself; the coordinator or some process
-      didn't come in time.
+    InputError: the environment contradicts itself, or the coordinator refuses.
   """
   import jax  # a leaf: slow to import
 
@@ -92,7 +93,7 @@ def join() -> None:
   jax.config.update("jax_enable_preemption_service", False)
   seconds = _seconds(*_JOIN_SECONDS)
   options: dict[str, Any] = {
-    "initialization_timeout": seconds,
+    "initialization_timeout": seconds + 60,  # JAX would abort: see below
     "heartbeat_timeout_seconds": _seconds(*_HEARTBEAT_SECONDS),
     "shutdown_timeout_seconds": _seconds(*_HEARTBEAT_SECONDS),
   }
@@ -105,17 +106,33 @@ def join() -> None:
     }
     if told.address.startswith(("127.", "localhost:")):
       options["coordinator_bind_address"] = told.address
+  where = told.address if told else "the cluster's coordinator"
+  late = threading.Timer(seconds, _not_joined, (where, seconds))
+  late.daemon = True
+  late.start()
   try:
     jax.distributed.initialize(**options)
   except (RuntimeError, ValueError, OSError) as error:
-    where = told.address if told else "the cluster's coordinator"
     raise InputError(
       where,
-      expected=f"all processes of the job within {seconds} s",
+      expected="a coordinator that this process may join",
       got=" ".join(str(error).split())[:300],
-      fix="see that all run, with one address, their number and an index each",
+      fix="see that each process has an index of its own",
     ) from error
+  finally:
+    late.cancel()
   _take_part()
+
+
+def _not_joined(where: str, seconds: int) -> None:
+  """Ends this process in a way that is tried again: the others may come late."""
+  print(
+    f"hra: {where}: expected all processes of the job within {seconds} s, got "
+    "fewer; see that all run, with one address, their number and an index each",
+    file=sys.stderr,
+    flush=True,
+  )
+  os._exit(1)
 
 
 def _take_part() -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-SECONDS = 300
+SECONDS = 900
 """After which a test has failed."""
 
 

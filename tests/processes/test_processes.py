@@ -110,3 +110,13 @@ def test_a_single_process_joins_nobody(monkeypatch, given):
     monkeypatch.setenv(name, value)
   processes.join()
   assert processes.count() == 1
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_who_waits_for_others_in_vain_says_so(place):
+  jobs = several.start(several.worker("agree"), HRA_JOIN_SECONDS="1")
+  jobs[1 - place].kill()
+  (end,) = several.ended([jobs[place]])
+  jobs[1 - place].communicate()
+  assert end.code == 1
+  assert "expected all processes of the job within 1 s, got fewer" in end.err
