@@ -62,13 +62,16 @@ def _train(
     )
 
 
-def _check_equal(dtype: str, folder: str, tmp_path: Path) -> None:
+EIGHT = ("eight", (2, 2, 2), 1)
+APART = ("apart", (1, 4, 2), 2)
+
+
+def _check_equal(
+  dtype: str, folder: str, tmp_path: Path, *meshes: tuple[str, Any, int]
+) -> None:
   one = _train(dtype, folder, tmp_path / "one.npz", (1, 1, 1))
   assert one.losses[-1].mean() < one.losses[0].mean()
-  for name, axes, count in (
-    ("eight", (2, 2, 2), 1),
-    ("apart", (1, 4, 2), 2),
-  ):
+  for name, axes, count in meshes:
     many = _train(dtype, folder, tmp_path / f"{name}.npz", axes, count)
     np.testing.assert_allclose(one.losses, many.losses, rtol=1e-5)
     if dtype == "float64":
@@ -84,14 +87,14 @@ def _check_equal(dtype: str, folder: str, tmp_path: Path) -> None:
         assert told["held"] < 0.6 * told["numbers"]
 
 
-def test_devices_and_processes_train_what_one_device_does(tmp_path, folder):
-  _check_equal("float64", folder, tmp_path)
+def test_devices_of_two_processes_train_what_one_does(tmp_path, folder):
+  _check_equal("float64", folder, tmp_path, APART)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_so_does_the_quickstart_s_model(tmp_path, dtype):
-  _check_equal(dtype, "tiny", tmp_path)
+  _check_equal(dtype, "tiny", tmp_path, EIGHT, APART)
 
 
 @pytest.mark.slow

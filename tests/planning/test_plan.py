@@ -128,7 +128,7 @@ def test_recomputing_layers_takes_less_memory_and_more_flops():
     ).estimates
     for remat in ("none", "branches", "full")
   )
-  assert recomputed.temporaries < between.temporaries < 0.8 * kept.temporaries
+  assert between.temporaries < 0.7 * kept.temporaries
   assert kept.flops < between.flops < recomputed.flops
   assert recomputed.temporaries < 0.6 * kept.temporaries
   assert 1.2 < recomputed.flops / kept.flops < 1.6
