@@ -161,14 +161,17 @@ def _loop(job: Job) -> list[str]:
   """Runs the tasks until they end well, are interrupted or have died too often.
 
   Nobody kills the tasks that are left when one ends: they notice it themselves,
-  and would hide its exit code. The batch script outlives SIGTERM to wait for them.
+  and would hide its exit code. SIGTERM reaches the script itself where Slurm ends
+  the job, by scancel or for another one: what follows is Slurm's affair then.
   """
   cpus = f" --cpus-per-task={job.cpus}" if job.cpus else ""
   return [
-    "trap : TERM",
+    "ending=",
+    "trap 'ending=yes' TERM",
     f"for start in $(seq {job.retries + 1}); do",
     f'  srun --label --kill-on-bad-exit=0 --wait=0{cpus} "${{hra[@]}}"',
     "  code=$?",
+    '  [ -z "$ending" ] || exit "$code"',
     '  case "$code" in',
     f'  0|{BAD_INPUT}) exit "$code" ;;',
     f'  {INTERRUPTED}) exec scontrol requeue "$SLURM_JOB_ID" ;;',
