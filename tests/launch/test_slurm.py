@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import os
 import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import corpus
 import pytest
 import slurm_here
 
@@ -15,6 +17,18 @@ from launch import slurm
 from launch.job import Job
 
 ROOT = Path(__file__).parents[2]
+EXPERIMENT = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import corpus
+
+def get_config():
+  config = corpus.config(Path({data!r}), Path({backbone!r}))
+  config.train.steps = 40
+  config.train.log_every = 1
+  return config
+"""
 TERMINABLE = "trap 'exit 75' TERM; touch begun; while :; do sleep 0.1; done"
 
 
@@ -48,6 +62,22 @@ def _submit(here, job: Job, monkeypatch) -> str:
   monkeypatch.chdir(here.folder)
   monkeypatch.setenv("SLURM_CONF", here.environment["SLURM_CONF"])
   return slurm.submit(slurm.render(job))
+
+
+def _launch(here, folder: Path, *flags: str) -> str:
+  """Submits two tasks by the command; the job's number."""
+  said = subprocess.run(
+    [
+      *(sys.executable, "-m", "launch", "--launcher=slurm", "--processes=2"),
+      *("--env=JAX_PLATFORMS=cpu", *flags),
+    ],
+    cwd=ROOT,
+    env={**here.environment, "SBATCH_OUTPUT": str(folder / "log")},
+    capture_output=True,
+    text=True,
+  )
+  assert said.returncode == 0, said.stderr
+  return said.stdout.split(":")[0].removeprefix("job ")
 
 
 def _starts(folder: Path) -> int:
@@ -150,3 +180,56 @@ def test_an_array_runs_each_of_its_elements(here, tmp_path, monkeypatch):
   )
   logs = sorted(path.name for path in here.folder.glob("runs-*.out"))
   assert logs == [f"runs-{number}_{index}.out" for index in range(3)]
+
+
+@pytest.mark.slow
+def test_training_goes_on_where_slurm_stopped_it(here, tmp_path):
+  """Bit for bit as two processes that this machine's launcher kept running."""
+  data = corpus.prepared(tmp_path)
+  backbone = corpus.backbone_folder(tmp_path, data)
+  tests = str(Path(corpus.__file__).parent)
+  experiment = tmp_path / "experiment.py"
+  experiment.write_text(
+    EXPERIMENT.format(tests=tests, data=str(data), backbone=str(backbone))
+  )
+  train = ("--", "train", f"--config={experiment}")
+  whole, stopped = (tmp_path / name for name in ("whole", "stopped"))
+  done = subprocess.run(
+    [
+      *(sys.executable, "-m", "launch", "--processes=2"),
+      *("--env=JAX_PLATFORMS=cpu", *train, f"--workdir={whole}"),
+    ],
+    cwd=ROOT,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stdout
+  here.environment["PYTHONPATH"] = str(ROOT)
+  job = _launch(here, tmp_path, *train, f"--workdir={stopped}")
+  log = tmp_path / "log"
+  here.wait_for(lambda: len(_losses(stopped)) > 5, log=log)
+  here.ask("scancel", "--signal=TERM", job)
+  here.wait_for(
+    lambda: here.restarts(job) == 1 and here.state(job) == "PENDING", log=log
+  )
+  assert len(_losses(stopped)) < len(_losses(whole))
+  here.hasten(job)
+  here.wait_for(lambda: here.state(job) == "COMPLETED", log=log)
+  assert "stopped by SIGTERM at step" in log.read_text()
+  assert _losses(stopped) == _losses(whole)
+  submodels = sorted((whole / "submodels").glob("*.safetensors"))
+  assert submodels
+  for path in submodels:
+    other = stopped / "submodels" / path.name
+    assert other.read_bytes() == path.read_bytes()
+
+
+def _losses(workdir: Path) -> list[tuple]:
+  path = workdir / "metrics.jsonl"
+  lines = path.read_text().splitlines() if path.exists() else []
+  return [
+    (each["step"], each["loss"])
+    for each in map(json.loads, lines)
+    if "loss" in each
+  ]
