@@ -101,6 +101,21 @@ def test_bad_input_of_one_is_never_repeated(tmp_path):
   assert _starts(tmp_path, 0) == _starts(tmp_path, 1) == 1
 
 
+@pytest.mark.parametrize(
+  ("codes", "outcome"),
+  [
+    ([0, 0], 0),
+    ([75, 0], 75),
+    ([0, 75, 1], 1),
+    ([75, -9, 0], -9),
+    ([-9, 75, 2], 2),
+  ],
+)
+def test_several_ends_are_one(codes, outcome):
+  """Bad input explains all else, then a death does."""
+  assert running.outcome(codes) == outcome
+
+
 @pytest.mark.parametrize("code", [75, 143])
 def test_signals_are_handed_on_to_all(tmp_path, code):
   """What was asked for is not started again, saved or not."""

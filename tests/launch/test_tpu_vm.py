@@ -20,6 +20,7 @@ for argument in "$@"; do
   --command=*) bash -c "${argument#--command=}" ;;
   esac
 done
+exit 0
 """
 PYTHON = """#!/bin/bash
 trap 'exit 75' TERM
@@ -36,15 +37,16 @@ class Vm:
   def __init__(self, folder: Path):
     self.folder = folder
     self.name = f"test-{os.getpid()}"
+    self.jobs: list[subprocess.Popen[bytes]] = []
     for name, text in (("gcloud", GCLOUD), ("python", PYTHON)):
       path = folder / name
       path.write_text(text)
       path.chmod(0o755)
 
-  def launch(self, *flags: str) -> subprocess.Popen[str]:
+  def launch(self, *flags: str) -> subprocess.Popen[bytes]:
     """Starts a job there."""
     path = f"{self.folder}:{os.environ['PATH']}"
-    return subprocess.Popen(
+    job = subprocess.Popen(
       [
         *(sys.executable, "-m", "launch", "--launcher=tpu_vm", "--tpu=mine"),
         *("--zone=here", f"--folder={self.folder}", f"--name={self.name}"),
@@ -54,6 +56,8 @@ class Vm:
       cwd=self.folder,
       env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
     )
+    self.jobs.append(job)
+    return job
 
   def wait_for_starts(self, number: int) -> None:
     until = time.monotonic() + 60
@@ -79,6 +83,9 @@ def vm(tmp_path) -> Iterator[Vm]:
   made = Vm(tmp_path)
   yield made
   made.end_with(0)
+  for job in made.jobs:
+    job.kill()
+    job.wait()
   made.pid_file.unlink(missing_ok=True)
 
 
