@@ -1,6 +1,7 @@
 """The job spec: what is refused before anything is rendered, by name."""
 
 import dataclasses
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -172,3 +173,10 @@ def test_bad_input_is_one_line(printed):
   assert printed[1].stdout == ""
   assert printed[1].stderr.startswith("launch: --image: expected a value")
   assert printed[1].stderr.count("\n") == 1
+
+
+def test_hra_knows_nothing_of_launch():
+  for path in (ROOT / "hra").rglob("*.py"):
+    words = path.read_text().split()
+    pairs = set(itertools.pairwise(words))
+    assert not {("import", "launch"), ("from", "launch")} & pairs, path
