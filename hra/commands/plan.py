@@ -13,6 +13,12 @@ traced, each layer counted. Temporaries, and so the peak, are an estimate for th
 longest length bucket: 0.6 to 1.0 of what XLA took on a CPU and, on an H100, 1.3 to 1.7
 of what it took where that was more than 200 MiB, and 0.6 of a small one. --compile has
 XLA say it for the platform that is here.
+
+    hra plan --config=experiments/usm_2b_euphonia.py --topology=v5e:16x16
+
+compiles the step of all chips for a topology of TPUs, of which none has to be here:
+libtpu does it (`pip install 'hra[tpu]'`), in minutes. Memory, collectives and FLOPs of
+a chip are XLA's own; a step that doesn't fit ends with code 2.
 """
 
 import sys
@@ -43,6 +49,12 @@ _SECONDS = flags.DEFINE_float(
 _COMPILE = flags.DEFINE_bool(
   "compile", False, "Compile the step of one device, for its temporaries."
 )
+_TOPOLOGY = flags.DEFINE_string(
+  "topology",
+  "",
+  "Compile the step for TPUs such as v5e:16x16 or v4:4x4x8, none of which has to "
+  "be here; 2*v5e:16x16 is two slices.",
+)
 _JSON = flags.DEFINE_string("json", "", "Also write the figures to this file.")
 
 
@@ -55,25 +67,36 @@ def main(argv: Sequence[str]) -> None:
   del argv
   import jax
 
-  if not _COMPILE.value:
+  if not _COMPILE.value or _TOPOLOGY.value:
     jax.config.update("jax_platforms", "cpu")  # a GPU may be another's
-  from hra.planning import outlines, page, plan
+  from hra.planning import aot, outlines, page, plan, topology
 
   config = configs.from_flags()
+  outline = outlines.of_config(config, name=_BACKBONE.value)
+  chips = topology.described(_TOPOLOGY.value) if _TOPOLOGY.value else None
   found = plan.plan(
     config,
-    outlines.of_config(config, name=_BACKBONE.value),
-    devices=_DEVICES.value,
+    outline,
+    devices=len(chips.devices) if chips else _DEVICES.value,
     tasks=_TASKS.value,
     seconds=_SECONDS.value,
     compiles=_COMPILE.value,
   )
   text = page.text(found, config, compiled=_COMPILE.value)
   sys.stdout.write(f"{text}\n")
-  if _JSON.value:
-    write_json(
-      _JSON.value, page.figures(found, config, compiled=_COMPILE.value)
+  figures = page.figures(found, config, compiled=_COMPILE.value)
+  compiled = None
+  if chips:
+    sys.stdout.flush()
+    compiled = aot.compile_step(
+      config, outline, chips, tasks=_TASKS.value, seconds=_SECONDS.value
     )
+    sys.stdout.write(f"\n{page.compiled_text(compiled, found)}\n")
+    figures["compiled"] = page.compiled_figures(compiled)
+  if _JSON.value:
+    write_json(_JSON.value, figures)
+  if compiled:
+    aot.check_fits(compiled, config, outline)
 
 
 if __name__ == "__main__":

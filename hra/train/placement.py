@@ -23,11 +23,19 @@ def jit_step(
 ) -> functools.partial:
   """The compiled step under its terms; it donates the state and leaves it where
   it was."""
-  leaves, tree = jax.tree.flatten(shardings({"": state}, mesh)[""])
-  compiled = _jitted(step, tree, tuple(leaves), replicated(mesh))
   return functools.partial(
-    compiled, terms=jax.device_put(terms, replicated(mesh))
+    jitted(step, state, mesh), terms=jax.device_put(terms, replicated(mesh))
   )
+
+
+def jitted(step: Step, state: TrainState, mesh: Mesh) -> Any:
+  """`jit_step` under terms that it is given.
+
+  Args:
+    state: arrays, or shapes.
+  """
+  leaves, tree = jax.tree.flatten(shardings({"": state}, mesh)[""])
+  return _jitted(step, tree, tuple(leaves), replicated(mesh))
 
 
 @functools.lru_cache(maxsize=8)
