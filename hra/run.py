@@ -6,6 +6,7 @@ and evaluates what stands here.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from hra.adapters import families, spaces, table
 from hra.backbone import store
 from hra.backbone.network import Backbone
 from hra.backbone.prompted import Asked
-from hra.checkpoint import Checkpoints, abstract
+from hra.checkpoint import Checkpoints
 from hra.config import BackboneConfig, Config, FrontendConfig, MeshConfig
 from hra.data.batching import bucket_bounds
 from hra.data.dataset import Split, heard_whole, open_split, split_names
@@ -32,7 +33,7 @@ from hra.files import absolute
 from hra.model import Model
 from hra.sharding import make_mesh, shardings
 from hra.train import optimizer, state
-from hra.train.placement import place_state
+from hra.train.placement import laid_out, make_state
 
 
 class Parts(NamedTuple):
@@ -249,16 +250,36 @@ def initial_state(parts: Parts) -> state.TrainState:
   pretrained = None
   if parts.pretraining:  # a copy: training gives its buffers away
     pretrained = jax.tree.map(jnp.copy, parts.backbone.module)
-  best = parts.config.train.select == "best"
-  fresh = state.init(
-    parts.space,
-    parts.optimizers,
-    parts.tasks,
-    key=jax.random.key(parts.config.seed),
-    pretrained=pretrained,
-    keep_best=best and not parts.pretraining,
+  return make_state(
+    _initial(parts), pretrained, mesh=parts.mesh, shard_rows=_shard_rows(parts)
   )
-  return place_state(fresh, parts.mesh)
+
+
+def initial_shapes(parts: Parts) -> state.TrainState:
+  """What `initial_state` makes, as shapes."""
+  pretrained = parts.backbone.module if parts.pretraining else None
+  fresh = jax.eval_shape(_initial(parts), pretrained)
+  return laid_out(fresh, parts.mesh, shard_rows=_shard_rows(parts))
+
+
+def _initial(parts: Parts) -> Callable[[Backbone | None], state.TrainState]:
+  best = parts.config.train.select == "best"
+
+  def made(pretrained: Backbone | None) -> state.TrainState:
+    return state.init(
+      parts.space,
+      parts.optimizers,
+      parts.tasks,
+      key=jax.random.key(parts.config.seed),
+      pretrained=pretrained,
+      keep_best=best and not parts.pretraining,
+    )
+
+  return made
+
+
+def _shard_rows(parts: Parts) -> str:
+  return parts.config.mesh.shard_rows
 
 
 def adapted_shapes(workdir: epath.PathLike) -> state.TrainState:
@@ -272,18 +293,18 @@ def adapted_shapes(workdir: epath.PathLike) -> state.TrainState:
   workdir = epath.Path(workdir)
   config = _config_here(workdir)
   mesh = make_mesh(config.mesh)
-  backbone = store.load(
-    config.backbone_path, computed=config.backbone, mesh=mesh
+  backbone = store.outline(config.backbone_path, computed=config.backbone)
+  _, space, optimizers = learner(config, *backbone)
+  fresh = jax.eval_shape(
+    lambda: state.init(
+      space,
+      optimizers,
+      claim.tasks_of(workdir),
+      key=jax.random.key(config.seed),
+      keep_best=config.train.select == "best",
+    )
   )
-  _, space, optimizers = learner(config, backbone.config, backbone.frontend)
-  fresh = state.init(
-    space,
-    optimizers,
-    claim.tasks_of(workdir),
-    key=jax.random.key(config.seed),
-    keep_best=config.train.select == "best",
-  )
-  return abstract(place_state(fresh, mesh))
+  return laid_out(fresh, mesh, shard_rows=config.mesh.shard_rows)
 
 
 def trained_state(parts: Parts) -> state.TrainState:
@@ -305,7 +326,7 @@ def trained_state(parts: Parts) -> state.TrainState:
         got="none that was evaluated",
         fix="give the command that trained it again, or select the last",
       )
-  restored = checkpoints.restore(abstract(initial_state(parts)), step=step)
+  restored = checkpoints.restore(initial_shapes(parts), step=step)
   checkpoints.close()
   return restored
 
@@ -394,11 +415,13 @@ def _fresh_backbone(
     )
   backbone = dataclasses.replace(config.backbone, vocabulary=vocabulary)
   mels = config.features.width
-  make = jax.jit(functools.partial(Backbone, backbone, mels=mels))
-  module = make(key=jax.random.fold_in(jax.random.key(config.seed), 2))
-  placed = shardings({"backbone": module}, mesh)["backbone"]
+  shapes = store.abstract(backbone, config.features)
+  make = jax.jit(
+    functools.partial(Backbone, backbone, mels=mels),
+    out_shardings=shardings({"backbone": shapes}, mesh)["backbone"],
+  )
   return store.StoredBackbone(
-    module=jax.device_put(module, placed),
+    module=make(key=jax.random.fold_in(jax.random.key(config.seed), 2)),
     config=backbone,
     frontend=config.features,
     tokenizer=tokenizer,

@@ -270,7 +270,9 @@ def parameter_counts(parts: Parts, trained: TrainState) -> dict[str, int]:
   return {
     "backbone": table.count(_backbone(parts, trained)),
     "shared": table.count(shared),
-    "per_task": table.count(trained.rows) // len(parts.tasks),
+    "per_task": table.count(
+      jax.eval_shape(parts.space.init_task, jax.random.key(0))
+    ),
   }
 
 

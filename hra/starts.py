@@ -34,7 +34,11 @@ def begun(parts: Parts, fresh: TrainState) -> TrainState:
     InputError: as `owned`.
   """
   rows = owned(parts, fresh.shared)
-  return place_state(fresh._replace(rows=rows), parts.mesh)
+  return place_state(
+    fresh._replace(rows=rows),
+    parts.mesh,
+    shard_rows=parts.config.mesh.shard_rows,
+  )
 
 
 def owned(parts: Parts, shared: Tree) -> Tree:

@@ -51,6 +51,11 @@ def scatter(table: Tree, task_K: jax.Array, rows: Tree) -> Tree:
   )
 
 
+def nowhere(count: int) -> jax.Array:
+  """Distinct ids [K] that are out of range of every table."""
+  return jnp.iinfo(jnp.int32).max - jnp.arange(count, dtype=jnp.int32)
+
+
 def count(tree: Tree) -> int:
   """Numbers in a tree of arrays or shapes."""
   return sum(int(np.prod(jnp.shape(leaf))) for leaf in jax.tree.leaves(tree))

@@ -142,6 +142,12 @@ class MeshConfig:
   data: int = -1
   fsdp: int = 1
   tensor: int = 1
+  slices: int = 1
+  """Slices of TPUs that a data center's network connects; each divides the batch
+  further."""
+  shard_rows: Literal["auto", "always", "never"] = "auto"
+  """Whether what tasks own lies divided over all devices, with its moments and
+  best rows; `auto`: from 256 MiB on."""
 
 
 @dataclasses.dataclass

@@ -117,7 +117,9 @@ def initial(
     count=len(parts.tasks),
     keep_best=parts.config.train.select == "best",
   )
-  placed = place_state(fresh_state, parts.mesh)
+  placed = place_state(
+    fresh_state, parts.mesh, shard_rows=parts.config.mesh.shard_rows
+  )
   return placed, dict(zip(parts.tasks, starts, strict=True))
 
 

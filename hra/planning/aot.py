@@ -22,7 +22,7 @@ from hra.planning.outlines import Outline
 from hra.planning.parts import Parts, batch_of, terms_of
 from hra.planning.topology import Topology
 from hra.sharding import BATCH, make_mesh, replicated, shardings
-from hra.train.placement import batch_placement, jitted
+from hra.train.placement import batch_placement, jitted, laid_out
 from hra.train.step import make_step
 
 
@@ -181,8 +181,9 @@ def _lowered(
   )
   everywhere = replicated(mesh)
   terms = jax.eval_shape(lambda: terms_of(made))
-  return jitted(step, made.state, mesh).lower(
-    _placed(made.state, shardings({"": made.state}, mesh)[""]),
+  state = laid_out(made.state, mesh, shard_rows=config.mesh.shard_rows)
+  return jitted(step, state, mesh).lower(
+    state,
     _frozen(made, mesh),
     _placed(batch_of(sizes), placement),
     _placed(terms, jax.tree.map(lambda _: everywhere, terms)),

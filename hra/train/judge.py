@@ -254,8 +254,7 @@ def _note(
     better_J = (words_J > 0) & ((step_J < 0) | (errors_J < best_J))
     # Who has no dev words is not judged, and so doesn't wait either.
     waited_J = jnp.where(better_J, 0, waited_J + (words_J > 0))
-    nowhere_J = len(state.skipped_N) + jnp.arange(len(task_J))
-    improved_J = jnp.where(better_J, task_J, nowhere_J)
+    improved_J = jnp.where(better_J, task_J, table.nowhere(len(task_J)))
     progress = progress._replace(
       best_step_N=put(progress.best_step_N, jnp.where(better_J, own_J, step_J)),
       best_errors_N=put(

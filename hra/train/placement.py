@@ -1,40 +1,112 @@
 """Where the state and the batches of a job go, and the step compiled for it."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
 from hra.data.batching import Batch
 from hra.data.settings import Settings
-from hra.sharding import batch_sharding, replicated, shardings
+from hra.sharding import (
+  batch_sharding,
+  divides_rows,
+  is_row,
+  path_of,
+  replicated,
+  shardings,
+)
 from hra.train.state import TrainState
 from hra.train.step import Step, Terms
 
 
-def place_state(state: TrainState, mesh: Mesh) -> TrainState:
-  """The state on the mesh, by the sharding table."""
-  return jax.device_put(state, shardings({"": state}, mesh)[""])
+def laid_out(
+  state: TrainState, mesh: Mesh | AbstractMesh, *, shard_rows: str = "never"
+) -> TrainState:
+  """A state's shapes on a mesh, by the sharding table.
+
+  Tables that lie divided get as many rows of nobody as make devices' parts equal.
+
+  Args:
+    state: arrays or shapes, a row for each task.
+    shard_rows: as `config.mesh.shard_rows`.
+  """
+  divided = divides_rows(state, mesh, asked=shard_rows)
+  if divided:
+    state = jax.eval_shape(functools.partial(_padded, parts=mesh.size), state)
+  placed = shardings({"": state}, mesh, divided_rows=divided)[""]
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    state,
+    placed,
+  )
+
+
+def place_state(
+  state: TrainState, mesh: Mesh, *, shard_rows: str = "never"
+) -> TrainState:
+  """The state on the mesh, as `laid_out` says."""
+  shapes = laid_out(state, mesh, shard_rows=shard_rows)
+  if divides_rows(state, mesh, asked=shard_rows):
+    state = _padded(state, parts=mesh.size)
+  return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, shapes))
+
+
+def make_state(
+  make: Callable[..., TrainState], *given: Any, mesh: Mesh, shard_rows: str
+) -> TrainState:
+  """What `make` makes of what is given, on the mesh: no device holds a part that
+  is another's.
+  """
+  if mesh.size == 1:
+    return place_state(make(*given), mesh)
+  fresh = jax.eval_shape(make, *given)
+  shapes = laid_out(fresh, mesh, shard_rows=shard_rows)
+  divided = divides_rows(fresh, mesh, asked=shard_rows)
+
+  def made(*given: Any) -> TrainState:
+    state = make(*given)
+    return _padded(state, parts=mesh.size) if divided else state
+
+  placed = jax.tree.map(lambda leaf: leaf.sharding, shapes)
+  return jax.jit(made, out_shardings=placed)(*given)
+
+
+def _padded(state: TrainState, *, parts: int) -> TrainState:
+  """A state whose tables have a multiple of `parts` rows, zeros behind the last."""
+
+  def padded(keys: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+    if not is_row(path_of(keys)):
+      return leaf
+    more = -len(leaf) % parts
+    return jnp.pad(leaf, [(0, more)] + [(0, 0)] * (leaf.ndim - 1))
+
+  return jax.tree_util.tree_map_with_path(padded, state)
 
 
 def jit_step(
   step: Step, terms: Terms, state: TrainState, mesh: Mesh
 ) -> functools.partial:
   """The compiled step under its terms; it donates the state and leaves it where
-  it was."""
+  it was.
+
+  Args:
+    state: placed, or shapes as of `laid_out`.
+  """
   return functools.partial(
     jitted(step, state, mesh), terms=jax.device_put(terms, replicated(mesh))
   )
 
 
 def jitted(step: Step, state: TrainState, mesh: Mesh) -> Any:
-  """`jit_step` under terms that it is given.
-
-  Args:
-    state: arrays, or shapes.
-  """
-  leaves, tree = jax.tree.flatten(shardings({"": state}, mesh)[""])
+  """`jit_step` under terms that it is given."""
+  leaves, tree = jax.tree.flatten(
+    jax.tree.map(lambda leaf: leaf.sharding, state)
+  )
   return _jitted(step, tree, tuple(leaves), replicated(mesh))
 
 

@@ -49,7 +49,8 @@ class TrainState(NamedTuple):
   """`adapter`, `space`, and `backbone` when pretraining."""
   shared_optimizer: Tree
   rows: Tree
-  """[N, ...]: what each task owns in its space."""
+  """[N, ...]: what each task owns in its space; where devices divide it, with rows of
+  nobody at the end (`hra.train.placement.laid_out`)."""
   rows_optimizer: Tree
   """[N, ...]: each row's own moments and step count."""
   skipped_N: jax.Array
@@ -129,11 +130,14 @@ def chosen_rows(state: TrainState, task_K: jax.Array | None = None) -> Tree:
   """What tasks end with: the best, where one was judged, or the last.
 
   Args:
-    task_K: whose rows [K, ...] are asked for; None is the whole table.
+    task_K: whose rows [K, ...] are asked for; None is all tasks.
   """
+  tasks = len(state.skipped_N)
 
   def of(table_N: Tree) -> Tree:
-    return table_N if task_K is None else table.gather(table_N, task_K)
+    if task_K is not None:
+      return table.gather(table_N, task_K)
+    return jax.tree.map(lambda leaf_N: leaf_N[:tasks], table_N)
 
   if not jax.tree.leaves(state.progress.best):
     return of(state.rows)

@@ -231,8 +231,7 @@ def _update_rows(
     rows,
     settings_K=batch.settings_K,
   )
-  number = len(state.skipped_N)
-  places_K = jnp.where(ok_K, batch.task_K, number + jnp.arange(len(ok_K)))
+  places_K = jnp.where(ok_K, batch.task_K, table.nowhere(len(ok_K)))
   state = state._replace(
     rows=table.scatter(state.rows, places_K, new_rows),
     rows_optimizer=table.scatter(state.rows_optimizer, places_K, new_states),

@@ -2,10 +2,12 @@
 
     python sharded.py OUT
 
-Trains three steps with the table (rows, moments, best) divided and replicated;
-saves both; prints the largest collectives of the compiled step.
+Trains three steps and judges two tasks with the table (rows, moments, best) divided
+and replicated; saves both, and a checkpoint of each that the other is restored from;
+prints the largest collectives of what is compiled.
 """
 
+import functools
 import json
 import sys
 
@@ -13,34 +15,38 @@ import hlo
 import jax
 import numpy as np
 import tiny
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
+from hra.checkpoint import Checkpoints
 from hra.config import AdapterConfig, MeshConfig
-from hra.sharding import BATCH, make_mesh, replicated, shardings
-from hra.train import state
-from hra.train.placement import batch_placement, place_batch
+from hra.sharding import make_mesh, replicated
+from hra.train import judge, state
+from hra.train.placement import (
+  batch_placement,
+  jit_step,
+  laid_out,
+  make_state,
+  place_batch,
+)
 from hra.train.step import make_step
 
-ROWS = 4096
+ROWS = 4093
+"""What eight devices don't divide."""
 PLACES = 8
 ADAPTER = AdapterConfig(width=8, heads="both")
+NAMES = tuple(f"task{place}" for place in range(ROWS))
 
 
 def main(out: str) -> None:
-  mesh = make_mesh(MeshConfig(data=8, fsdp=1, tensor=1))
+  mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
   optimizers = tiny.optimizers()
-  names = tuple(f"task{place}" for place in range(ROWS))
-  fresh = jax.device_get(
-    state.init(
-      tiny.space(ADAPTER),
-      optimizers,
-      names,
-      key=jax.random.key(2),
-      keep_best=True,
-    )
+  fresh = functools.partial(
+    state.init,
+    tiny.space(ADAPTER),
+    optimizers,
+    NAMES,
+    key=jax.random.key(2),
+    keep_best=True,
   )
-  everywhere = shardings({"": fresh}, mesh)[""]
   backbone = jax.device_put(tiny.backbone(), replicated(mesh))
   placement = batch_placement(mesh, axis=0)
   step = make_step(
@@ -50,55 +56,70 @@ def main(out: str) -> None:
     policy=None,
     placement=placement,
   )
-  terms = jax.device_put(tiny.terms(), replicated(mesh))
-  told = {}
-  for name, placed in (
-    ("replicated", everywhere),
-    ("divided", _divided(everywhere, mesh)),
-  ):
-    compiled = None
-    trained = jax.device_put(fresh, placed)
-    for own_step, chosen in enumerate((names[::600], names[5::600], names[:6])):
-      batch = tiny.batch(
-        chosen[:6], names=names, places=PLACES, own_step=own_step
-      )
-      if own_step == 2:
-        batch.wave_KBS[1, 0, 500] = np.nan
-      batch = place_batch(batch, placement)
-      if compiled is None:
-        compiled = (
-          jax.jit(
-            step, donate_argnums=0, out_shardings=(placed, replicated(mesh))
-          )
-          .lower(trained, backbone, batch, terms)
-          .compile()
-        )
-        told[name] = _collectives(hlo.parse(compiled.as_text()))
-      trained, _ = compiled(trained, backbone, batch, terms)
-    leaves = jax.tree.leaves((trained.rows, trained.rows_optimizer))
-    told[f"{name}_shards"] = len(leaves[0].addressable_shards[0].data)
-    kept = (*leaves, trained.skipped_N, *jax.tree.leaves(trained.shared))
-    np.savez(f"{out}/{name}.npz", *map(np.asarray, kept))
-  rows = jax.tree.leaves(fresh.rows)
-  told["rows"] = sum(leaf.nbytes for leaf in rows) * PLACES // ROWS
+  told, shapes, trained = {}, {}, {}
+  for name, asked in (("replicated", "never"), ("divided", "always")):
+    shapes[name] = laid_out(jax.eval_shape(fresh), mesh, shard_rows=asked)
+    begun = make_state(fresh, mesh=mesh, shard_rows=asked)
+    job = jit_step(step, tiny.terms(), begun, mesh)
+    trained[name], told[name] = _trained(begun, job, backbone, placement)
+    told[f"{name}_placed"] = _placed(trained[name]) == _placed(shapes[name])
+    told[f"{name}_shards"] = [
+      len(leaf.addressable_shards[0].data)
+      for leaf in jax.tree.leaves((trained[name].rows, trained[name].progress))
+    ]
+  for name, other in (("replicated", "divided"), ("divided", "replicated")):
+    checkpoints = Checkpoints(f"{out}/{name}")
+    checkpoints.save(3, trained[name])
+    checkpoints.wait()
+    restored = checkpoints.restore(shapes[other])
+    told[f"{name}_restored"] = _placed(restored) == _placed(shapes[other])
+    _save(f"{out}/{name}.npz", trained[name])
+    _save(f"{out}/{name}-restored.npz", restored)
+  owned = jax.eval_shape(tiny.space(ADAPTER).init_task, jax.random.key(0))
+  numbers = sum(leaf.size for leaf in jax.tree.leaves(owned))
+  told["rows"] = 4 * numbers * PLACES
   print(json.dumps(told))
 
 
-def _divided(placed: state.TrainState, mesh) -> state.TrainState:
-  by_task = NamedSharding(mesh, P(BATCH))
-
-  def divide(tree):
-    return jax.tree.map(lambda _: by_task, tree)
-
-  return placed._replace(
-    rows=divide(placed.rows),
-    rows_optimizer=divide(placed.rows_optimizer),
-    progress=placed.progress._replace(best=divide(placed.progress.best)),
+def _trained(begun, job, backbone, placement):
+  """(state after three steps and an evaluation, bytes of all collectives)."""
+  sizes = []
+  trained = begun
+  for own_step, chosen in enumerate((NAMES[::600], NAMES[5::600], NAMES[:6])):
+    batch = tiny.batch(
+      chosen[:6], names=NAMES, places=PLACES, own_step=own_step
+    )
+    if own_step == 2:
+      batch.wave_KBS[1, 0, 500] = np.nan
+    batch = place_batch(batch, placement)
+    if not sizes:
+      sizes += _collectives(
+        job.func.lower(trained, backbone, batch, **job.keywords)
+      )
+    trained, _ = job(trained, backbone, batch)
+  figures = (
+    np.array([7, 600, ROWS, ROWS + 1], np.int32),
+    *[np.ones(4, int)] * 4,
   )
+  sizes += _collectives(judge._note.lower(trained, *figures, judging=True))
+  return judge._note(trained, *figures, judging=True), sizes
 
 
-def _collectives(program: hlo.Program) -> list[int]:
+def _placed(tree):
+  return [str(leaf.sharding) for leaf in jax.tree.leaves(tree)]
+
+
+def _save(path, trained):
+  """Whatever a table has beyond its tasks is left out."""
+  rows = (trained.rows, trained.rows_optimizer, trained.progress)
+  kept = [leaf[:ROWS] for leaf in jax.tree.leaves(rows)]
+  kept += jax.tree.leaves((trained.skipped_N, trained.shared))
+  np.savez(path, *map(np.asarray, kept))
+
+
+def _collectives(lowered) -> list[int]:
   """Bytes of each array that devices exchange."""
+  program = hlo.parse(lowered.compile().as_text())
   return [
     array.bytes
     for instruction in hlo.collectives(program)
