@@ -54,6 +54,8 @@ class Compiled(NamedTuple):
   """By kind of collective."""
   seconds: float
   """That compiling took."""
+  text: str
+  """The program."""
 
   @property
   def fits(self) -> bool:
@@ -101,9 +103,10 @@ def compile_step(
       raise
     nothing = Memory(0, 0, 0, 0)
     took = time.monotonic() - began
-    return Compiled(topology, nothing, _refusal(str(error)), 0.0, {}, took)
+    return Compiled(topology, nothing, _refusal(str(error)), 0.0, {}, took, "")
   told: Any = compiled.memory_analysis()
-  program = hlo.parse(str(compiled.as_text()))
+  text = str(compiled.as_text())
+  program = hlo.parse(text)
   return Compiled(
     topology=topology,
     memory=Memory(
@@ -116,6 +119,7 @@ def compile_step(
     flops=hlo.flops(program),
     sent=links.sent(program),
     seconds=time.monotonic() - began,
+    text=text,
   )
 
 
