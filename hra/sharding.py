@@ -273,6 +273,29 @@ def shardings(
   }
 
 
+def placed_shapes(
+  trees: Mapping[str, Tree],
+  mesh: Mesh | AbstractMesh,
+  *,
+  divided_rows: bool = False,
+) -> dict[str, Tree]:
+  """Shapes and types with the shardings that `shardings` gives."""
+  placed = shardings(trees, mesh, divided_rows=divided_rows)
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    dict(trees),
+    placed,
+  )
+
+
+def device_bytes(leaf: jax.ShapeDtypeStruct | jax.Array) -> int:
+  """Of what is placed, the bytes on each device."""
+  shape = leaf.sharding.shard_shape(leaf.shape)
+  return math.prod(shape) * leaf.dtype.itemsize
+
+
 def batch_sharding(mesh: Mesh, *, axis: int) -> NamedSharding:
   """A batch split along `axis` (0: tasks; 1: utterances, when pooled)."""
   return NamedSharding(mesh, P(*[None] * axis, BATCH))

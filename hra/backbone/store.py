@@ -5,8 +5,15 @@ bytes; rows say by it which backbone they were made for.
 """
 
 import dataclasses
+import functools
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import (
+  Callable,
+  Collection,
+  Iterable,
+  Mapping,
+  Sequence,
+)
 from typing import Any
 
 import jax
@@ -14,21 +21,21 @@ import numpy as np
 import safetensors.numpy
 from etils import epath
 
-from hra import config_tree
+from hra import config_tree, processes
 from hra.backbone.encoders import ENCODERS
 from hra.backbone.network import Backbone
 from hra.backbone.prompted import Asked, prompted
 from hra.backbone.tensors import (
+  TensorFile,
   TensorHash,
   hash_tensors,
-  read_tensors,
   write_tensors,
 )
 from hra.config import BackboneConfig, FrontendConfig
 from hra.data.tokenizer import Tokenizer
 from hra.decoders.interface import Layered
 from hra.errors import InputError
-from hra.files import write_aside, write_json
+from hra.files import is_remote, write_aside, write_json
 from hra.nn import int8
 from hra.sharding import named_leaves, shardings
 
@@ -47,6 +54,7 @@ _COMPUTED_BY_DECODER = (
 """What is the run's own to say, and no property of the parameters."""
 _PROMPTED = ("language", "prompt")
 """No property of the parameters either; see `prompted`."""
+_Index = tuple[slice, ...]
 _FIELDS = ("backbone", "features", "tokenizer_hash", "fingerprint", "about")
 
 
@@ -155,8 +163,8 @@ def load(
   folder = folder_of(folder)
   described = _read_config(folder)
   config, frontend = _outline(folder, described)
-  tensors = read_tensors(folder / "model.safetensors")
-  fingerprint = _fingerprint(described, tensors)
+  file = TensorFile(folder / "model.safetensors")
+  fingerprint = _fingerprint_of(file, described)
   if fingerprint != described["fingerprint"]:
     raise InputError(
       folder / "model.safetensors",
@@ -175,7 +183,8 @@ def load(
   if computed is not None:
     config = computed_as(config, computed)
     config = prompted(config, tokenizer, language=computed.decoder.language)
-  module = from_tensors(tensors, config, frontend, where=str(folder), mesh=mesh)
+  _check_holds(file.entries, config, frontend, where=str(folder))
+  module = _placed(file.parts, config, frontend, mesh=mesh)
   about = described["about"]
   return StoredBackbone(module, config, frontend, tokenizer, fingerprint, about)
 
@@ -250,20 +259,90 @@ def from_tensors(
   mesh: jax.sharding.Mesh | None = None,
 ) -> Backbone:
   """The module of `config` with these parameters; each is used exactly once."""
-  shapes = jax.eval_shape(lambda: _built(config, frontend))
-  wanted = dict(named_leaves(shapes))
+
+  def parts(path: str, indices: Sequence[_Index]) -> list[np.ndarray]:
+    return [tensors[path][index] for index in indices]
+
+  _check_holds(tensors, config, frontend, where=where)
+  return _placed(parts, config, frontend, mesh=mesh)
+
+
+def _check_holds(
+  tensors: Mapping[str, Any],
+  config: BackboneConfig,
+  frontend: FrontendConfig,
+  *,
+  where: str,
+) -> None:
+  """Whether there is exactly what the configuration asks for."""
+  wanted = _floats(config, frontend)
   for path in sorted(wanted.keys() | tensors.keys()):
     ours = wanted[path].shape if path in wanted else "nothing"
     theirs = tensors[path].shape if path in tensors else "nothing"
     if ours != theirs:
       raise InputError(f"{where}: {path}", expected=str(ours), got=str(theirs))
-  leaves = [tensors[path].astype(leaf.dtype) for path, leaf in wanted.items()]
-  module = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
-  module = _as_kept(module)
-  if mesh is None:
-    return jax.device_put(module)
-  return jax.device_put(
-    module, shardings({"backbone": module}, mesh)["backbone"]
+
+
+def _floats(
+  config: BackboneConfig, frontend: FrontendConfig
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """What a folder holds, by path."""
+  return dict(named_leaves(jax.eval_shape(lambda: _built(config, frontend))))
+
+
+def _placed(
+  parts: Callable[[str, Sequence[_Index]], list[np.ndarray]],
+  config: BackboneConfig,
+  frontend: FrontendConfig,
+  *,
+  mesh: jax.sharding.Mesh | None,
+) -> Backbone:
+  """The module, leaf by leaf where it belongs: a host holds no more than its own
+  devices' parts of one, and devices the floats of one beside what is kept."""
+  shapes = abstract(config, frontend)
+  kept = dict(named_leaves(shapes))
+  placed: dict[str, Any] = dict.fromkeys(kept)
+  if mesh is not None:
+    placed = dict(
+      named_leaves(shardings({"backbone": shapes}, mesh)["backbone"])
+    )
+  made: dict[str, jax.Array] = {}
+  for path, like in _floats(config, frontend).items():
+    leaf = _leaf(functools.partial(parts, path), like, placed[path])
+    if kept[path].dtype == like.dtype:
+      made[path] = leaf
+      continue
+    scale = f"{path.removesuffix('kernel')}scale"
+    quantise = jax.jit(
+      int8.quantised,
+      out_shardings=int8.Quantised(placed[path], placed[scale])
+      if mesh
+      else None,
+    )
+    made[path], made[scale] = quantise(leaf)
+  return jax.tree.unflatten(
+    jax.tree.structure(shapes), [made[path] for path in kept]
+  )
+
+
+def _leaf(
+  parts: Callable[[Sequence[_Index]], list[np.ndarray]],
+  like: jax.ShapeDtypeStruct,
+  placed: jax.sharding.Sharding | None,
+) -> jax.Array:
+  """A parameter, of which a host reads its own devices' parts."""
+  if placed is None:
+    (whole,) = parts([(slice(None),) * len(like.shape)])
+    return jax.device_put(whole.astype(like.dtype))
+  own = placed.addressable_devices_indices_map(like.shape).values()
+  indices = {str(index): index for index in own if index is not None}
+  read = parts(list(indices.values()))
+  by_index = {
+    key: part.astype(like.dtype, copy=False)
+    for key, part in zip(indices, read, strict=True)
+  }
+  return jax.make_array_from_callback(
+    like.shape, placed, lambda index: by_index[str(index)]
   )
 
 
@@ -313,6 +392,17 @@ def _read_config(folder: epath.Path) -> dict[str, Any]:
     if field not in described:
       raise InputError(path, expected=f"the field {field}", got="none")
   return described
+
+
+def _fingerprint_of(file: TensorFile, described: Mapping[str, Any]) -> str:
+  """As `_fingerprint`, of a file that is read once and never held.
+
+  Of several processes each reads its own; of a bucket's file, the first for all.
+  """
+  text = _fingerprinted(described)
+  if not is_remote(file.path):
+    return file.hash(text)
+  return processes.first_does(lambda: file.hash(text))
 
 
 def _fingerprint(

@@ -19,6 +19,9 @@ XLA say it for the platform that is here.
 compiles the step of all chips for a topology of TPUs, of which none has to be here:
 libtpu does it (`pip install 'hra[tpu]'`), in minutes. Memory, collectives and FLOPs of
 a chip are XLA's own; a step that doesn't fit ends with code 2.
+
+--show_sharding adds a line for each parameter, moment and row: its path, shape, type,
+the mesh axes that divide it, and its bytes on each device.
 """
 
 import sys
@@ -55,6 +58,9 @@ _TOPOLOGY = flags.DEFINE_string(
   "Compile the step for TPUs such as v5e:16x16 or v4:4x4x8, none of which has to "
   "be here; 2*v5e:16x16 is two slices.",
 )
+_SHOW_SHARDING = flags.DEFINE_bool(
+  "show_sharding", False, "Also print where each parameter lies."
+)
 _JSON = flags.DEFINE_string("json", "", "Also write the figures to this file.")
 
 
@@ -69,7 +75,7 @@ def main(argv: Sequence[str]) -> None:
 
   if not _COMPILE.value or _TOPOLOGY.value:
     jax.config.update("jax_platforms", "cpu")  # a GPU may be another's
-  from hra.planning import aot, outlines, page, plan, topology
+  from hra.planning import aot, outlines, page, plan, sharding_page, topology
 
   config = configs.from_flags()
   outline = outlines.of_config(config, name=_BACKBONE.value)
@@ -84,6 +90,8 @@ def main(argv: Sequence[str]) -> None:
   )
   text = page.text(found, config, compiled=_COMPILE.value)
   sys.stdout.write(f"{text}\n")
+  if _SHOW_SHARDING.value:
+    sys.stdout.write(f"\n{sharding_page.text(found.leaves, found.mesh)}\n")
   figures = page.figures(found, config, compiled=_COMPILE.value)
   compiled = None
   if chips:

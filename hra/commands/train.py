@@ -24,7 +24,7 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder.")
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  process.set_up()
+  process.set_up(several=True)
   from hra import claim, jobs, run
 
   workdir = configs.required(_WORKDIR, "runs/mine")

@@ -5,13 +5,33 @@ scale for each output of each layer. qwix makes them when a backbone is loaded; 
 is compiled is plain JAX.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from hra.errors import InputError
+
+
+class Quantised(NamedTuple):
+  """A kernel in 8 bits."""
+
+  kernel: jax.Array
+  scale: jax.Array
+
+
+def quantised(kernel: jax.Array) -> Quantised:
+  """Of a kernel [..., inputs, outputs].
+
+  Raises:
+    InputError: qwix isn't installed.
+  """
+  outputs = [axis for axis in range(kernel.ndim) if axis != kernel.ndim - 2]
+  made = _qwix().quantize(
+    jnp.asarray(kernel, jnp.float32), jnp.int8, channelwise_axes=outputs
+  )
+  return Quantised(made.qvalue, made.scale)
 
 
 class Int8Linear(nnx.Module):
@@ -23,12 +43,8 @@ class Int8Linear(nnx.Module):
     Raises:
       InputError: qwix isn't installed.
     """
-    kernel = linear.kernel[...]
-    outputs = [axis for axis in range(kernel.ndim) if axis != kernel.ndim - 2]
-    made = _qwix().quantize(
-      jnp.asarray(kernel, jnp.float32), jnp.int8, channelwise_axes=outputs
-    )
-    self.kernel = nnx.Param(made.qvalue)
+    made = quantised(linear.kernel[...])
+    self.kernel = nnx.Param(made.kernel)
     self.scale = nnx.Param(made.scale)
     self.bias = linear.bias
     self.dtype = linear.dtype

@@ -21,7 +21,7 @@ from hra.planning.links import Sent
 from hra.planning.outlines import Outline
 from hra.planning.parts import Parts, batch_of, terms_of
 from hra.planning.topology import Topology
-from hra.sharding import BATCH, make_mesh, replicated, shardings
+from hra.sharding import BATCH, make_mesh, placed_shapes, replicated
 from hra.train.placement import batch_placement, jitted, laid_out
 from hra.train.step import make_step
 
@@ -183,32 +183,26 @@ def _lowered(
     policy=specaugment.chosen(config.augment),
     placement=placement,
   )
-  everywhere = replicated(mesh)
-  terms = jax.eval_shape(lambda: terms_of(made))
   state = laid_out(made.state, mesh, shard_rows=config.mesh.shard_rows)
+  frozen = placed_shapes({"backbone": made.frozen}, mesh)["backbone"]
+  terms = jax.eval_shape(lambda: terms_of(made))
+  everywhere = jax.tree.map(lambda _: replicated(mesh), terms)
   return jitted(step, state, mesh).lower(
     state,
-    _frozen(made, mesh),
+    frozen,
     _placed(batch_of(sizes), placement),
-    _placed(terms, jax.tree.map(lambda _: everywhere, terms)),
+    _placed(terms, everywhere),
   )
 
 
-def _frozen(made: Parts, mesh: Mesh) -> Any:
-  if made.frozen is None:
-    return None
-  placed = shardings({"backbone": made.frozen}, mesh)["backbone"]
-  return _placed(made.frozen, placed)
-
-
-def _placed(tree: Any, placed: Any) -> Any:
+def _placed(tree: Any, shardings: Any) -> Any:
   """Shapes, as they lie on the devices."""
   return jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=sharding
     ),
     tree,
-    placed,
+    shardings,
   )
 
 

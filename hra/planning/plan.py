@@ -29,7 +29,14 @@ from hra.planning import cost, scale
 from hra.planning.outlines import Outline
 from hra.planning.parts import Parts, batch_of, terms_of
 from hra.planning.scale import Scale
-from hra.sharding import BATCH, abstract_mesh, shardings
+from hra.sharding import (
+  BATCH,
+  abstract_mesh,
+  device_bytes,
+  named_leaves,
+  placed_shapes,
+)
+from hra.train.placement import laid_out
 from hra.train.step import make_step
 
 
@@ -68,6 +75,8 @@ class Plan(NamedTuple):
   """Numbers that a task owns."""
   kept: dict[str, Group]
   """By name: exact."""
+  leaves: list[tuple[str, jax.ShapeDtypeStruct]]
+  """All of it but the batch, by path, with shardings."""
   estimates: Estimates
 
   @property
@@ -111,7 +120,8 @@ def plan(
   batch = batch_of(sizes, parts=parts)
   step = _traced(made, batch)
   temporaries = _temporaries(step, compiles=compiles)
-  kept = _kept(made, mesh)
+  trees = _kept(made, mesh)
+  kept = {name: _group(tree) for name, tree in trees.items()}
   kept["batch"] = Group(
     parts * table.count(batch), sum(map(_bytes, jax.tree.leaves(batch)))
   )
@@ -126,6 +136,11 @@ def plan(
       jax.eval_shape(made.space.init_task, jax.random.key(0))
     ),
     kept=kept,
+    leaves=[
+      (path, leaf)
+      for tree in trees.values()
+      for path, leaf in named_leaves(tree)
+    ],
     estimates=Estimates(
       temporaries=temporaries,
       gathered=gathered,
@@ -155,14 +170,16 @@ def _parameters(outline: Outline) -> int:
   return table.count(store.abstract(config, outline.frontend))
 
 
-def _kept(parts: Parts, mesh: jax.sharding.AbstractMesh) -> dict[str, Group]:
-  """Everything but the batch, by name."""
-  fresh = parts.state
+def _kept(
+  parts: Parts, mesh: jax.sharding.AbstractMesh
+) -> dict[str, dict[str, Tree]]:
+  """Everything but the batch, by name, as shapes on the mesh."""
+  fresh = laid_out(parts.state, mesh, shard_rows=parts.config.mesh.shard_rows)
   shared = {
     name: tree for name, tree in fresh.shared.items() if name != "backbone"
   }
-  told: dict[str, dict[str, Tree]] = {
-    "backbone": {"backbone": parts.module},
+  return {
+    "backbone": placed_shapes({"backbone": parts.module}, mesh),
     "shared": {"shared": shared},
     "shared optimizer": {"shared_optimizer": fresh.shared_optimizer},
     "rows": {"rows": fresh.rows},
@@ -173,20 +190,11 @@ def _kept(parts: Parts, mesh: jax.sharding.AbstractMesh) -> dict[str, Group]:
       "skipped_N": fresh.skipped_N,
     },
   }
-  return {name: _group(trees, mesh) for name, trees in told.items()}
 
 
-def _group(trees: dict[str, Tree], mesh: jax.sharding.AbstractMesh) -> Group:
-  placed = shardings(trees, mesh)
-  return Group(
-    table.count(trees),
-    sum(
-      math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-      for leaf, sharding in zip(
-        jax.tree.leaves(trees), jax.tree.leaves(placed), strict=True
-      )
-    ),
-  )
+def _group(trees: dict[str, Tree]) -> Group:
+  leaves = jax.tree.leaves(trees)
+  return Group(table.count(trees), sum(map(device_bytes, leaves)))
 
 
 def _gathered(module: Backbone, mesh: jax.sharding.AbstractMesh) -> int:

@@ -1,6 +1,7 @@
 """Where the state and the batches of a job go, and the step compiled for it."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +12,13 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from hra.data.batching import Batch
 from hra.data.settings import Settings
 from hra.sharding import (
+  BATCH,
   batch_sharding,
   divides_rows,
   is_row,
   path_of,
+  placed_shapes,
   replicated,
-  shardings,
 )
 from hra.train.state import TrainState
 from hra.train.step import Step, Terms
@@ -36,14 +38,7 @@ def laid_out(
   divided = divides_rows(state, mesh, asked=shard_rows)
   if divided:
     state = jax.eval_shape(functools.partial(_padded, parts=mesh.size), state)
-  placed = shardings({"": state}, mesh, divided_rows=divided)[""]
-  return jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
-    ),
-    state,
-    placed,
-  )
+  return placed_shapes({"": state}, mesh, divided_rows=divided)[""]
 
 
 def place_state(
@@ -97,9 +92,9 @@ def jit_step(
   Args:
     state: placed, or shapes as of `laid_out`.
   """
-  return functools.partial(
-    jitted(step, state, mesh), terms=jax.device_put(terms, replicated(mesh))
-  )
+  # By a program: keys can't be put on devices of other processes.
+  put = jax.jit(lambda terms: terms, out_shardings=replicated(mesh))
+  return functools.partial(jitted(step, state, mesh), terms=put(terms))
 
 
 def jitted(step: Step, state: TrainState, mesh: Mesh) -> Any:
@@ -136,6 +131,25 @@ def batch_placement(mesh: Mesh, *, axis: int) -> Batch:
   }
   placed["settings_K"] = Settings(*[by_task] * len(Settings._fields))
   return Batch(**placed)
+
+
+def own_places(mesh: Mesh, size: int) -> list[int]:
+  """Where this process's parts stand on an axis of `size` that devices divide."""
+  sharding = batch_sharding(mesh, axis=0)
+  here = sharding.addressable_devices_indices_map((size,)).values()
+  parts = (index[0] for index in here if index)
+  return sorted({place for part in parts for place in range(size)[part]})
+
+
+def parts_of(mesh: Mesh) -> int:
+  """How many processes make different parts of a batch."""
+  devices = devices_of(mesh)
+  return devices // len(own_places(mesh, devices))
+
+
+def devices_of(mesh: Mesh) -> int:
+  """How many devices divide a batch."""
+  return math.prod(mesh.shape[axis] for axis in BATCH)
 
 
 def place_batch(batch: Batch, placement: Batch) -> Batch:
