@@ -4,12 +4,28 @@ The backbone is a Conformer of the shape of USM 2B (32 layers of 1,536, arXiv
 2303.01037), which isn't public: `--config.backbone_path` names a folder of one that
 pretraining made or `hra convert` wrote. A plan needs neither it nor data:
 
-    hra plan --config=experiments/usm_2b_euphonia.py --topology=v5e:16x16
+    hra plan --config=experiments/usm_2b_euphonia.py --topology=v5e:16x16 --tasks=128
     hra plan --config=experiments/usm_2b_euphonia.py --topology=v5e:16x16 --tasks=4096
-    hra plan --config=experiments/usm_2b_euphonia.py --topology=v4:2x2x4
+    hra plan --config=experiments/usm_2b_euphonia.py --topology=v4:2x2x4 --tasks=128 \\
+      --config.data.tasks_per_batch=16
 
-docs/plan.md has what they say. The speakers are those of Project Euphonia in arXiv
-2403.19709, whose smallest linear heads have an h of about 256.
+docs/plan.md has what they say: 128 and 4,096 tasks on a v5e-256, 128 on a v4-32. Then,
+on a v5e-256 under Kubernetes,
+
+    python -m launch --launcher=jobset --name=euphonia --accelerator=v5e:16x16 \\
+      --image=IMAGE --queue=QUEUE -- train --config=experiments/usm_2b_euphonia.py \\
+      --workdir=gs://BUCKET/euphonia --config.backbone_path=gs://BUCKET/usm_2b \\
+      --config.data.path=gs://BUCKET/data
+
+and on a v4-32 of TPU VMs, whose 16 chips take a quarter of the tasks at a time,
+
+    python -m launch --launcher=tpu_vm --name=euphonia --accelerator=v4:2x2x4 \\
+      --tpu=NAME --zone=us-central2-b -- train --config=experiments/usm_2b_euphonia.py \\
+      --workdir=gs://BUCKET/euphonia --config.backbone_path=gs://BUCKET/usm_2b \\
+      --config.data.path=gs://BUCKET/data --config.data.tasks_per_batch=16
+
+As many tasks share the batches as the data have. The speakers are those of Project
+Euphonia in arXiv 2403.19709, whose smallest linear heads have an h of about 256.
 """
 
 from hra.config import (
