@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from hra.commands import configs
+from hra.errors import InputError
 from hra.files import write_json
 
 _CONFIG = configs.define(configs.experiment("adapt"))
@@ -80,10 +81,17 @@ def main(argv: Sequence[str]) -> None:
   config = configs.from_flags()
   outline = outlines.of_config(config, name=_BACKBONE.value)
   chips = topology.described(_TOPOLOGY.value) if _TOPOLOGY.value else None
+  devices = len(chips.devices) if chips else _DEVICES.value
+  if _DEVICES.present and _DEVICES.value != devices:
+    raise InputError(
+      "--devices",
+      expected=f"{devices}, the chips of {_TOPOLOGY.value}, or nothing",
+      got=str(_DEVICES.value),
+    )
   found = plan.plan(
     config,
     outline,
-    devices=len(chips.devices) if chips else _DEVICES.value,
+    devices=devices,
     tasks=_TASKS.value,
     seconds=_SECONDS.value,
     compiles=_COMPILE.value,

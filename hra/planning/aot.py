@@ -25,6 +25,11 @@ from hra.sharding import BATCH, make_mesh, placed_shapes, replicated
 from hra.train.placement import batch_placement, jitted, laid_out
 from hra.train.step import make_step
 
+_TOO_LARGE = (
+  r"\(([\d.]+[KMGT])\) exceeds available HBM \(([\d.]+[KMGT])\)",
+  r"Used ([\d.]+[KMGT]) of ([\d.]+[KMGT]) hbm",
+)
+
 
 class Memory(NamedTuple):
   """Bytes of a chip."""
@@ -207,8 +212,9 @@ def _placed(tree: Any, shardings: Any) -> Any:
 
 
 def _refusal(message: str) -> str:
-  """XLA's own figure, if it says one: `20.4G of 15.75G hbm`."""
-  used = re.search(r"Used ([\d.]+\w) of ([\d.]+\w) hbm", message)
-  if used is None:
-    return "one that XLA finds too large"
-  return f"one of {used[1]}iB where XLA has {used[2]}iB"
+  """XLA's own figures, if it says them: `20.4G of 15.75G`."""
+  for form in _TOO_LARGE:
+    found = re.search(form, message)
+    if found:
+      return f"{found[1]}iB where XLA has {found[2]}iB"
+  return "more than there is, XLA says"

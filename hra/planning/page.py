@@ -113,7 +113,7 @@ def compiled_text(compiled: Compiled, plan: Plan) -> str:
     f"{compiled.seconds:.0f} s"
   )
   if compiled.refused:
-    return f"{about}: does NOT fit; XLA needs {compiled.refused}"
+    return f"{about}: does NOT fit: {compiled.refused}"
   memory = compiled.memory
   rows = [(about, "", "bytes on a chip")]
   rows += [(name, "", size(getattr(memory, name))) for name in memory._fields]

@@ -1,14 +1,18 @@
 """Names of topologies -> chips; a real step compiles where libtpu is installed."""
 
 import importlib.util
+from types import SimpleNamespace
 
+import jax
 import pytest
 import tiny
 
 from hra import hardware
 from hra.config import AdapterConfig, Config, DataConfig, MeshConfig
 from hra.errors import InputError
-from hra.planning import aot, outlines, topology
+from hra.planning import aot, outlines, page, topology
+
+PLAN = SimpleNamespace(estimates=SimpleNamespace(flops=4 * 197e12), devices=4)
 
 needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec("libtpu") is None,
@@ -88,13 +92,16 @@ def test_a_step_takes_no_less_time_than_its_flops_and_links():
   assert compiled.fits
   assert compiled.compute_seconds == pytest.approx(1)
   assert compiled.link_seconds == pytest.approx(0.5)
+  told = page.compiled_text(compiled, PLAN)
+  assert "fits 16.0 GiB" in told
+  assert "1.00 of its part" in told
 
 
 @pytest.mark.parametrize(
   "changes",
   [
     {"memory": aot.Memory(15 * 2**30, 0, 2 * 2**30, 0)},
-    {"refused": "one of 20.4GiB where XLA has 15.75GiB"},
+    {"refused": "26.86GiB where XLA has 15.75GiB"},
   ],
 )
 def test_a_step_that_doesn_t_fit_says_what_to_change(changes):
@@ -104,6 +111,30 @@ def test_a_step_that_doesn_t_fit_says_what_to_change(changes):
   with pytest.raises(InputError, match=r"config\.backbone\.remat=full") as said:
     aot.check_fits(compiled, config, outline)
   assert "16 GiB of a TPU v5e" in str(said.value)
+  assert "does NOT fit" in page.compiled_text(compiled, PLAN)
+
+
+@pytest.mark.parametrize(
+  "message",
+  [
+    "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for "
+    "HLO temporaries (26.86G) exceeds available HBM (15.75G).",
+    "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 26.86G of "
+    "15.75G hbm. Exceeded hbm capacity by 11.11G.",
+  ],
+)
+def test_xla_s_own_figures_are_told(message, monkeypatch):
+  class Refused:
+    def compile(self):
+      raise jax.errors.JaxRuntimeError(message)
+
+  monkeypatch.setattr(aot, "_lowered", lambda *_, **__: Refused())
+  config, outline = _config()
+  config.mesh = MeshConfig(data=1)
+  here = topology.Topology("one", hardware.CHIPS[1], jax.devices()[:1], 1)
+  compiled = aot.compile_step(config, outline, here)
+  assert compiled.refused == "26.86GiB where XLA has 15.75GiB"
+  assert not compiled.fits
 
 
 @needs_libtpu
