@@ -25,6 +25,8 @@ _WORKDIR = flags.DEFINE_string(
   "workdir", "runs/topologies", "Where each case's figures are kept."
 )
 
+_CASES = flags.DEFINE_list("cases", None, "Which; all where none is named.")
+
 CONFIG = "experiments/usm_2b_euphonia.py"
 CASES = {
   "v5e_128": ("--topology=v5e:16x16", "--tasks=128"),
@@ -41,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
   del argv
   folder = epath.Path(_WORKDIR.value)
   folder.mkdir(parents=True, exist_ok=True)
-  cases = {name: _planned(folder, name) for name in CASES}
+  cases = {name: _planned(folder, name) for name in _CASES.value or CASES}
   about = results.about("topologies")
   results.write(
     "plan",

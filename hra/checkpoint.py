@@ -18,6 +18,7 @@ import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
+from hra import processes
 from hra.errors import InputError, StorageError
 from hra.files import absolute, storage
 from hra.sharding import is_row, named_leaves
@@ -121,6 +122,7 @@ class Checkpoints:
     """
     self.wait()
     step = position if self.latest is None else max(position, self.latest + 1)
+    step = processes.first_says(step)
     # The next training step donates these buffers while Orbax still reads.
     flat = {path: leaf.copy() for path, leaf in named_leaves(state)}
     metrics = None if figure is None else {self._metric: figure}
@@ -178,11 +180,9 @@ class Checkpoints:
     if stored is None:
       raise ValueError("no metadata that can be read")
     for path in sorted(wanted.keys() | stored.keys()):
-      first = (
-        1 if is_row(path) else 0
-      )  # rows of nobody may follow those of tasks
-      ours = _shape(wanted.get(path), first)
-      theirs = _shape(stored.get(path), first)
+      if is_row(path) and _row(wanted.get(path)) == _row(stored.get(path)):
+        continue  # rows of nobody may follow those of tasks
+      ours, theirs = _shape(wanted.get(path)), _shape(stored.get(path))
       if ours != theirs:
         raise InputError(
           f"{self._folder / str(step)}: {path}",
@@ -199,6 +199,8 @@ class Checkpoints:
       with storage(path, expected="a checkpoint to be written"), _system():
         yield
     except StorageError as error:
+      if processes.are_gone(error):  # no bucket's fault
+        raise RuntimeError(str(error)) from error
       whole = self.latest
       fix = error.fix or "mend that and give the same command again"
       raise StorageError(
@@ -217,6 +219,8 @@ class Checkpoints:
     except InputError:
       raise
     except (KeyError, OSError, ValueError) as error:
+      if processes.are_gone(error):
+        raise
       path = self._folder / str(step)
       with storage(path, expected="a checkpoint that can be read"):
         _touch(path)
@@ -282,6 +286,10 @@ def _touch(folder: epath.Path) -> None:
         file.read(1)
 
 
-def _shape(leaf: Any, first: int) -> str:
-  """Of the axes from the first that counts."""
-  return "nothing" if leaf is None else f"shape {tuple(leaf.shape)[first:]}"
+def _shape(leaf: Any) -> str:
+  return "nothing" if leaf is None else f"shape {tuple(leaf.shape)}"
+
+
+def _row(leaf: Any) -> tuple[int, ...] | None:
+  """The shape of one row."""
+  return None if leaf is None else tuple(leaf.shape)[1:]

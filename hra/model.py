@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from hra.adapters.interface import (
   Adapter,
@@ -50,9 +51,13 @@ def _all_but_casts(primitive: Any, *_: Any, **__: Any) -> bool:
 _CASTS = frozenset(
   {"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "slice"}
 )
+_BRANCH = "branch"
+_BRANCH_SITES = (".output", ".down")
+"""How sites end at which a branch of a layer leaves for the residual stream."""
 _REMAT_POLICIES = {
   "none": _all_but_casts,
   "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  "branches": jax.checkpoint_policies.save_only_these_names(_BRANCH),
   "full": jax.checkpoint_policies.nothing_saveable,
 }
 
@@ -118,7 +123,10 @@ class _Depth:
   def _tap(self, own: "_Slice") -> Tap:
     def tap(site: str, inputs: jax.Array, outputs: jax.Array) -> jax.Array:
       moved = self.adapter.tap(*self._of(own), own.layer, site, inputs, outputs)
-      return switch(self.active, moved, outputs)
+      moved = switch(self.active, moved, outputs)
+      if self.remat == "branches" and site.endswith(_BRANCH_SITES):
+        return checkpoint_name(moved, _BRANCH)
+      return moved
 
     return tap
 

@@ -34,12 +34,15 @@ _HEARTBEAT_SECONDS = "HRA_HEARTBEAT_SECONDS", 60
 """How long a process that says nothing is thought to live."""
 _HEARD_SECONDS = 10
 """How long who fails waits for the others to hear of it."""
+_LEAVING_SECONDS = 0.3
+"""Between a process's last word and its end, at most."""
 _PATIENCE_MS = 7 * 24 * 3600 * 1000
 """Of collective calls: who dies meanwhile is missed by their heartbeat."""
 _LOOK_SECONDS = 0.5
 _ASKED = "hra/asked"
 _FAILED = f"{_ASKED}/failed"
 _HEARD = "hra/heard"
+_GONE = "hra/gone"
 
 _calls = itertools.count()
 _ending = threading.Event()
@@ -297,27 +300,49 @@ def _stop_looking(looks: threading.Thread) -> None:
   looks.join()
 
 
-def fail(message: str, *, code: int) -> None:
+def are_gone(error: Exception) -> bool:
+  """Whether an error says that other processes of this job died.
+
+  JAX has no exception of its own for that.
+  """
+  told = ("Gloo", "NCCL", "oordination service", "heartbeat", "Barrier")
+  return count() > 1 and any(each in str(error) for each in told)
+
+
+def fail(message: str, *, code: int) -> int:
   """Ends all other processes with an exit code; returns when they have heard of it.
 
-  Of several failures the first to be told counts. Whoever calls this has to end
-  at once, without waiting for the others (`os._exit`).
+  Whoever calls this has to end at once, without waiting for others (`os._exit`).
+
+  Returns:
+    What to end with: of several failures, the code of the first to be told.
   """
   if count() == 1:
-    return
+    return code
   _expected.pop(_FAILED, None)  # one line of this process is enough
-  state = _state()
+  client = _state().client
   said = {"process": index(), "message": message, "code": code}
-  until = time.monotonic() + _HEARD_SECONDS
-  try:
-    state.client.key_value_set(_FAILED, json.dumps(said))
-    while time.monotonic() < until:
-      if len(state.client.key_value_dir_get(f"{_HEARD}/")) == count() - 1:
-        return
-      time.sleep(0.05)
-  except RuntimeError as error:
-    if "ALREADY_EXISTS" in str(error):  # another has failed before
-      _hear()
+  with contextlib.suppress(RuntimeError):  # the coordinator may be gone
+    try:
+      client.key_value_set(_FAILED, json.dumps(said))
+    except RuntimeError as error:
+      if "ALREADY_EXISTS" not in str(error):
+        raise
+      _part()
+      return json.loads(client.key_value_try_get(_FAILED))["code"]
+    _wait_for(_HEARD, count() - 1)
+    if is_first():
+      time.sleep(_LEAVING_SECONDS)
+    else:
+      client.key_value_set(f"{_GONE}/{index()}", "")
+  return code
+
+
+def hear_others() -> None:
+  """Ends here if another process has failed: then what went wrong in this one is
+  only what follows from it."""
+  if count() > 1:
+    time.sleep(3 * _LOOK_SECONDS)
 
 
 def _leave(said: str) -> None:
@@ -331,14 +356,28 @@ def _leave(said: str) -> None:
     file=sys.stderr,
     flush=True,
   )
-  _hear()
+  with contextlib.suppress(RuntimeError):
+    _part()
   os._exit(told["code"])
 
 
-def _hear() -> None:
-  """Tells who failed that this process knows, if it still waits for that."""
-  with contextlib.suppress(RuntimeError):
-    _state().client.key_value_set(f"{_HEARD}/{index()}", "")
+def _part() -> None:
+  """Tells who failed that this process knows. The first, with the coordinator,
+  leaves last: JAX aborts who loses that."""
+  _state().client.key_value_set(f"{_HEARD}/{index()}", "")
+  if is_first():
+    _wait_for(_GONE, 1)
+    _wait_for(_HEARD, count() - 1)
+    time.sleep(_LEAVING_SECONDS)
+
+
+def _wait_for(folder: str, keys: int) -> None:
+  """Returns when so many keys are there, or after a while."""
+  until = time.monotonic() + _HEARD_SECONDS
+  while time.monotonic() < until:
+    if len(_state().client.key_value_dir_get(f"{folder}/")) >= keys:
+      return
+    time.sleep(0.05)
 
 
 class Agreed:

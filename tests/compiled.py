@@ -12,7 +12,7 @@ import tiny
 from hra.config import AdapterConfig, MeshConfig, SpaceConfig
 from hra.sharding import make_mesh
 from hra.train import state
-from hra.train.placement import jit_step
+from hra.train.placement import jit_step, laid_out
 from hra.train.step import make_step
 
 WIDE = {
@@ -79,7 +79,7 @@ def trace(
   )
   mesh = make_mesh(MeshConfig(), jax.devices()[:1])
   batch = tiny.batch(tiny.NAMES[:places], samples=samples)
-  bound = jit_step(step, terms or tiny.terms(), fresh, mesh)
+  bound = jit_step(step, terms or tiny.terms(), laid_out(fresh, mesh), mesh)
   traced = bound.func.trace(
     fresh, None if pretrain else module, shapes(batch), **bound.keywords
   )

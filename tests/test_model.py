@@ -199,7 +199,7 @@ def gradient():
   return of
 
 
-@pytest.mark.parametrize("remat", ["dots", "full"])
+@pytest.mark.parametrize("remat", ["dots", "branches", "full"])
 def test_rematerialisation_changes_no_gradient(gradient, remat):
   for plain, ours in zip(
     *map(jax.tree.leaves, (gradient("none"), gradient(remat))), strict=True
@@ -261,16 +261,16 @@ def test_flops_grow_linearly_with_layers():
 
 def test_rematerialisation_runs_the_forward_twice():
   model, backbone, shared, row = _deep(2)
-  plain, dots, full = (
+  plain, dots, branches, full = (
     flops(
       jax.grad(functools.partial(_loss, model), argnums=(1, 2)),
       _with_remat(backbone, remat),
       shared,
       row,
     )
-    for remat in ("none", "dots", "full")
+    for remat in ("none", "dots", "branches", "full")
   )
-  assert plain < dots < full
+  assert plain < dots < branches < full
   assert full > 1.25 * plain
 
 

@@ -187,6 +187,27 @@ def test_a_mesh_that_does_not_fit_the_devices_is_an_error(axes):
     sharding.make_mesh(MeshConfig(*axes), jax.devices()[:1])
 
 
+@dataclasses.dataclass(frozen=True)
+class _Device:
+  """As much of a TPU of several slices as a mesh asks for."""
+
+  id: int
+  slice_index: int
+  platform: str = "fake"
+  device_kind: str = "fake"
+  process_index: int = 0
+
+
+def test_the_slow_axis_goes_from_slice_to_slice():
+  devices = [_Device(id, slice_index=id % 2) for id in range(8)]
+  mesh = sharding.make_mesh(MeshConfig(fsdp=2, slices=2), devices)
+  assert dict(mesh.shape) == {"slice": 2, "data": 2, "fsdp": 2, "tensor": 1}
+  for place, of_slice in enumerate(mesh.devices):
+    assert {device.slice_index for device in of_slice.flat} == {place}
+  with pytest.raises(InputError, match=r"config\.mesh\.slices: expected 2"):
+    sharding.make_mesh(MeshConfig(fsdp=2), devices)
+
+
 def test_one_axis_takes_what_is_left():
   assert set(_mesh().shape.values()) == {1}
   mesh = sharding.abstract_mesh(MeshConfig(fsdp=2, slices=2), devices=16)

@@ -130,7 +130,8 @@ class TensorFile:
     with self.path.open("rb") as file:
       for name in sorted(self.entries):
         entry = self.entries[name]
-        digest.begin(name, entry)
+        # As `hash_tensors` has it, which knows no scalars.
+        digest.begin(name, entry._replace(shape=entry.shape or (1,)))
         file.seek(entry.start)
         for done in range(0, entry.size, _PART):
           size = min(_PART, entry.size - done)

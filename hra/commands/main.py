@@ -126,6 +126,7 @@ def _run_verb(verb: str) -> None:
         if processes.count() == 1:
           raise
         # JAX would wait for the others at the end, and they for this one.
+        processes.hear_others()
         traceback.print_exc()
         _quit(verb, f"{type(error).__name__}: {_first_line(error)}", code=1)
 
@@ -197,8 +198,7 @@ def _quit(verb: str, message: str, *, code: int) -> NoReturn:
   print(f"hra {verb}: {message}", file=sys.stderr)
   sys.stdout.flush()
   sys.stderr.flush()
-  processes.fail(message, code=code)
-  os._exit(code)
+  os._exit(processes.fail(message, code=code))
 
 
 def _fail(verb: str, message: str, *, code: int = 2) -> NoReturn:

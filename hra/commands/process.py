@@ -8,21 +8,30 @@ from hra import processes
 from hra.errors import InputError
 from hra.files import cache_folder
 
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+"""For XLA: no kernel whose sums have another order each time, and none that was
+chosen by what was fastest a moment ago."""
+
 _ARENA_MAX, _MMAP_MAX, _TOP_PAD, _TRIM_THRESHOLD = -8, -4, -2, -1
 """Options of glibc's mallopt."""
 
 
-def set_up(*, several: bool = False) -> None:
+def set_up(*, several: bool = False, deterministic: bool = False) -> None:
   """Call it before JAX computes anything; joins the job that this process is of.
 
   Args:
     several: whether the command runs as several processes. Then the first alone
       prints.
+    deterministic: whether GPUs compute the same bits each time; elsewhere they do
+      anyhow.
 
   Raises:
     InputError: there are several, and the command is one for a single one; as
       `hra.processes.join`.
   """
+  if deterministic:
+    given = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{given} {DETERMINISTIC}".strip()
   processes.join()
   if processes.count() > 1 and not several:
     raise InputError(

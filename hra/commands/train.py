@@ -7,6 +7,9 @@ language model.
 The run's folder receives config.json, tasks.json, metrics.jsonl, TensorBoard
 events, checkpoints and, at the end, Submodels (or what was trained). The same command
 goes on from the newest checkpoint; Ctrl-C and SIGTERM save first.
+
+As several processes, that a scheduler or launch/ starts with one and the same command:
+they share the run's folder, and the first one writes and prints. All end together.
 """
 
 import math
@@ -20,11 +23,17 @@ from hra.config import Config
 
 _CONFIG = configs.define()
 _WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder.")
+_DETERMINISTIC = flags.DEFINE_bool(
+  "deterministic",
+  False,
+  "On GPUs: the same bits each time, also after a restart; slower, as XLA may choose "
+  "among fewer kernels.",
+)
 
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  process.set_up(several=True)
+  process.set_up(several=True, deterministic=_DETERMINISTIC.value)
   from hra import claim, jobs, run
 
   workdir = configs.required(_WORKDIR, "runs/mine")

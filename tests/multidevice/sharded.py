@@ -2,9 +2,9 @@
 
     python sharded.py OUT
 
-Trains three steps and judges two tasks with the table (rows, moments, best) divided
-and replicated; saves both, and a checkpoint of each that the other is restored from;
-prints the largest collectives of what is compiled.
+Trains three steps, and judges two tasks, with the table (rows, moments, best) divided
+and replicated; saves both, and what the other restores from a checkpoint of each;
+prints the sizes of the collectives of what is compiled.
 """
 
 import functools
@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import tiny
 
+from hra.adapters import table
 from hra.checkpoint import Checkpoints
 from hra.config import AdapterConfig, MeshConfig
 from hra.sharding import make_mesh, replicated
@@ -62,11 +63,12 @@ def main(out: str) -> None:
     begun = make_state(fresh, mesh=mesh, shard_rows=asked)
     job = jit_step(step, tiny.terms(), begun, mesh)
     trained[name], told[name] = _trained(begun, job, backbone, placement)
-    told[f"{name}_placed"] = _placed(trained[name]) == _placed(shapes[name])
-    told[f"{name}_shards"] = [
-      len(leaf.addressable_shards[0].data)
-      for leaf in jax.tree.leaves((trained[name].rows, trained[name].progress))
-    ]
+    told[f"{name}_stays"] = _placed(trained[name]) == _placed(shapes[name])
+    told[f"{name}_compilations"] = job.func._cache_size()
+    rows = (trained[name].rows, trained[name].progress.best)
+    told[f"{name}_rows"] = sorted(
+      {len(leaf.addressable_shards[0].data) for leaf in jax.tree.leaves(rows)}
+    )
   for name, other in (("replicated", "divided"), ("divided", "replicated")):
     checkpoints = Checkpoints(f"{out}/{name}")
     checkpoints.save(3, trained[name])
@@ -76,33 +78,48 @@ def main(out: str) -> None:
     _save(f"{out}/{name}.npz", trained[name])
     _save(f"{out}/{name}-restored.npz", restored)
   owned = jax.eval_shape(tiny.space(ADAPTER).init_task, jax.random.key(0))
-  numbers = sum(leaf.size for leaf in jax.tree.leaves(owned))
-  told["rows"] = 4 * numbers * PLACES
+  told["rows"] = 4 * table.count(owned) * PLACES
   print(json.dumps(told))
 
 
 def _trained(begun, job, backbone, placement):
-  """(state after three steps and an evaluation, bytes of all collectives)."""
-  sizes = []
-  trained = begun
+  """(state after three steps, two tasks judged after the second, bytes of all
+  collectives)."""
+  trained, sizes = begun, []
   for own_step, chosen in enumerate((NAMES[::600], NAMES[5::600], NAMES[:6])):
     batch = tiny.batch(
       chosen[:6], names=NAMES, places=PLACES, own_step=own_step
     )
     if own_step == 2:
       batch.wave_KBS[1, 0, 500] = np.nan
+      sizes += _collectives(
+        judge._note.lower(trained, *[np.ones(4, np.int32)] * 5, judging=True)
+      )
+      trained = _judge(trained)._noted(
+        trained,
+        [5, 605],
+        judge.Figures(np.array([3, 4]), np.array([9, 9])),
+        judging=True,
+      )
     batch = place_batch(batch, placement)
     if not sizes:
       sizes += _collectives(
         job.func.lower(trained, backbone, batch, **job.keywords)
       )
     trained, _ = job(trained, backbone, batch)
-  figures = (
-    np.array([7, 600, ROWS, ROWS + 1], np.int32),
-    *[np.ones(4, int)] * 4,
+  return trained, sizes
+
+
+def _judge(trained):
+  plan = judge.Plan(
+    places=lambda position: [],
+    own_steps_N=np.full(ROWS, tiny.STEPS),
+    patience_N=np.zeros(ROWS, np.int64),
+    every=0,
+    frozen_from=0,
+    max_bad_steps=1,
   )
-  sizes += _collectives(judge._note.lower(trained, *figures, judging=True))
-  return judge._note(trained, *figures, judging=True), sizes
+  return judge.Judge(trained, plan, None, position=0)
 
 
 def _placed(tree):

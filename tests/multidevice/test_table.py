@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 WORKER = Path(__file__).parent / "sharded.py"
+PLACED = ("replicated", "divided")
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,9 @@ def told(tmp_path_factory):
     **os.environ,
     "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} "
     "--xla_force_host_platform_device_count=8",
-    "PYTHONPATH": str(WORKER.parent.parent),
+    "PYTHONPATH": os.pathsep.join(
+      [str(WORKER.parent.parent), os.environ.get("PYTHONPATH", "")]
+    ),
   }
   done = subprocess.run(
     [sys.executable, str(WORKER), str(folder)],
@@ -32,22 +35,42 @@ def told(tmp_path_factory):
   return json.loads(done.stdout.splitlines()[-1]), folder
 
 
-@pytest.mark.parametrize("placed", ["divided", "replicated"])
+@pytest.mark.parametrize("placed", PLACED)
 def test_no_collective_is_larger_than_the_batch_s_rows(told, placed):
-  """Four bytes for each task would be larger already, with 4,096 of them."""
+  """Four bytes for each task would be larger already, with 4,093 of them."""
   said, _ = told
   assert said["rows"] == 8 * (8 * 16 + 16) * 4
-  assert 0 < max(said[placed]) <= said["rows"] < 4 * 4096
+  assert 0 < max(said[placed]) <= said["rows"] < 4 * 4093
 
 
-def test_a_divided_table_trains_as_a_whole_one(told):
-  said, folder = told
-  assert (said["replicated_shards"], said["divided_shards"]) == (4096, 512)
-  whole = np.load(folder / "replicated.npz")
-  divided = np.load(folder / "divided.npz")
+@pytest.mark.parametrize("placed", PLACED)
+def test_a_table_stays_where_it_was_and_the_step_is_compiled_once(told, placed):
+  """Trained, judged and trained again; tasks that eight don't divide are padded."""
+  said, _ = told
+  assert said[f"{placed}_stays"]
+  assert said[f"{placed}_compilations"] == 1
+  assert said[f"{placed}_rows"] == [512 if placed == "divided" else 4093]
+
+
+def _check_equal(left: Path, right: Path, **tolerances: float) -> None:
+  whole, divided = np.load(left), np.load(right)
   assert sorted(whole) == sorted(divided)
   for name in whole:
     np.testing.assert_allclose(
-      whole[name], divided[name], rtol=1e-4, atol=1e-6, err_msg=name
+      whole[name], divided[name], err_msg=name, **tolerances
     )
   assert any(np.abs(whole[name]).max() > 0.005 for name in whole)
+
+
+def test_a_divided_table_trains_as_a_whole_one(told):
+  _, folder = told
+  left, right = (folder / f"{placed}.npz" for placed in PLACED)
+  _check_equal(left, right, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("placed", PLACED)
+def test_a_checkpoint_of_one_layout_is_restored_in_the_other(told, placed):
+  said, folder = told
+  assert said[f"{placed}_restored"]
+  saved, restored = folder / f"{placed}.npz", folder / f"{placed}-restored.npz"
+  _check_equal(saved, restored, rtol=0, atol=0)

@@ -1,8 +1,9 @@
 """Trains 20 steps on a mesh of simulated devices; prints losses, saves rows.
 
-    python worker.py DTYPE OUT DATA FSDP TENSOR
+    python worker.py DTYPE OUT BACKBONE DATA FSDP TENSOR
 
-Runs in a process of its own: the number of devices is fixed when JAX starts.
+BACKBONE is a folder; each process reads of it what its devices hold. Runs in
+processes of their own: the number of devices is fixed when JAX starts.
 """
 
 import json
@@ -12,72 +13,109 @@ import jax
 import numpy as np
 import tiny
 
-from hra.adapters import table
-from hra.config import AdapterConfig, MeshConfig
-from hra.sharding import make_mesh, shardings
+from hra import processes
+from hra.adapters import families, spaces, table
+from hra.backbone import store
+from hra.backbone.tensors import TensorFile
+from hra.config import AdapterConfig, BackboneConfig, MeshConfig, SpaceConfig
+from hra.model import Model
+from hra.sharding import make_mesh
 from hra.train import state
 from hra.train.placement import (
   batch_placement,
   jit_step,
+  make_state,
+  own_places,
   place_batch,
-  place_state,
 )
 from hra.train.step import make_step
 
 STEPS = 20
+PLACES = 4
+ADAPTERS = {
+  "tiny": AdapterConfig(width=128, heads="both"),
+  "small": AdapterConfig(width=8, heads="both"),
+}
+"""The quickstart's, for the bundled backbone; one for the tests' own."""
 
 
-def main(dtype: str, out: str, *axes: int) -> None:
+def main(dtype: str, out: str, folder: str, *axes: int) -> None:
+  processes.join()
   jax.config.update("jax_enable_x64", dtype == "float64")
-  devices = jax.devices()[: int(np.prod(axes))]
-  mesh = make_mesh(MeshConfig(*axes), devices)
-  types = {"dtype": dtype, "param_dtype": dtype}
-  adapter = AdapterConfig(width=8, heads="both")
-  model = tiny.model(adapter, **types)
-  space = tiny.space(adapter, **types)
-  backbone = tiny.backbone(**types)
-  backbone = jax.device_put(
-    backbone, shardings({"backbone": backbone}, mesh)["backbone"]
+  mesh = make_mesh(MeshConfig(*axes, shard_rows="always"))
+  read = _counted()
+  stored = store.load(
+    folder,
+    computed=BackboneConfig(dtype=dtype, param_dtype=dtype),
+    mesh=mesh,
   )
+  config = ADAPTERS.get(folder, ADAPTERS["small"])
+  mels = stored.frontend.width
+  adapter = families.build(config, stored.config, mels=mels)
+  model = Model(adapter=adapter, frontend=stored.frontend)
+  space = spaces.build(SpaceConfig(), adapter=adapter, family=config)
   optimizers = tiny.optimizers()
-  initial = place_state(
-    state.init(space, optimizers, tiny.NAMES, key=jax.random.key(2)),
-    mesh,
+  trained = make_state(
+    lambda: state.init(space, optimizers, tiny.NAMES, key=jax.random.key(2)),
+    mesh=mesh,
+    shard_rows="always",
   )
   placement = batch_placement(mesh, axis=0)
   step = jit_step(
-    make_step(
-      model,
-      space,
-      optimizers,
-      policy=None,
-      placement=placement,
-    ),
+    make_step(model, space, optimizers, policy=None, placement=placement),
     tiny.terms(steps=STEPS),
-    initial,
+    trained,
     mesh,
   )
-  trained, losses = initial, []
+  losses = []
   for own_step in range(STEPS):
     batch = tiny.batch(
-      tiny.NAMES[:4], own_step=own_step, dtype=np.dtype(dtype).type
+      tiny.NAMES[:PLACES], own_step=own_step, dtype=np.dtype(dtype).type
     )
-    trained, metrics = step(trained, backbone, place_batch(batch, placement))
-    losses.append([float(loss) for loss in metrics.loss_K])
-  kernel = backbone.layers.first.up.kernel[...]
+    own = jax.tree.map(lambda leaf: leaf[own_places(mesh, PLACES)], batch)
+    trained, metrics = step(trained, stored.module, place_batch(own, placement))
+    losses.append(processes.fetch(metrics.loss_K).tolist())
+  kept = processes.fetch((trained.rows, trained.shared["adapter"]))
+  held = sum(_held(leaf) for leaf in jax.tree.leaves(stored.module))
   print(
     json.dumps(
       {
         "losses": losses,
         "compilations": step.func._cache_size(),
-        "shards": len({str(s.index) for s in kernel.addressable_shards}),
-        "rows": table.count(trained.rows),
+        "fingerprint": stored.fingerprint,
+        "numbers": table.count(stored.module),
+        "held": held,
+        "largest": max(read),
+        "row_shards": len(
+          {str(s.index) for s in trained.skipped_N.addressable_shards}
+        ),
       }
     )
   )
-  leaves = jax.tree.leaves((trained.rows, trained.shared["adapter"]))
-  np.savez(out, *map(np.asarray, leaves))
+  if processes.is_first():
+    leaves = [leaf[: len(tiny.NAMES)] for leaf in jax.tree.leaves(kept[0])]
+    np.savez(out, *leaves, *jax.tree.leaves(kept[1]))
+
+
+def _counted() -> list[int]:
+  """Bytes of each read of a backbone's file."""
+  read, bytes_of = [], TensorFile._bytes
+
+  def counted(self, file, size):
+    read.append(size)
+    return bytes_of(self, file, size)
+
+  TensorFile._bytes = counted
+  return read
+
+
+def _held(leaf: jax.Array) -> int:
+  """Different numbers of a leaf that this process's devices hold."""
+  return sum(
+    shard.data.size
+    for shard in {str(s.index): s for s in leaf.addressable_shards}.values()
+  )
 
 
 if __name__ == "__main__":
-  main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))
+  main(*sys.argv[1:4], *map(int, sys.argv[4:]))
