@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import results
@@ -70,8 +71,11 @@ def _markdown(about: dict[str, Any], cases: dict[str, dict[str, Any]]) -> str:
     "# The step of experiments/usm_2b_euphonia.py on TPUs",
     "",
     results.title(
-      about, note="compiled by libtpu on this machine, which has no TPU."
+      about,
+      note=f"compiled by libtpu {version('libtpu')} on this machine, which has no TPU "
+      "and other work to do.",
     ),
+    "",
     "Largest batch: the longest bucket, 30 s. Nothing ran: bytes, FLOPs and "
     "collectives are those of XLA's program, each loop's body as often as it runs, "
     "and the seconds are what peak rates allow at best.",
