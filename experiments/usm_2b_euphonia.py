@@ -9,8 +9,8 @@ pretraining made or `hra convert` wrote. A plan needs neither it nor data:
     hra plan --config=experiments/usm_2b_euphonia.py --topology=v4:2x2x4 --tasks=128 \\
       --config.data.tasks_per_batch=16
 
-docs/plan.md has what the first two say; of the v4-32, 10.8 of 32 GiB a chip are an
-estimate. Then, on a v5e-256 under Kubernetes,
+docs/plan.md has what they say: 1.6 and 1.7 of 16 GiB a chip of the v5e-256, 6.6 of 32 of
+the v4-32. Then, on a v5e-256 under Kubernetes,
 
     python -m launch --launcher=jobset --name=euphonia --accelerator=v5e:16x16 \\
       --image=IMAGE --queue=QUEUE -- train --config=experiments/usm_2b_euphonia.py \\
