@@ -59,7 +59,7 @@ def get_config() -> Config:
       tasks_per_batch=1,
       utterances_per_task=256,
       max_seconds=40.0,
-      buckets=4,
+      buckets=8,
     ),
     train=TrainConfig(
       mode="pretrain",

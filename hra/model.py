@@ -72,6 +72,7 @@ class _Depth:
   row: Tree
   active: jax.Array | None
   remat: str
+  placed: jax.sharding.Sharding | None
 
   def through(
     self, layers: Any, hidden_TD: jax.Array, step: Step, extras: Tree = ()
@@ -85,11 +86,13 @@ class _Depth:
       carry, adapted_TD = self.adapter.after_layer(
         *self._of(own), own.layer, carry, hidden_TD
       )
-      return (switch(self.active, adapted_TD, hidden_TD), carry), said
+      hidden_TD = switch(self.active, adapted_TD, hidden_TD)
+      return (_placed(hidden_TD, self.placed), carry), said
 
     body = jax.checkpoint(
       body, policy=_REMAT_POLICIES[self.remat], prevent_cse=False
     )
+    hidden_TD = _placed(hidden_TD, self.placed)
     start = (hidden_TD, self.adapter.init_carry(hidden_TD))
     scanned = (layers, extras, self._slices(layers))
     (hidden_TD, _), said_L = jax.lax.scan(body, start, scanned)
@@ -128,6 +131,14 @@ class _Depth:
     return tap
 
 
+def _placed(
+  hidden_TD: jax.Array, sharding: jax.sharding.Sharding | None
+) -> jax.Array:
+  if sharding is None:
+    return hidden_TD
+  return jax.lax.with_sharding_constraint(hidden_TD, sharding)
+
+
 class _Slice(NamedTuple):
   """One layer's part of what adapts it."""
 
@@ -160,6 +171,9 @@ class Model:
 
   adapter: Adapter
   frontend: FrontendConfig
+  placed: jax.sharding.Sharding | None = None
+  """Of an utterance's frames between layers, where devices divide a batch: without
+  it XLA may divide their width and exchange frames in place of weights."""
 
   def features(self, wave_S: jax.Array, samples: jax.Array) -> Mel:
     """wave_S in [-1, 1] at 16 kHz, valid samples -> mel_TF, valid frames.
@@ -199,7 +213,10 @@ class Model:
 
     def depth(stack: Stack) -> _Depth:
       return _Depth(
-        *self.adapter.at(stack, shared, row), active, backbone.config.remat
+        *self.adapter.at(stack, shared, row),
+        active,
+        backbone.config.remat,
+        self.placed,
       )
 
     hidden_TD, _ = depth("encoder").through(backbone.layers, hidden_TD, step)

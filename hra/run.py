@@ -81,6 +81,7 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
       expected="a run that trains speech recognition",
       got="one of a language model",
     )
+  _check_names_backbone(config)
   config = with_data(config, workdir)
   everyone = open_split(config.data.path, config.data.train_split)
   train_split = _taking_part(config, workdir, everyone)
@@ -120,6 +121,17 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
     optimizers=optimizers,
     mesh=mesh,
   )
+
+
+def _check_names_backbone(config: Config) -> None:
+  fresh = config.train.mode == "pretrain" and config.train.start == "random"
+  if not (fresh or config.backbone_path):
+    raise InputError(
+      "config.backbone_path",
+      expected="a backbone's folder",
+      got="nothing, which only hra plan takes",
+      fix="such as --config.backbone_path=runs/mine/backbone",
+    )
 
 
 def learner(

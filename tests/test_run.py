@@ -9,7 +9,12 @@ import pytest
 from hra import jobs, run, scoring
 from hra.backbone import store
 from hra.backbone.network import Backbone
-from hra.config import BackboneConfig, DecoderConfig, TransformerConfig
+from hra.config import (
+  BackboneConfig,
+  Config,
+  DecoderConfig,
+  TransformerConfig,
+)
 from hra.data.dataset import open_split
 from hra.data.tokenizer import Tokenizer
 from hra.errors import InputError
@@ -100,3 +105,8 @@ def test_transcripts_that_are_not_said_whole_are_left_out(data, tmp_path):
   )
   for batch in loader.batches():
     assert batch.label_lengths_KB.max() <= 5
+
+
+def test_a_backbone_that_is_only_described_is_not_trained_on(tmp_path):
+  with pytest.raises(InputError, match=r"config\.backbone_path"):
+    run.assemble(Config(backbone_path=""), tmp_path)

@@ -14,6 +14,12 @@ longest length bucket: 0.6 to 1.0 of what XLA took on a CPU and, on an H100, 1.3
 of what it took where that was more than 200 MiB, and 0.6 of a small one. --compile has
 XLA say it for the platform that is here.
 
+    hra plan --config=experiments/usm_2b_euphonia.py --topology=v5e:16x16
+
+compiles the step of all chips for a topology of TPUs, of which none has to be here:
+libtpu does it (`pip install 'hra[tpu]'`), in minutes. Memory, collectives and FLOPs of
+a chip are XLA's own; a step that doesn't fit ends with code 2.
+
 --show_sharding adds a line for each parameter, moment and row: its path, shape, type,
 the mesh axes that divide it, and its bytes on each device.
 """
@@ -24,6 +30,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from hra.commands import configs
+from hra.errors import InputError
 from hra.files import write_json
 
 _CONFIG = configs.define(configs.experiment("adapt"))
@@ -46,6 +53,12 @@ _SECONDS = flags.DEFINE_float(
 _COMPILE = flags.DEFINE_bool(
   "compile", False, "Compile the step of one device, for its temporaries."
 )
+_TOPOLOGY = flags.DEFINE_string(
+  "topology",
+  "",
+  "Compile the step for TPUs such as v5e:16x16 or v4:4x4x8, none of which has to "
+  "be here; 2*v5e:16x16 is two slices.",
+)
 _SHOW_SHARDING = flags.DEFINE_bool(
   "show_sharding", False, "Also print where each parameter lies."
 )
@@ -61,15 +74,24 @@ def main(argv: Sequence[str]) -> None:
   del argv
   import jax
 
-  if not _COMPILE.value:
+  if not _COMPILE.value or _TOPOLOGY.value:
     jax.config.update("jax_platforms", "cpu")  # a GPU may be another's
-  from hra.planning import outlines, page, plan, sharding_page
+  from hra.planning import aot, outlines, page, plan, sharding_page, topology
 
   config = configs.from_flags()
+  outline = outlines.of_config(config, name=_BACKBONE.value)
+  chips = topology.described(_TOPOLOGY.value) if _TOPOLOGY.value else None
+  devices = len(chips.devices) if chips else _DEVICES.value
+  if _DEVICES.present and _DEVICES.value != devices:
+    raise InputError(
+      "--devices",
+      expected=f"{devices}, the chips of {_TOPOLOGY.value}, or nothing",
+      got=str(_DEVICES.value),
+    )
   found = plan.plan(
     config,
-    outlines.of_config(config, name=_BACKBONE.value),
-    devices=_DEVICES.value,
+    outline,
+    devices=devices,
     tasks=_TASKS.value,
     seconds=_SECONDS.value,
     compiles=_COMPILE.value,
@@ -78,10 +100,19 @@ def main(argv: Sequence[str]) -> None:
   sys.stdout.write(f"{text}\n")
   if _SHOW_SHARDING.value:
     sys.stdout.write(f"\n{sharding_page.text(found.leaves, found.mesh)}\n")
-  if _JSON.value:
-    write_json(
-      _JSON.value, page.figures(found, config, compiled=_COMPILE.value)
+  figures = page.figures(found, config, compiled=_COMPILE.value)
+  compiled = None
+  if chips:
+    sys.stdout.flush()
+    compiled = aot.compile_step(
+      config, outline, chips, tasks=_TASKS.value, seconds=_SECONDS.value
     )
+    sys.stdout.write(f"\n{page.compiled_text(compiled, found)}\n")
+    figures["compiled"] = page.compiled_figures(compiled)
+  if _JSON.value:
+    write_json(_JSON.value, figures)
+  if compiled:
+    aot.check_fits(compiled, config, outline)
 
 
 if __name__ == "__main__":

@@ -293,7 +293,8 @@ class Config:
   name: str = "hra"
   seed: int = 0
   backbone_path: str = "tiny"
-  """A backbone's folder; `tiny` is the bundled one; unused when pretraining."""
+  """A backbone's folder; `tiny` is the bundled one; unused when pretraining. Empty, it
+  can only be planned: the one that `backbone` describes."""
   tokenizer: str = ""
   """A Sentencepiece model; empty takes the prepared data's for pretraining, and the
   backbone's for a language model."""

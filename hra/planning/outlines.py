@@ -26,9 +26,11 @@ def of_config(config: Config, *, name: str = "") -> Outline:
     name: a published checkpoint, a backbone's folder or a checkpoint's, or a
       bundled backbone, in place of the configuration's.
 
+  Without any name, it is the one that `config.backbone` describes.
+
   Raises:
-    InputError: there is none of that name; a backbone that pretraining makes has
-      no number of labels.
+    InputError: there is none of that name; a backbone that is only described has no
+      number of labels.
   """
   if config.train.mode == "pretrain" and config.train.start == "random":
     if name:
@@ -39,6 +41,8 @@ def of_config(config: Config, *, name: str = "") -> Outline:
       )
     return _fresh(config)
   name = name or config.backbone_path
+  if not name:
+    return _fresh(config)
   found, frontend = _found(name)
   return Outline(name, store.computed_as(found, config.backbone), frontend)
 

@@ -5,6 +5,7 @@ from typing import Any
 from hra.config import Config
 from hra.dims import SAMPLE_RATE
 from hra.evaluate.table import aligned
+from hra.planning.aot import Compiled
 from hra.planning.plan import Plan
 
 _NAMES = {
@@ -100,6 +101,62 @@ def figures(
     "peak_bytes": told.peak,
     "step_flops": told.flops,
     "step_flops_per_device": told.flops / plan.devices,
+  }
+
+
+def compiled_text(compiled: Compiled, plan: Plan) -> str:
+  """What XLA says of a step on the chips of a topology."""
+  topology = compiled.topology
+  chip = topology.chip
+  about = (
+    f"compiled for {len(topology.devices)} x {chip.name} ({topology.name}) in "
+    f"{compiled.seconds:.0f} s"
+  )
+  if compiled.refused:
+    return f"{about}: does NOT fit: {compiled.refused}"
+  memory = compiled.memory
+  rows = [(about, "", "bytes on a chip")]
+  rows += [(name, "", size(getattr(memory, name))) for name in memory._fields]
+  verdict = "fits" if compiled.fits else "does NOT fit"
+  rows.append(
+    (f"together: {verdict} {size(chip.memory_bytes)}", "", size(memory.total))
+  )
+  rows.append(("collectives of a step", "times", "bytes that a chip sends"))
+  rows += [
+    (kind, f"{sent.times:,}", size(sent.bytes))
+    for kind, sent in compiled.sent.items()
+  ]
+  traced = plan.estimates.flops / plan.devices
+  return "\n".join(
+    [
+      *aligned(rows),
+      "",
+      f"FLOPs of a step on each chip: {_flops(compiled.flops)}, "
+      f"{compiled.flops / traced:.2f} of its part of the traced step's",
+      f"at peak rates, {compiled.compute_seconds:.3f} s of FLOPs and "
+      f"{compiled.link_seconds:.3f} s of collectives: no step is faster than "
+      "the longer of both",
+    ]
+  )
+
+
+def compiled_figures(compiled: Compiled) -> dict[str, Any]:
+  """For JSON."""
+  topology, memory = compiled.topology, compiled.memory
+  return {
+    "topology": topology.name,
+    "chip": topology.chip.name,
+    "chip_memory_bytes": topology.chip.memory_bytes,
+    "fits": compiled.fits,
+    "refused": compiled.refused,
+    "memory_bytes": {**memory._asdict(), "together": memory.total},
+    "collectives": {
+      kind: sent._asdict() for kind, sent in compiled.sent.items()
+    },
+    "flops_per_chip": compiled.flops,
+    "compute_seconds": compiled.compute_seconds,
+    "link_seconds": compiled.link_seconds,
+    "compile_seconds": compiled.seconds,
   }
 
 

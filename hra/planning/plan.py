@@ -16,20 +16,18 @@ import math
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from hra import run
 from hra.adapters import table
 from hra.adapters.interface import Tree
 from hra.backbone import store
 from hra.backbone.network import Backbone
 from hra.config import Config
-from hra.data import settings
 from hra.data.batching import Batch
 from hra.errors import InputError
 from hra.features import specaugment
 from hra.planning import cost, scale
 from hra.planning.outlines import Outline
+from hra.planning.parts import Parts, batch_of, terms_of
 from hra.planning.scale import Scale
 from hra.sharding import (
   BATCH,
@@ -38,10 +36,8 @@ from hra.sharding import (
   named_leaves,
   placed_shapes,
 )
-from hra.train import state
-from hra.train.noise import WeightNoise
 from hra.train.placement import laid_out
-from hra.train.step import Terms, make_step
+from hra.train.step import make_step
 
 
 class Group(NamedTuple):
@@ -120,8 +116,8 @@ def plan(
   sizes = scale.of_config(
     config, outline, batch_parts=parts, tasks=tasks, seconds=seconds
   )
-  made = _Parts(config, outline, sizes)
-  batch = _batch(sizes, parts)
+  made = Parts(config, outline, sizes)
+  batch = batch_of(sizes, parts=parts)
   step = _traced(made, batch)
   temporaries = _temporaries(step, compiles=compiles)
   trees = _kept(made, mesh)
@@ -174,37 +170,8 @@ def _parameters(outline: Outline) -> int:
   return table.count(store.abstract(config, outline.frontend))
 
 
-class _Parts:
-  """What a run is made of, as shapes."""
-
-  def __init__(self, config: Config, outline: Outline, sizes: Scale):
-    self.config = config
-    self.pretrains = config.train.mode == "pretrain"
-    self.module: Backbone = store.abstract(outline.config, outline.frontend)
-    self.model, self.space, self.optimizers = run.learner(
-      config, outline.config, outline.frontend
-    )
-    names = [f"task-{place}" for place in range(sizes.tasks)]
-    best = config.train.select == "best" and not self.pretrains
-    self.state: state.TrainState = jax.eval_shape(
-      lambda pretrained: state.init(
-        self.space,
-        self.optimizers,
-        names,
-        key=jax.random.key(0),
-        pretrained=pretrained,
-        keep_best=best,
-      ),
-      self.module if self.pretrains else None,
-    )
-
-  @property
-  def frozen(self) -> Backbone | None:
-    return None if self.pretrains else self.module
-
-
 def _kept(
-  parts: _Parts, mesh: jax.sharding.AbstractMesh
+  parts: Parts, mesh: jax.sharding.AbstractMesh
 ) -> dict[str, dict[str, Tree]]:
   """Everything but the batch, by name, as shapes on the mesh."""
   fresh = laid_out(parts.state, mesh, shard_rows=parts.config.mesh.shard_rows)
@@ -239,64 +206,17 @@ def _gathered(module: Backbone, mesh: jax.sharding.AbstractMesh) -> int:
   return whole // mesh.shape["tensor"]
 
 
-def _traced(parts: _Parts, batch: Batch) -> Any:
+def _traced(made: Parts, batch: Batch) -> Any:
   """The training step on a device's part of a batch."""
-  config = parts.config
+  config = made.config
   step = make_step(
-    parts.model,
-    parts.space,
-    parts.optimizers,
+    made.model,
+    made.space,
+    made.optimizers,
     policy=specaugment.chosen(config.augment),
   )
   return jax.jit(step, donate_argnums=0).trace(
-    parts.state, parts.frozen, batch, _terms(parts)
-  )
-
-
-def _terms(parts: _Parts) -> Terms:
-  train = parts.config.train
-  trains = parts.pretrains or train.shared_part > 0
-  shares = bool(jax.tree.leaves(parts.state.shared))
-  noise = WeightNoise(train.weight_noise, train.weight_noise_start)
-  return Terms(
-    key=jax.random.key(0),
-    shared=settings.settings(train.shared, steps=train.steps)
-    if trains and shares
-    else None,
-    max_bad_steps=train.max_bad_steps,
-    weight_noise=noise if train.weight_noise else None,
-  )
-
-
-def _batch(sizes: Scale, parts: int) -> Batch:
-  """A device's part, as shapes."""
-  size = [sizes.places, sizes.utterances]
-  size[scale.split_axis(sizes)] //= parts
-  places = size[:1]
-
-  def of(shape: list[int], dtype: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, dtype)
-
-  example = settings.Settings(
-    steps=jnp.int32,
-    learning_rate=jnp.float32,
-    schedule=jnp.int32,
-    warmup_steps=jnp.int32,
-    hold_steps=jnp.int32,
-    weight_decay=jnp.float32,
-    clip_norm=jnp.float32,
-  )
-  return Batch(
-    wave_KBS=of([*size, sizes.samples], jnp.float32),
-    lengths_KB=of(size, jnp.int32),
-    labels_KBU=of([*size, sizes.labels], jnp.int32),
-    label_lengths_KB=of(size, jnp.int32),
-    augment_KB=of(size, jnp.bool_),
-    task_K=of(places, jnp.int32),
-    name_hash_K2=of([*places, 2], jnp.uint32),
-    own_step_K=of(places, jnp.int32),
-    settings_K=jax.tree.map(lambda dtype: of(places, dtype), example),
-    shared_weight_K=of(places, jnp.float32),
+    made.state, made.frozen, batch, terms_of(made)
   )
 
 

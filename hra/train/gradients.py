@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from hra.adapters.interface import Tree
 from hra.adapters.spaces import TaskSpace
@@ -64,6 +65,13 @@ def make_gradients(
       of its own part; without it XLA would give every device all of the batch.
   """
   features = _features(model, placement)
+  over_tasks, over_utterances = None, None
+  if placement is not None:
+    waves = placement.wave_KBS
+    over_tasks, over_utterances = (*waves.spec, None)[:2]
+    model = dataclasses.replace(
+      model, placed=NamedSharding(waves.mesh, PartitionSpec())
+    )
 
   def task_loss(
     trained: tuple[Tree, ...],
@@ -76,7 +84,11 @@ def make_gradients(
     owned, *given = trained
     shared = given[0] if given else shared
     backbone = shared["backbone"] if frozen is None else frozen
-    loss_B = jax.vmap(model.loss, in_axes=(None, None, None, 0, 0, 0, 0))(
+    loss_B = jax.vmap(
+      model.loss,
+      in_axes=(None, None, None, 0, 0, 0, 0),
+      spmd_axis_name=over_utterances,
+    )(
       backbone,
       shared["adapter"],
       space.row(shared["space"], owned),
@@ -105,7 +117,9 @@ def make_gradients(
     trained: tuple[Tree, ...] = (rows, shared) if train_shared else (rows,)
     axes = (0, None) if train_shared else (0,)
     (total_K, weight_K), (of_rows, *of_shared) = jax.vmap(
-      gradient, in_axes=(axes, None, None, 0, 0, 0)
+      gradient,
+      in_axes=(axes, None, None, 0, 0, 0),
+      spmd_axis_name=over_tasks,
     )(trained, shared, frozen, batch, mel_KBTF, lengths_KB)
     return Gradients(
       total_K, weight_K, of_rows, of_shared[0] if of_shared else {}

@@ -92,13 +92,17 @@ def jit_step(
   Args:
     state: placed, or shapes as of `laid_out`.
   """
+  # By a program: keys can't be put on devices of other processes.
+  put = jax.jit(lambda terms: terms, out_shardings=replicated(mesh))
+  return functools.partial(jitted(step, state, mesh), terms=put(terms))
+
+
+def jitted(step: Step, state: TrainState, mesh: Mesh) -> Any:
+  """`jit_step` under terms that it is given."""
   leaves, tree = jax.tree.flatten(
     jax.tree.map(lambda leaf: leaf.sharding, state)
   )
-  compiled = _jitted(step, tree, tuple(leaves), replicated(mesh))
-  # By a program: keys can't be put on devices of other processes.
-  put = jax.jit(lambda terms: terms, out_shardings=replicated(mesh))
-  return functools.partial(compiled, terms=put(terms))
+  return _jitted(step, tree, tuple(leaves), replicated(mesh))
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,13 +1,18 @@
 """Experiments that say what they take: their words are the plan's."""
 
+import math
 import re
 import shlex
 
+import jax
 import pytest
 
+from hra.adapters import table
+from hra.backbone import store
 from hra.commands import configs
 from hra.config_tree import validate
-from hra.planning import outlines, page, plan
+from hra.planning import outlines, page, plan, scale
+from hra.sharding import BATCH, abstract_mesh, device_bytes, placed_shapes
 
 GIB = 2**30
 ESTIMATED = re.compile(r"([\d.]+) (?=[KMG]iB|TFLOP)")
@@ -41,6 +46,25 @@ def test_says_what_it_takes(name):
     assert _numbers(ours) == pytest.approx(_numbers(theirs), rel=0.2)
   # Were the estimate too low by all that it was ever found to be, it would fit.
   assert made.kept_bytes + made.estimates.temporaries / 0.6 < 22 * GIB
+
+
+@pytest.mark.parametrize(
+  ("devices", "places"), [(256, 64), (16, 16)], ids=["v5e-256", "v4-32"]
+)
+def test_two_billion_parameters_need_no_backbone_to_plan(devices, places):
+  config = configs.load(configs.experiment("usm_2b_euphonia"))
+  config.data.tasks_per_batch = places
+  validate(config)
+  outline = outlines.of_config(config)
+  shapes = store.abstract(outline.config, outline.frontend)
+  assert 1.8e9 < table.count(shapes) < 2.2e9
+  mesh = abstract_mesh(config.mesh, devices=devices)
+  parts = math.prod(mesh.shape[axis] for axis in BATCH)
+  sizes = scale.of_config(config, outline, batch_parts=parts, tasks=128)
+  assert (sizes.places, sizes.tasks) == (places, 128)
+  placed = placed_shapes({"backbone": shapes}, mesh)
+  held = sum(map(device_bytes, jax.tree.leaves(placed)))
+  assert held < 1.1 * 2 * table.count(shapes) / 16
 
 
 def _without(lines):
