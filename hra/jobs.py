@@ -41,7 +41,11 @@ added next then needs no other compiled program."""
 
 
 def train(
-  parts: Parts, *, quiet: bool = False, start: TrainState | None = None
+  parts: Parts,
+  *,
+  quiet: bool = False,
+  start: TrainState | None = None,
+  profile: range | None = None,
 ) -> TrainState:
   """Trains to the end, from the newest checkpoint if there is one.
 
@@ -49,6 +53,7 @@ def train(
 
   Args:
     start: what a new job starts from, in place of a fresh state.
+    profile: steps to capture (`hra.train.profiler`).
 
   Returns:
     The state that `config.train.select` names.
@@ -76,6 +81,7 @@ def train(
     parts.config.train,
     workdir=parts.workdir,
     quiet=quiet,
+    profile=profile,
   )
   best = parts.pretraining and parts.config.train.select == "best"
   return trained_state(parts) if best else last

@@ -6,7 +6,8 @@ language model.
 
 The run's folder receives config.json, tasks.json, metrics.jsonl, TensorBoard
 events, checkpoints and, at the end, Submodels (or what was trained). The same command
-goes on from the newest checkpoint; Ctrl-C and SIGTERM save first.
+goes on from the newest checkpoint; Ctrl-C and SIGTERM save first. SIGUSR1 captures
+the next steps as --profile does (docs/observing.md).
 """
 
 import math
@@ -20,13 +21,19 @@ from hra.config import Config
 
 _CONFIG = configs.define()
 _WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder.")
+_PROFILE = flags.DEFINE_string(
+  "profile", "", "FROM:TO, steps to capture into WORKDIR/profile."
+)
 
 
 def main(argv: Sequence[str]) -> None:
   del argv
   process.set_up()
   from hra import claim, jobs, run
+  from hra.train import profiler
 
+  profiler.ignore_requests()
+  profile = profiler.read_range(_PROFILE.value)
   workdir = configs.required(_WORKDIR, "runs/mine")
   config = configs.from_flags()
   with claim.alone(epath.Path(workdir), begins=True):
@@ -36,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     parts = run.assemble(config, workdir)
     print(run.describe(parts))
     finished = jobs.is_finished(parts.workdir)
-    trained = jobs.train(parts)
+    trained = jobs.train(parts, profile=profile)
     if finished:
       print(f"{workdir} is finished: there is nothing left to train")
       return
