@@ -10,7 +10,7 @@ import hra
 PACKAGE = Path(hra.__file__).parent
 
 ORDER = (
-  {"errors", "dims", "keys"},
+  {"errors", "dims", "hardware", "keys"},
   {"files"},
   {"config"},
   {"config_rules"},
@@ -27,10 +27,11 @@ ORDER = (
   {"claim"},
   {"given"},
   {"run"},
+  {"planning"},
   {"scoring", "starts"},
   {"export"},
   {"jobs", "language_jobs"},
-  {"sweeps", "growth", "planning"},
+  {"sweeps", "growth"},
   {"serve"},
   {"commands"},
 )
