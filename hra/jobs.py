@@ -23,6 +23,7 @@ from hra.features.frontend import num_frames
 from hra.files import read_json, storage, write_json
 from hra.model import Model
 from hra.nn.subsampling import subsampled
+from hra.planning import utilisation
 from hra.run import Parts, backbone_of, initial_state, trained_state
 from hra.sharding import BATCH
 from hra.train import loop
@@ -175,8 +176,9 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
     if config.train.weight_noise
     else None,
   )
+  compiled = jit_step(step, terms, initial, parts.mesh)
   return loop.Job(
-    step=jit_step(step, terms, initial, parts.mesh),
+    step=compiled,
     frozen=parts.frozen,
     batches=lambda start: (
       place_batch(batch, placement) for batch in loader.batches(start)
@@ -187,6 +189,7 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
     evaluate=scoring.DevSplit(parts).figures
     if scoring.has_dev(parts)
     else None,
+    ideal=utilisation.ideal(compiled, parts.mesh),
   )
 
 

@@ -81,8 +81,9 @@ class Goodput:
 
   def mark(self, position: int) -> None:
     """Notes that steps so far are about to stand in a checkpoint."""
+    before = [each for each in self._marks if each[0] < position]
     mark = (position, self.seconds["step"])
-    self._marks = [*self._marks[1 - _MARKS :], mark]
+    self._marks = [*before[1 - _MARKS :], mark]
     self._write()
 
   def keep(self) -> None:

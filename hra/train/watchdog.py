@@ -165,7 +165,8 @@ class Watchdog:
       _print(f"process {here} of {count} is here:\n{stack.rstrip()}")
     if self._abort:
       _print(f"process {here} of {count} gives up (exit code {STALLED})")
-      sys.stderr.flush()
+      if here == 0 and count > 1:  # others would miss the coordinator
+        time.sleep(3 * self._pause)
       os._exit(STALLED)
     return True
 

@@ -1,0 +1,60 @@
+"""A compiled step on known chips -> how fast a step could be at best.
+
+Of that and of what a step took, `mfu` in a run's metrics is made. FLOPs are those of
+the model: what rematerialisation computes again is none of them.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh
+
+from hra import hardware
+from hra.backbone.network import Backbone
+from hra.planning import cost
+from hra.train.observer import Ideal
+
+
+def ideal(step: functools.partial, mesh: Mesh) -> Ideal | None:
+  """Seconds of a step, all chips at their peak; None for chips nobody knows.
+
+  Args:
+    step: of `hra.train.placement.jit_step`.
+  """
+  chip = hardware.of_kind(mesh.devices.flat[0].device_kind)
+  if chip is None:
+    return None
+  speed = chip.bf16_flops_per_s * mesh.size
+
+  def seconds(state: Any, frozen: Any, batch: Any) -> float:
+    return flops(step, state, frozen, batch) / speed
+
+  return seconds
+
+
+def flops(step: functools.partial, state: Any, frozen: Any, batch: Any) -> int:
+  """Of the model in a step, all devices together."""
+  compiled: Any = step.func
+  given: Any = (state, frozen)
+  once = _without_remat(given)
+  if jax.tree.structure(once) != jax.tree.structure(given):
+    # Its results are sharded as the state is, which is another one now.
+    compiled = jax.jit(compiled.__wrapped__)
+  traced = compiled.trace(*once, batch, **step.keywords)
+  return cost.flops(traced.jaxpr.jaxpr)
+
+
+def _without_remat(tree: Any) -> Any:
+  def plain(node: Any) -> Any:
+    if not isinstance(node, Backbone):
+      return node
+    node = jax.tree.map(lambda leaf: leaf, node)
+    node.config = nnx.static(dataclasses.replace(node.config, remat="none"))
+    return node
+
+  return jax.tree.map(
+    plain, tree, is_leaf=lambda node: isinstance(node, Backbone)
+  )
