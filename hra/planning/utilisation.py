@@ -39,22 +39,34 @@ def flops(step: functools.partial, state: Any, frozen: Any, batch: Any) -> int:
   """Of the model in a step, all devices together."""
   compiled: Any = step.func
   given: Any = (state, frozen)
-  once = _without_remat(given)
-  if jax.tree.structure(once) != jax.tree.structure(given):
+  if any(map(_computes_again, _backbones(given))):
+    given = jax.tree.map(_once, given, is_leaf=_is_backbone)
     # Its results are sharded as the state is, which is another one now.
     compiled = jax.jit(compiled.__wrapped__)
-  traced = compiled.trace(*once, batch, **step.keywords)
+  traced = compiled.trace(*given, batch, **step.keywords)
   return cost.flops(traced.jaxpr.jaxpr)
 
 
-def _without_remat(tree: Any) -> Any:
-  def plain(node: Any) -> Any:
-    if not isinstance(node, Backbone):
-      return node
-    node = jax.tree.map(lambda leaf: leaf, node)
-    node.config = nnx.static(dataclasses.replace(node.config, remat="none"))
-    return node
+def _is_backbone(node: Any) -> bool:
+  return isinstance(node, Backbone)
 
-  return jax.tree.map(
-    plain, tree, is_leaf=lambda node: isinstance(node, Backbone)
-  )
+
+def _backbones(tree: Any) -> list[Backbone]:
+  return [
+    node
+    for node in jax.tree.leaves(tree, is_leaf=_is_backbone)
+    if _is_backbone(node)
+  ]
+
+
+def _computes_again(backbone: Backbone) -> bool:
+  return backbone.config.remat != "none"
+
+
+def _once(node: Any) -> Any:
+  """A backbone that keeps what it computes."""
+  if not _is_backbone(node):
+    return node
+  kept = jax.tree.map(lambda leaf: leaf, node)
+  kept.config = nnx.static(dataclasses.replace(node.config, remat="none"))
+  return kept

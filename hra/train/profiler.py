@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Self
 
@@ -65,7 +66,7 @@ class Profiler:
     Args:
       next_steps: how many a signal asks for.
     """
-    self._folder = workdir / NAME / f"process-{jax.process_index()}"
+    self._workdir = workdir
     self._steps = steps
     self._next = next_steps
     self._asked = False
@@ -102,7 +103,7 @@ class Profiler:
       jax.block_until_ready(state)  # steps before are no part of it
       self._steps = range(position, self._steps.stop)
       self._going = contextlib.ExitStack()
-      self._going.enter_context(self._capture())
+      self._going.enter_context(_capture(self._folder(self._steps)))
     return jax.profiler.StepTraceAnnotation("train", step_num=position)
 
   def done(self, position: int, state: Any) -> None:
@@ -116,30 +117,33 @@ class Profiler:
     if position < self._steps.stop:
       return
     jax.block_until_ready(state)
-    told, self._steps = self._steps, None
+    folder, self._steps = self._folder(self._steps), None
     going, self._going = self._going, None
     going.close()
-    print(
-      f"profile of the steps {told.start} to {told.stop}: {self._folder}",
-      file=sys.stderr,
-    )
+    print(f"profile: {folder}", file=sys.stderr)
 
-  @contextlib.contextmanager
-  def _capture(self) -> Any:
-    options = jax.profiler.ProfileOptions()
-    options.python_tracer_level = 0  # each call of Python would slow it down
-    with contextlib.ExitStack() as stack:
-      folder = self._folder
-      if is_remote(folder):  # XLA writes to local folders
-        local = stack.enter_context(tempfile.TemporaryDirectory())
-        stack.callback(_copy, epath.Path(local), folder)
-        folder = epath.Path(local)
-      with storage(folder, expected="a folder that can be made"):
-        folder.mkdir(parents=True, exist_ok=True)
-      with jax.profiler.trace(
-        folder, create_perfetto_trace=True, profiler_options=options
-      ):
-        yield
+  def _folder(self, steps: range) -> epath.Path:
+    """Of one profile and process: XLA's own names are but of the second."""
+    name = f"steps-{steps.start}-{steps.stop - 1}"
+    return self._workdir / NAME / name / f"process-{jax.process_index()}"
+
+
+@contextlib.contextmanager
+def _capture(folder: epath.Path) -> Iterator[None]:
+  options = jax.profiler.ProfileOptions()
+  options.python_tracer_level = 0  # each call of Python would slow it down
+  with contextlib.ExitStack() as stack:
+    local = folder
+    if is_remote(folder):  # XLA writes to local folders
+      made = stack.enter_context(tempfile.TemporaryDirectory())
+      local = epath.Path(made)
+      stack.callback(_copy, local, folder)
+    with storage(local, expected="a folder that can be made"):
+      local.mkdir(parents=True, exist_ok=True)
+    with jax.profiler.trace(
+      local, create_perfetto_trace=True, profiler_options=options
+    ):
+      yield
 
 
 def _copy(source: epath.Path, target: epath.Path) -> None:
