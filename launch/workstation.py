@@ -1,85 +1,84 @@
-"""Keeps one training job running on this machine until it is done.
+"""A job -> processes on this machine, kept running until it is done.
 
-    python launch/workstation.py --retries=5 -- \
-      --config=experiments/adapt.py --workdir=runs/mine --config.data.path=data/mine
-
-What follows `--` are the flags of `hra train`. A job that was interrupted (exit code
-75: it saved first) ends here too; one that was killed or crashed is started again and
-goes on from its last checkpoint. Bad input (exit code 2) is not tried again.
-`--dry_run` prints the exact command.
+A job that was interrupted (exit code 75: it saved first) ends here too; when one of
+its processes was killed or crashed, all are started again and go on from their last
+checkpoint. Bad input (exit code 2) is not tried again.
 """
 
-import shlex
-import signal
-import subprocess
+import socket
 import sys
-import time
-from collections.abc import Sequence
 
-from absl import app, flags
+from hra.errors import InputError
+from launch import accelerators, running, submitting
+from launch.job import Job, check_unused, command, environment, shell
 
-_RETRIES = flags.DEFINE_integer(
-  "retries", 3, "How often a job that died is started again.", lower_bound=0
-)
-_PAUSE = flags.DEFINE_float(
-  "pause", 5.0, "Seconds before a new start; doubled each time."
-)
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the command and stop.")
-
-BAD_INPUT = 2
-INTERRUPTED = 75
+_NAME = "workstation"
 
 
-def main(argv: Sequence[str]) -> None:
-  command = [sys.executable, "-m", "hra.commands.train", *argv[1:]]
-  if _DRY_RUN.value:
-    print(shlex.join(command))
-    return
-  sys.exit(keep_running(command, retries=_RETRIES.value, pause=_PAUSE.value))
+def render(job: Job) -> str:
+  """A line for each process, as a shell would start it."""
+  return "".join(
+    f"{shell(each.words, each.variables)}\n" for each in commands(job)
+  )
 
 
-def keep_running(command: Sequence[str], *, retries: int, pause: float) -> int:
-  """Runs a command until it ends well, is interrupted or has died too often.
-
-  SIGTERM and SIGINT are handed on, so that the job saves.
-
-  Returns:
-    The exit code to end with.
-  """
-  for attempt in range(retries + 1):
-    code = _run(command)
-    if code in (0, BAD_INPUT, INTERRUPTED):
-      return code
-    if attempt < retries:
-      wait = pause * 2**attempt
-      print(
-        f"the job died ({_describe(code)}); start {attempt + 2} of "
-        f"{retries + 1} in {wait:g} s",
-        file=sys.stderr,
-        flush=True,
-      )
-      time.sleep(wait)
-  return code if code > 0 else 128 - code
+def launch(job: Job) -> int:
+  """Runs the job to its end."""
+  submitting.check_set(job.secrets)
+  commands(job)  # refuses before anything is started
+  return running.keep_running(
+    lambda: running.together(commands(job), grace=job.grace),
+    retries=job.retries,
+    pause=job.pause,
+  )
 
 
-def _run(command: Sequence[str]) -> int:
-  # A group of its own: Ctrl-C reaches the job once, from here.
-  job = subprocess.Popen(command, start_new_session=True)
-  watched = (signal.SIGTERM, signal.SIGINT)
-  before = {
-    number: signal.signal(number, lambda number, _: job.send_signal(number))
-    for number in watched
+def commands(job: Job) -> list[running.Command]:
+  """The processes of one start; they meet at a port that is free now."""
+  check_unused(
+    job,
+    ("cpus", "memory_gib", "hours", "slurm", "kubernetes", "tpu_vm"),
+    _NAME,
+  )
+  if job.hosts > 1 or isinstance(job.devices, accelerators.Tpus):
+    raise InputError(
+      "--hosts" if job.hosts > 1 else "--accelerator",
+      expected=f"this machine alone with --launcher={_NAME}",
+      got=str(job.hosts) if job.hosts > 1 else repr(job.accelerator),
+      fix="--launcher=slurm, jobset or tpu_vm for others",
+    )
+  count = job.processes or 1
+  words = command(job, python=sys.executable)
+  if count == 1:
+    return [running.Command(words, environment(job))]
+  port = job.port or _free_port()
+  return [
+    running.Command(words, _variables(job, index, count, port))
+    for index in range(count)
+  ]
+
+
+def _variables(job: Job, index: int, count: int, port: int) -> dict[str, str]:
+  variables = {
+    "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+    "JAX_NUM_PROCESSES": str(count),
+    "JAX_PROCESS_ID": str(index),
+    **environment(job),
   }
-  try:
-    return job.wait()
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
+  if isinstance(job.devices, accelerators.Gpus):
+    share, rest = divmod(job.devices.per_host, count)
+    if rest or not share:
+      raise InputError(
+        "--processes",
+        expected=f"a number that divides {job.devices.per_host} GPUs",
+        got=str(count),
+      )
+    own = range(index * share, (index + 1) * share)
+    variables["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, own))
+  return variables
 
 
-def _describe(code: int) -> str:
-  return f"exit code {code}" if code > 0 else signal.Signals(-code).name
-
-
-if __name__ == "__main__":
-  app.run(main)
+def _free_port() -> int:
+  with socket.socket() as listener:
+    listener.bind(("127.0.0.1", 0))
+    return listener.getsockname()[1]

@@ -11,7 +11,7 @@ PACKAGE = Path(hra.__file__).parent
 
 ORDER = (
   {"errors", "dims", "hardware", "keys"},
-  {"files"},
+  {"files", "processes"},
   {"config"},
   {"config_rules"},
   {"config_tree"},

@@ -27,7 +27,7 @@ _JSON = flags.DEFINE_string("json", "", "Also write results.json to this file.")
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  process.set_up()
+  process.set_up(several=True)
   from hra import claim, run, scoring
   from hra.evaluate.report import write_report
   from hra.evaluate.table import table

@@ -4,14 +4,36 @@ import ctypes
 import os
 import sys
 
+from hra import processes
+from hra.errors import InputError
 from hra.files import cache_folder
 
 _ARENA_MAX, _MMAP_MAX, _TOP_PAD, _TRIM_THRESHOLD = -8, -4, -2, -1
 """Options of glibc's mallopt."""
 
 
-def set_up() -> None:
-  """Call it before JAX computes anything."""
+def set_up(*, several: bool = False) -> None:
+  """Call it before JAX computes anything; joins the job that this process is of.
+
+  Args:
+    several: whether the command runs as several processes. Then the first alone
+      prints.
+
+  Raises:
+    InputError: there are several, and the command is one for a single one; as
+      `hra.processes.join`.
+  """
+  processes.join()
+  if processes.count() > 1 and not several:
+    raise InputError(
+      f"process {processes.index()} of {processes.count()}",
+      expected="a command of one process, as only hra train and hra evaluate run "
+      "on several",
+      got="one of several",
+      fix=f"run it once, without ${processes.COUNT} or srun",
+    )
+  if not processes.is_first():
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   keep_memory()
   use_compilation_cache()
 

@@ -28,7 +28,7 @@ _PROFILE = flags.DEFINE_string(
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  process.set_up()
+  process.set_up(several=True)
   from hra import claim, jobs, run
   from hra.train import profiler
 

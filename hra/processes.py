@@ -1,0 +1,381 @@
+"""Several processes that are one job: who this is, and what all of them agree on.
+
+Enters: the environment that a scheduler or `launch/` sets. Leaves: this process's
+index among them. What is agreed goes through the coordinator, in the first process,
+and not through the devices: it waits for no step and no step waits for it. All
+processes call what is collective here in the same order, from their main threads;
+with one process nothing here waits for anybody.
+"""
+
+import atexit
+import itertools
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from hra.errors import InputError
+
+Value = TypeVar("Value")
+
+ADDRESS = "JAX_COORDINATOR_ADDRESS"
+COUNT = "JAX_NUM_PROCESSES"
+INDEX = "JAX_PROCESS_ID"
+"""What is said explicitly; all three together."""
+
+_POD_INDEX = "JOB_COMPLETION_INDEX"
+"""Kubernetes' name for the index, in an indexed job."""
+_JOIN_SECONDS = "HRA_JOIN_SECONDS", 300
+_HEARTBEAT_SECONDS = "HRA_HEARTBEAT_SECONDS", 60
+"""How long a process that says nothing is thought to live."""
+_HEARD_SECONDS = 10
+"""How long who fails waits for the others to hear of it."""
+_PATIENCE_MS = 7 * 24 * 3600 * 1000
+"""Of collective calls: who dies meanwhile is missed by their heartbeat."""
+_LOOK_SECONDS = 0.5
+_ASKED = "hra/asked"
+_FAILED = f"{_ASKED}/failed"
+_HEARD = "hra/heard"
+
+_calls = itertools.count()
+_ending = threading.Event()
+_expected: dict[str, Callable[[str], None]] = {}
+"""What is done, in a thread of its own, when a key of the coordinator's is set."""
+
+
+class _Told(NamedTuple):
+  """What the environment says explicitly."""
+
+  address: str
+  processes: int
+  place: int
+
+
+def join() -> None:
+  """Makes this process one of its job's; call it before JAX computes anything.
+
+  By JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID where they are
+  set; else as JAX itself detects Slurm, TPU pods and Open MPI. A second call does
+  nothing.
+
+  Raises:
+    InputError: the environment contradicts itself; the coordinator or some process
+      didn't come in time.
+  """
+  import jax  # a leaf: slow to import
+
+  if jax.distributed.is_initialized():
+    return
+  told = _told(os.environ)
+  if told.processes == 1 if told else not _in_cluster(os.environ):
+    return
+  jax.config.update("jax_cpu_collectives_implementation", "gloo")
+  # It would take SIGTERM from Python, and knows nothing of Ctrl-C.
+  jax.config.update("jax_enable_preemption_service", False)
+  seconds = _seconds(*_JOIN_SECONDS)
+  options: dict[str, Any] = {
+    "initialization_timeout": seconds,
+    "heartbeat_timeout_seconds": _seconds(*_HEARTBEAT_SECONDS),
+    "shutdown_timeout_seconds": _seconds(*_HEARTBEAT_SECONDS),
+  }
+  if told:
+    options |= {
+      "coordinator_address": told.address,
+      "num_processes": told.processes,
+      "process_id": told.place,
+      "cluster_detection_method": "deactivate",
+    }
+    if told.address.startswith(("127.", "localhost:")):
+      options["coordinator_bind_address"] = told.address
+  try:
+    jax.distributed.initialize(**options)
+  except (RuntimeError, ValueError, OSError) as error:
+    where = told.address if told else "the cluster's coordinator"
+    raise InputError(
+      where,
+      expected=f"all processes of the job within {seconds} s",
+      got=" ".join(str(error).split())[:300],
+      fix="see that all run, with one address, their number and an index each",
+    ) from error
+  if count() > 1:
+    _expected[_FAILED] = _leave
+    looks = threading.Thread(target=_look, daemon=True)
+    looks.start()
+    # Before JAX leaves: a thread that asks would end in a torn down interpreter.
+    atexit.register(_stop_looking, looks)
+
+
+def _told(environment: Mapping[str, str]) -> _Told | None:
+  given = {
+    name: environment[name]
+    for name in (ADDRESS, COUNT, INDEX)
+    if environment.get(name)
+  }
+  if not given:
+    return None
+  if given.keys() == {ADDRESS, COUNT} and environment.get(_POD_INDEX):
+    given[INDEX] = environment[_POD_INDEX]
+  for name in (COUNT, ADDRESS, INDEX):
+    if name not in given and given.get(COUNT) != "1":
+      raise InputError(
+        f"${name}",
+        expected=f"a value, as ${', $'.join(sorted(given))} has one",
+        got="none",
+        fix="set all three, or none",
+      )
+  count = _number(COUNT, given[COUNT], least=1)
+  if count == 1:
+    return _Told("", 1, 0)
+  index = _number(INDEX, given[INDEX], least=0)
+  if index >= count:
+    raise InputError(
+      f"${INDEX}",
+      expected=f"0 to {count - 1}, as ${COUNT} is {count}",
+      got=str(index),
+    )
+  address = given[ADDRESS]
+  if not address.rpartition(":")[2].isdigit():
+    raise InputError(
+      f"${ADDRESS}", expected="HOST:PORT of the first process", got=address
+    )
+  return _Told(address, count, index)
+
+
+def _number(name: str, text: str, *, least: int) -> int:
+  if not text.isdigit() or int(text) < least:
+    raise InputError(
+      f"${name}", expected=f"a whole number from {least} on", got=repr(text)
+    )
+  return int(text)
+
+
+def _in_cluster(environment: Mapping[str, str]) -> bool:
+  """Whether a scheduler that JAX detects has started several processes."""
+  if all(
+    environment.get(name)
+    for name in ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID")
+  ):
+    return int(environment.get("SLURM_NTASKS", "1")) > 1
+  if environment.get("OMPI_MCA_orte_hnp_uri"):
+    return int(environment.get("OMPI_COMM_WORLD_SIZE", "1")) > 1
+  return _on_tpu(environment)
+
+
+def _on_tpu(environment: Mapping[str, str]) -> bool:
+  """Whether this is a host of a TPU slice: of a single one, JAX knows that too."""
+  platforms = environment.get("JAX_PLATFORMS", "")
+  if platforms and "tpu" not in platforms.split(","):
+    return False
+  hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get(
+    "TPU_WORKER_HOSTNAMES"
+  )
+  if hosts:
+    slices = int(environment.get("MEGASCALE_NUM_SLICES") or "1")
+    return len(hosts.split(",")) * slices > 1
+  from jax._src.cloud_tpu_init import running_in_cloud_tpu_vm
+
+  there = any(map(os.path.exists, ("/dev/accel0", "/dev/vfio/0")))
+  return running_in_cloud_tpu_vm and there
+
+
+def _seconds(name: str, default: int) -> int:
+  text = os.environ.get(name)
+  return _number(name, text, least=1) if text else default
+
+
+def _state() -> Any:
+  from jax._src import distributed  # there is no public way to the coordinator
+
+  return distributed.global_state
+
+
+def index() -> int:
+  """This process's place among all."""
+  return _state().process_id if count() > 1 else 0
+
+
+def count() -> int:
+  """How many processes there are."""
+  state = _state()
+  return state.num_processes if state.client is not None else 1
+
+
+def is_first() -> bool:
+  """Whether this process does what one alone has to do."""
+  return index() == 0
+
+
+def wait_for_all(name: str) -> None:
+  """Returns when all processes have come here."""
+  if count() == 1:
+    return
+  _state().client.wait_at_barrier(_key(name), _PATIENCE_MS)
+
+
+def any_of(value: bool) -> bool:
+  """Whether it is true in any process."""
+  if count() == 1:
+    return value
+  key, client = _key("any"), _state().client
+  if value:
+    client.key_value_set(f"{key}/{index()}", "")
+  client.wait_at_barrier(f"{key}/all", _PATIENCE_MS)
+  return bool(client.key_value_dir_get(f"{key}/"))
+
+
+def first_says(value: Value) -> Value:
+  """What the first process calls this with; made of what JSON has."""
+  if count() == 1:
+    return value
+  key, client = _key("says"), _state().client
+  if is_first():
+    client.key_value_set(key, json.dumps(value))
+  return json.loads(client.blocking_key_value_get(key, _PATIENCE_MS))
+
+
+def first_does(name: str, do: Callable[[], object]) -> None:
+  """The first process does something, which is done when this returns."""
+  if is_first():
+    do()
+  wait_for_all(name)
+
+
+def _stop_looking(looks: threading.Thread) -> None:
+  _ending.set()
+  looks.join()
+
+
+def fail(message: str, *, code: int) -> None:
+  """Ends all other processes with an exit code; returns when they have heard of it.
+
+  Of several failures the first to be told counts. Whoever calls this has to end
+  at once, without waiting for the others (`os._exit`).
+  """
+  if count() == 1:
+    return
+  state = _state()
+  said = {"process": index(), "message": message, "code": code}
+  until = time.monotonic() + _HEARD_SECONDS
+  try:
+    state.client.key_value_set(_FAILED, json.dumps(said))
+    while time.monotonic() < until:
+      if len(state.client.key_value_dir_get(f"{_HEARD}/")) == count() - 1:
+        return
+      time.sleep(0.05)
+  except RuntimeError:  # the coordinator is gone, or another has failed before
+    return
+
+
+def _leave(said: str) -> None:
+  """Ends this process, as another says that it has failed."""
+  told = json.loads(said)
+  if told["process"] == index():
+    return
+  print(
+    f"hra: stopped, as process {told['process']} of {count()} has failed: "
+    f"{told['message']}",
+    file=sys.stderr,
+    flush=True,
+  )
+  _state().client.key_value_set(f"{_HEARD}/{index()}", "")
+  os._exit(told["code"])
+
+
+class Agreed:
+  """What any process asks for at any time, all do at the same point.
+
+  Nobody waits at a point until somebody asks: then each process tells how many
+  points it has passed, in a thread, and stays there until the first has said which
+  is the next that nobody has passed. A point costs a lock and no message.
+  """
+
+  def __init__(self, name: str):
+    """A kind of request; all processes make the same ones in the same order."""
+    self._key = _key(name)
+    self._round = 0
+    self._passed = 0
+    self._lock = threading.Lock()
+    self._due: tuple[int, str] | None = None
+    self._asked: str | None = None
+    self._expect()
+
+  def ask(self, why: str) -> None:
+    """Asks all processes; the first of several reasons is the one that is told."""
+    if self._asked is not None:
+      return
+    self._asked = why
+    if count() > 1:
+      try:
+        _state().client.key_value_set(self._place, why)
+      except RuntimeError as error:
+        if "ALREADY_EXISTS" not in str(error):
+          raise
+
+  def reached(self) -> str | None:
+    """Whether this is the point: the reason, once; all call it as often."""
+    if count() == 1:
+      why, self._asked = self._asked, None
+      return why
+    with self._lock:
+      self._passed += 1
+      if self._due is None or self._passed < self._due[0]:
+        return None
+      why = self._due[1]
+      self._due, self._asked = None, None
+      self._round += 1
+      self._expect()
+    return why
+
+  @property
+  def _place(self) -> str:
+    return f"{_ASKED}/{self._key}/{self._round}"
+
+  def _expect(self) -> None:
+    if count() > 1:
+      _expected[self._place] = self._settle
+
+  def _settle(self, why: str) -> None:
+    with self._lock:
+      self._due = self._next(), why
+
+  def _next(self) -> int:
+    """The first point that no process has passed."""
+    client, key = _state().client, f"{self._key}/{self._round}"
+    client.key_value_set(f"{key}/passed/{index()}", str(self._passed))
+    if not is_first():
+      return int(client.blocking_key_value_get(f"{key}/point", _PATIENCE_MS))
+    passed = [
+      int(client.blocking_key_value_get(f"{key}/passed/{each}", _PATIENCE_MS))
+      for each in range(count())
+    ]
+    point = max(passed) + 1
+    client.key_value_set(f"{key}/point", str(point))
+    client.key_value_delete(self._place)
+    if self._round:  # all have come from there
+      client.key_value_delete(f"{self._key}/{self._round - 1}/")
+    return point
+
+
+def _look() -> None:
+  """Looks for what other processes say, until this one ends.
+
+  A get that blocks would be cheaper, but each that ends without an answer stays
+  in the coordinator's memory.
+  """
+  while not _ending.wait(_LOOK_SECONDS):
+    try:
+      said = _state().client.key_value_dir_get(f"{_ASKED}/")
+    except RuntimeError:  # it is gone: JAX ends this process, too
+      break
+    for key, value in said:
+      act = _expected.pop(key, None)
+      if act is not None:
+        threading.Thread(target=act, args=(value,), daemon=True).start()
+
+
+def _key(name: str) -> str:
+  """A name that all processes give to the same collective call."""
+  return f"hra/{next(_calls)}/{name}"

@@ -1,0 +1,125 @@
+"""Processes on this machine: started, ended and started again together."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from launch import running
+
+ROOT = Path(__file__).parents[2]
+
+DIE = "os.kill(os.getpid(), 9)"
+SAVE = """
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+  (folder / f'ready{index}').touch()
+  time.sleep(60)
+"""
+
+
+def _job(folder: Path, *codes: str, index: int = 0) -> running.Command:
+  """A process whose n-th start runs the n-th piece of code."""
+  script = folder / f"job{index}.py"
+  pieces = [textwrap.dedent(code) for code in codes]
+  script.write_text(
+    textwrap.dedent(f"""
+      import os, pathlib, signal, sys, time
+      index, folder = {index}, pathlib.Path({str(folder)!r})
+      starts = folder / "starts{index}"
+      number = len(starts.read_text()) if starts.exists() else 0
+      starts.write_text("x" * (number + 1))
+      exec({pieces!r}[number])
+    """)
+  )
+  return running.Command((sys.executable, str(script)), {})
+
+
+def _keep(jobs: list[running.Command], *, retries: int, grace=20.0) -> int:
+  return running.keep_running(
+    lambda: running.together(jobs, grace=grace), retries=retries, pause=0.0
+  )
+
+
+def _starts(folder: Path, index: int = 0) -> int:
+  return len((folder / f"starts{index}").read_text())
+
+
+def test_a_job_that_died_is_started_again(tmp_path):
+  job = _job(tmp_path, DIE, "sys.exit(1)", "sys.exit(0)")
+  assert _keep([job], retries=3) == 0
+  assert _starts(tmp_path) == 3
+
+
+def test_it_gives_up(tmp_path):
+  job = _job(tmp_path, *[DIE] * 3)
+  assert _keep([job], retries=2) == 128 + 9
+  assert _starts(tmp_path) == 3
+
+
+@pytest.mark.parametrize("code", [0, 2, 75])
+def test_what_ends_by_itself_is_not_repeated(tmp_path, code):
+  job = _job(tmp_path, f"sys.exit({code})")
+  assert _keep([job], retries=3) == code
+  assert _starts(tmp_path) == 1
+
+
+def test_all_are_started_again_when_one_died(tmp_path):
+  jobs = [
+    _job(tmp_path, "time.sleep(60)", "sys.exit(0)"),
+    _job(tmp_path, DIE, "sys.exit(0)", index=1),
+  ]
+  before = time.monotonic()
+  assert _keep(jobs, retries=3, grace=0.2) == 0
+  assert time.monotonic() - before < 30
+  assert _starts(tmp_path, 0) == _starts(tmp_path, 1) == 2
+
+
+def test_who_saves_after_another_died_is_given_time(tmp_path):
+  jobs = [
+    _job(tmp_path, "time.sleep(.5); (folder / 'saved').touch(); sys.exit(75)"),
+    _job(tmp_path, DIE, index=1),
+  ]
+  assert _keep(jobs, retries=0) == 128 + 9
+  assert (tmp_path / "saved").exists()
+
+
+def test_bad_input_of_one_is_never_repeated(tmp_path):
+  jobs = [
+    _job(tmp_path, "time.sleep(60)"),
+    _job(tmp_path, "sys.exit(2)", index=1),
+  ]
+  assert _keep(jobs, retries=3, grace=0.2) == 2
+  assert _starts(tmp_path, 0) == _starts(tmp_path, 1) == 1
+
+
+def test_signals_are_handed_on_to_all(tmp_path):
+  jobs = [_job(tmp_path, SAVE, index=index) for index in range(2)]
+  code = textwrap.dedent(f"""
+    import sys
+    from launch import running
+    jobs = [running.Command(words, {{}}) for words in {[j.words for j in jobs]}]
+    sys.exit(running.together(jobs, grace=20))
+  """)
+  launcher = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+  deadline = time.monotonic() + 30
+  while not all((tmp_path / f"ready{index}").exists() for index in range(2)):
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+  os.kill(launcher.pid, signal.SIGTERM)
+  assert launcher.wait(30) == 75
+
+
+def test_lines_say_whose_they_are(tmp_path, capsys):
+  jobs = [
+    _job(tmp_path, f"print('line', {index})", index=index) for index in range(2)
+  ]
+  lines: list[str] = []
+  assert running.together(jobs, grace=20, read=lines.append) == 0
+  assert sorted(lines) == ["line 0\n", "line 1\n"]
+  shown = capsys.readouterr().out.splitlines()
+  assert sorted(shown) == ["0: line 0", "1: line 1"]

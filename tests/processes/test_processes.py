@@ -1,0 +1,111 @@
+"""What several processes of a job agree on."""
+
+import json
+
+import pytest
+import several
+
+from hra import processes
+from hra.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def told():
+  ends = several.ended(several.start(several.worker("agree")))
+  assert [each.code for each in ends] == [0, 0], ends
+  return [json.loads(each.out.splitlines()[-1]) for each in ends]
+
+
+def test_processes_know_who_they_are(told):
+  assert [each["index"] for each in told] == [0, 1]
+  assert [each["count"] for each in told] == [2, 2]
+  assert [each["first"] for each in told] == [True, False]
+  assert [each["devices"] for each in told] == [[2, 1], [2, 1]]
+
+
+def test_the_first_alone_does_and_says(told):
+  assert [each["done"] for each in told] == [["written"], []]
+  assert [each["says"] for each in told] == [{"from": 0}] * 2
+
+
+def test_any_of(told):
+  assert [each["any"] for each in told] == [[True, False, True]] * 2
+
+
+def test_what_one_asks_for_is_done_by_all_at_one_point(told):
+  first, second = (each["points"] for each in told)
+  assert first == second
+  assert [why for _, why in first] == ["save 1", "stop", "save 2"]
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_who_fails_ends_all_with_its_code_and_reason(who):
+  ends = several.ended(several.start(several.worker("fail", str(who))))
+  assert [each.code for each in ends] == [2, 2], ends
+  assert ends[1 - who].err.splitlines()[-1] == (
+    f"hra: stopped, as process {who} of 2 has failed: no bread"
+  )
+
+
+def test_one_process_waits_for_nobody():
+  assert (processes.index(), processes.count()) == (0, 1)
+  assert processes.is_first()
+  processes.wait_for_all("nobody")
+  assert not processes.any_of(False)
+  assert processes.any_of(True)
+  assert processes.first_says([1]) == [1]
+  agreed = processes.Agreed("stop")
+  assert agreed.reached() is None
+  agreed.ask("because")
+  assert [agreed.reached(), agreed.reached()] == ["because", None]
+
+
+ADDRESS, COUNT, INDEX = processes.ADDRESS, processes.COUNT, processes.INDEX
+
+
+@pytest.mark.parametrize(
+  ("given", "where"),
+  [
+    ({ADDRESS: "a:1", COUNT: "2"}, INDEX),
+    ({ADDRESS: "a:1", INDEX: "0"}, COUNT),
+    ({COUNT: "2", INDEX: "0"}, ADDRESS),
+    ({ADDRESS: "a:1", COUNT: "2", INDEX: "2"}, INDEX),
+    ({ADDRESS: "a:1", COUNT: "two", INDEX: "0"}, COUNT),
+    ({ADDRESS: "a:1", COUNT: "0", INDEX: "0"}, COUNT),
+    ({ADDRESS: "a:1", COUNT: "2", INDEX: "-1"}, INDEX),
+    ({ADDRESS: "a", COUNT: "2", INDEX: "1"}, ADDRESS),
+  ],
+)
+def test_an_environment_that_contradicts_itself_is_refused(
+  monkeypatch, given, where
+):
+  for name in (ADDRESS, COUNT, INDEX):
+    monkeypatch.delenv(name, raising=False)
+  for name, value in given.items():
+    monkeypatch.setenv(name, value)
+  with pytest.raises(InputError) as raised:
+    processes.join()
+  assert raised.value.where == f"${where}"
+
+
+@pytest.mark.parametrize(
+  "given",
+  [
+    {},
+    {COUNT: "1"},
+    {ADDRESS: "a:1", COUNT: "1", INDEX: "0"},
+    {
+      "SLURM_JOB_ID": "1",
+      "SLURM_STEP_NODELIST": "a",
+      "SLURM_PROCID": "0",
+      "SLURM_LOCALID": "0",
+      "SLURM_NTASKS": "1",
+    },
+    {"TPU_WORKER_HOSTNAMES": "localhost", "JAX_PLATFORMS": "tpu"},
+  ],
+)
+def test_a_single_process_joins_nobody(monkeypatch, given):
+  for name, value in given.items():
+    monkeypatch.setenv(name, value)
+  processes.join()
+  assert processes.count() == 1

@@ -1,0 +1,71 @@
+"""One of several processes on loopback: what it sees and agrees on, as JSON.
+
+python worker.py agree|fail|agreed
+"""
+
+import json
+import os
+import sys
+import time
+
+from hra import processes
+
+
+def agree() -> None:
+  processes.join()
+  first = processes.is_first()
+  done: list[str] = []
+  processes.first_does("write", lambda: done.append("written"))
+  import jax
+
+  told = {
+    "index": processes.index(),
+    "count": processes.count(),
+    "first": first,
+    "done": done,
+    "any": [
+      processes.any_of(not first),
+      processes.any_of(False),
+      processes.any_of(True),
+    ],
+    "says": processes.first_says({"from": processes.index()}),
+    "devices": [len(jax.devices()), len(jax.local_devices())],
+    "points": _points(),
+  }
+  processes.wait_for_all("end")
+  print(json.dumps(told))
+
+
+def _points() -> list[tuple[int, str]]:
+  """Where all stop, of points that take each process another time."""
+  stop, save = processes.Agreed("stop"), processes.Agreed("save")
+  asks = {
+    0: lambda: processes.is_first() and save.ask("save 1"),
+    1: lambda: processes.is_first() or stop.ask("stop"),
+    2: lambda: processes.is_first() and save.ask("save 2"),
+  }
+  reached: list[tuple[int, str]] = []
+  for point in range(2000):
+    ask = asks.pop(len(reached), None)
+    if ask is not None:
+      ask()
+    time.sleep(0.002 * (1 + processes.index()))
+    for each in (stop, save):
+      why = each.reached()
+      if why is not None:
+        reached.append((point, why))
+    if len(reached) == 3:
+      break
+  return reached
+
+
+def fail() -> None:
+  processes.join()
+  if processes.index() == int(sys.argv[2]):
+    processes.fail("no bread", code=2)
+    os._exit(2)
+  processes.wait_for_all("never")
+
+
+if __name__ == "__main__":
+  {"agree": agree, "fail": fail}[sys.argv[1]]()
