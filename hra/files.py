@@ -173,7 +173,9 @@ def storage(path: epath.PathLike, *, expected: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(folder: epath.PathLike, *, fix: str) -> Iterator[IO[str]]:
+def locked(
+  folder: epath.PathLike, *, fix: str, name: str = _LOCK, shared: bool = False
+) -> Iterator[IO[str]]:
   """Keeps other processes out of an existing local folder.
 
   The system gives the folder free when this process ends, however it ends, and
@@ -181,17 +183,19 @@ def locked(folder: epath.PathLike, *, fix: str) -> Iterator[IO[str]]:
 
   Args:
     fix: what else can be done than to wait for the other process.
+    name: of the file; those who lock others don't mind each other.
+    shared: whether others may share it, and nobody have it alone.
 
   Raises:
     InputError: another process is at work in it.
     StorageError: it can't be written to.
   """
   folder = pathlib.Path(folder)
-  path = folder / _LOCK
+  path = folder / name
   with contextlib.ExitStack() as stack:
     with storage(folder, expected="a folder that can be written to"):
       file = stack.enter_context(path.open("a+"))
-      alone = _lock(file)
+      alone = _lock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
       # Who had the lock may have deleted the folder, and the file with it.
       alone = alone and os.path.samestat(os.fstat(file.fileno()), path.stat())
     if not alone:
@@ -210,9 +214,9 @@ def locked(folder: epath.PathLike, *, fix: str) -> Iterator[IO[str]]:
     yield file
 
 
-def _lock(file: IO[str]) -> bool:
+def _lock(file: IO[str], how: int) -> bool:
   try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(file, how | fcntl.LOCK_NB)
   except BlockingIOError:
     return False
   except OSError as error:
