@@ -18,6 +18,8 @@ from launch import accelerators
 
 BAD_INPUT = 2
 INTERRUPTED = 75
+TERMINATED = 143
+"""By SIGTERM, before there was anything to save."""
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 

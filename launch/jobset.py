@@ -15,6 +15,7 @@ from launch import accelerators, submitting
 from launch.job import (
   BAD_INPUT,
   INTERRUPTED,
+  TERMINATED,
   Job,
   Submission,
   check_unused,
@@ -126,7 +127,7 @@ def _failure_policy(job: Job) -> dict[str, Any]:
       "action": "RestartJobSetAndIgnoreMaxRestarts",
       "onJobFailureReasons": ["PodFailurePolicy"],
       "onJobFailureMessagePatterns": [
-        f"exit code {INTERRUPTED} ",
+        f"exit code ({INTERRUPTED}|{TERMINATED}) ",
         "condition DisruptionTarget ",
       ],
     },
@@ -155,10 +156,10 @@ def _job_spec(job: Job, hosts: int) -> dict[str, Any]:
         "onExitCodes": {
           "containerName": "hra",
           "operator": "In",
-          "values": [code],
+          "values": codes,
         },
       }
-      for code in (BAD_INPUT, INTERRUPTED)
+      for codes in ([BAD_INPUT], [INTERRUPTED, TERMINATED])
     ),
     {
       "action": "FailJob",
@@ -187,7 +188,11 @@ def _pod_spec(job: Job, hosts: int) -> dict[str, Any]:
       "cloud.google.com/gke-tpu-accelerator": kind.node_label,
       "cloud.google.com/gke-tpu-topology": devices.topology,
     }
+  several = isinstance(devices, accelerators.Tpus) and devices.slices > 1
   chosen = {
+    # What slices say to each other passes through the hosts' own network.
+    "hostNetwork": several,
+    "dnsPolicy": "ClusterFirstWithHostNet" if several else "",
     "priorityClassName": kubernetes.priority,
     "serviceAccountName": kubernetes.service_account,
     "nodeSelector": selector,
@@ -225,28 +230,22 @@ def _container(job: Job, hosts: int) -> dict[str, Any]:
 
 
 def _variables(job: Job, hosts: int) -> list[dict[str, Any]]:
-  """The environment; hosts of TPUs find each other by themselves."""
+  """The environment; hosts of TPUs find each other by themselves.
+
+  Each pod's index is in JOB_COMPLETION_INDEX.
+  """
   variables = environment(job)
-  ranks = []
   if hosts > 1 and not isinstance(job.devices, accelerators.Tpus):
     first = f"{job.name}-{_WORKERS}-0-0.{job.name}"
     variables |= {
       "JAX_COORDINATOR_ADDRESS": f"{first}:{job.port or _PORT}",
       "JAX_NUM_PROCESSES": str(hosts),
     }
-    path = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
-    ranks = [
-      {
-        "name": "JAX_PROCESS_ID",
-        "valueFrom": {"fieldRef": {"fieldPath": path}},
-      }
-    ]
   return [
     *(
       {"name": name, "value": _literal(value)}
       for name, value in variables.items()
     ),
-    *ranks,
     *(_secret(job, name) for name in job.secrets),
   ]
 

@@ -28,20 +28,31 @@ class Command(NamedTuple):
   """Set beside those that this process has."""
 
 
-def keep_running(run: Callable[[], int], *, retries: int, pause: float) -> int:
+class Ended(NamedTuple):
+  """How all processes of one start ended."""
+
+  code: int
+  """In one number; that of a signal is negative."""
+  asked: bool
+  """Whether somebody had asked for it, by SIGTERM or Ctrl-C."""
+
+
+def keep_running(
+  run: Callable[[], Ended], *, retries: int, pause: float
+) -> int:
   """Runs a job until it ends well, is interrupted or has died too often.
 
   Args:
-    run: starts all its processes; their common exit code.
+    run: starts all its processes, and waits for them.
     pause: seconds before the first new start; doubled each time.
 
   Returns:
     The exit code to end with.
   """
   for attempt in range(retries + 1):
-    code = run()
-    if code in (0, BAD_INPUT, INTERRUPTED):
-      return code
+    code, asked = run()
+    if asked or code in (0, BAD_INPUT, INTERRUPTED):
+      break
     if attempt < retries:
       wait = pause * 2**attempt
       print(
@@ -51,7 +62,7 @@ def keep_running(run: Callable[[], int], *, retries: int, pause: float) -> int:
         flush=True,
       )
       time.sleep(wait)
-  return code if code > 0 else 128 - code
+  return code if code >= 0 else 128 - code
 
 
 def together(
@@ -60,7 +71,7 @@ def together(
   grace: float,
   stop: Callable[[int], None] | None = None,
   read: Callable[[str], None] | None = None,
-) -> int:
+) -> Ended:
   """Runs processes that need each other, and waits for all.
 
   When one has failed, the others have `grace` seconds to end: they may be saving.
@@ -72,12 +83,17 @@ def together(
   many = len(commands) > 1 or read is not None
   started: list[subprocess.Popen[str]] = []
   readers: list[threading.Thread] = []
+  asked: list[int] = []
 
-  def hand_on(number: int) -> None:
-    for process in started:
-      process.send_signal(number)
+  def act(number: int) -> None:
+    asked.append(number)
+    if stop is not None:
+      stop(number)
+    else:
+      for process in started:
+        process.send_signal(number)
 
-  with _signals(stop or hand_on):
+  with _signals(act):
     for index, command in enumerate(commands):
       process = _start(command, piped=many)
       started.append(process)
@@ -87,7 +103,7 @@ def together(
     codes = _wait(started, grace)
   for reader in readers:
     reader.join()
-  return outcome(codes)
+  return Ended(outcome(codes), bool(asked))
 
 
 def outcome(codes: Sequence[int]) -> int:

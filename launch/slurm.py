@@ -1,7 +1,7 @@
 """A job -> a batch script of Slurm; several jobs that differ in little -> an array.
 
 The script starts one task a process and looks at how they ended: what was interrupted
-and has saved (75) is put back into the queue, what died is started again at once, bad
+(75: it saved first) is put back into the queue, what died is started again at once, bad
 input (2) ends. `jax.distributed` finds hosts and ranks in Slurm's own variables.
 """
 
@@ -16,6 +16,7 @@ from launch import accelerators, submitting
 from launch.job import (
   BAD_INPUT,
   INTERRUPTED,
+  TERMINATED,
   Job,
   Submission,
   check_unused,
@@ -33,18 +34,21 @@ def render(job: Job) -> Submission:
   return _submission(job, _words(job), output="%j")
 
 
-def render_array(jobs: Sequence[Job], *, at_once: int = 0) -> Submission:
+def render_array(
+  jobs: Sequence[Job], *, name: str, at_once: int = 0
+) -> Submission:
   """One array, whose elements are the jobs in their order.
 
   Args:
-    jobs: alike but for what they run; the first one's name is the array's.
+    jobs: alike but for their names and what they run.
+    name: the array's.
     at_once: how many may run at a time; 0 is any number.
   """
-  first = jobs[0]
+  first = dataclasses.replace(jobs[0], name=name)
   for job in jobs:
     same = dataclasses.replace(job, name=first.name, arguments=first.arguments)
     if same != first:
-      raise ValueError(f"{job.name} is unlike {first.name}")
+      raise ValueError(f"{job.name} is unlike {jobs[0].name}")
   lines = ['case "$SLURM_ARRAY_TASK_ID" in']
   for number, job in enumerate(jobs):
     lines += [f"{number}) {_words(job)[0]} ;;"]
@@ -174,7 +178,7 @@ def _loop(job: Job) -> list[str]:
     '  [ -z "$ending" ] || exit "$code"',
     '  case "$code" in',
     f'  0|{BAD_INPUT}) exit "$code" ;;',
-    f'  {INTERRUPTED}) exec scontrol requeue "$SLURM_JOB_ID" ;;',
+    f'  {INTERRUPTED}|{TERMINATED}) exec scontrol requeue "$SLURM_JOB_ID" ;;',
     "  esac",
     f'  echo "start $start of {job.retries + 1} died (exit code $code)" >&2',
     "done",

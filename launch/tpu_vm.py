@@ -107,7 +107,7 @@ def script(job: Job) -> str:
   return "\n".join(lines)
 
 
-def _run(job: Job) -> int:
+def _run(job: Job) -> running.Ended:
   codes: list[int] = []
 
   def read(line: str) -> None:
@@ -119,13 +119,13 @@ def _run(job: Job) -> int:
     ending = f'kill -TERM "$(cat {_pid_file(job)})"'
     subprocess.Popen(gcloud(job, ending), start_new_session=True)
 
-  code = running.together(
+  ended = running.together(
     [running.Command(gcloud(job, script(job)), {})],
     grace=job.grace,
     stop=stop,
     read=read,
   )
-  return running.outcome(codes) if codes else code
+  return ended._replace(code=running.outcome(codes)) if codes else ended
 
 
 def _pid_file(job: Job) -> str:

@@ -15,9 +15,14 @@ from launch import running
 ROOT = Path(__file__).parents[2]
 
 DIE = "os.kill(os.getpid(), 9)"
-SAVE = """
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
-  (folder / f'ready{index}').touch()
+AFTER = """
+while not (folder / "starts0").exists():
+  time.sleep(0.05)
+"""
+STAY = "time.sleep(100); (folder / 'stayed').touch()"
+END = """
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit({code}))
+  (folder / f"ready{{index}}").touch()
   time.sleep(60)
 """
 
@@ -70,19 +75,18 @@ def test_what_ends_by_itself_is_not_repeated(tmp_path, code):
 
 def test_all_are_started_again_when_one_died(tmp_path):
   jobs = [
-    _job(tmp_path, "time.sleep(60)", "sys.exit(0)"),
-    _job(tmp_path, DIE, "sys.exit(0)", index=1),
+    _job(tmp_path, STAY, "sys.exit(0)"),
+    _job(tmp_path, AFTER + DIE, "sys.exit(0)", index=1),
   ]
-  before = time.monotonic()
   assert _keep(jobs, retries=3, grace=0.2) == 0
-  assert time.monotonic() - before < 30
+  assert not (tmp_path / "stayed").exists()
   assert _starts(tmp_path, 0) == _starts(tmp_path, 1) == 2
 
 
 def test_who_saves_after_another_died_is_given_time(tmp_path):
   jobs = [
     _job(tmp_path, "time.sleep(.5); (folder / 'saved').touch(); sys.exit(75)"),
-    _job(tmp_path, DIE, index=1),
+    _job(tmp_path, AFTER + DIE, index=1),
   ]
   assert _keep(jobs, retries=0) == 128 + 9
   assert (tmp_path / "saved").exists()
@@ -90,28 +94,35 @@ def test_who_saves_after_another_died_is_given_time(tmp_path):
 
 def test_bad_input_of_one_is_never_repeated(tmp_path):
   jobs = [
-    _job(tmp_path, "time.sleep(60)"),
-    _job(tmp_path, "sys.exit(2)", index=1),
+    _job(tmp_path, STAY),
+    _job(tmp_path, AFTER + "sys.exit(2)", index=1),
   ]
   assert _keep(jobs, retries=3, grace=0.2) == 2
   assert _starts(tmp_path, 0) == _starts(tmp_path, 1) == 1
 
 
-def test_signals_are_handed_on_to_all(tmp_path):
-  jobs = [_job(tmp_path, SAVE, index=index) for index in range(2)]
-  code = textwrap.dedent(f"""
+@pytest.mark.parametrize("code", [75, 143])
+def test_signals_are_handed_on_to_all(tmp_path, code):
+  """What was asked for is not started again, saved or not."""
+  jobs = [
+    _job(tmp_path, END.format(code=code), index=index) for index in range(2)
+  ]
+  script = textwrap.dedent(f"""
     import sys
     from launch import running
     jobs = [running.Command(words, {{}}) for words in {[j.words for j in jobs]}]
-    sys.exit(running.together(jobs, grace=20))
+    sys.exit(running.keep_running(
+      lambda: running.together(jobs, grace=20), retries=3, pause=0
+    ))
   """)
-  launcher = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-  deadline = time.monotonic() + 30
+  launcher = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+  deadline = time.monotonic() + 60
   while not all((tmp_path / f"ready{index}").exists() for index in range(2)):
     assert time.monotonic() < deadline
     time.sleep(0.05)
   os.kill(launcher.pid, signal.SIGTERM)
-  assert launcher.wait(30) == 75
+  assert launcher.wait(60) == code
+  assert _starts(tmp_path, 0) == _starts(tmp_path, 1) == 1
 
 
 def test_lines_say_whose_they_are(tmp_path, capsys):
@@ -119,7 +130,7 @@ def test_lines_say_whose_they_are(tmp_path, capsys):
     _job(tmp_path, f"print('line', {index})", index=index) for index in range(2)
   ]
   lines: list[str] = []
-  assert running.together(jobs, grace=20, read=lines.append) == 0
+  assert running.together(jobs, grace=20, read=lines.append).code == 0
   assert sorted(lines) == ["line 0\n", "line 1\n"]
   shown = capsys.readouterr().out.splitlines()
   assert sorted(shown) == ["0: line 0", "1: line 1"]
