@@ -15,7 +15,7 @@ command does what is left, and further values of an axis add to what is done.
 Ends with a table, sweep.json and report.html; to forget a run, remove its folder.
 
 On a cluster, each of several processes does --only=NAME, and --jobs=0 lists what they
-did (`python launch/sweep.py` renders that).
+did: `python -m launch.sweep` renders that (docs/launch.md).
 """
 
 import sys
@@ -49,6 +49,24 @@ _SPLIT = flags.DEFINE_string(
 )
 
 
+def planned() -> plan.Sweep:
+  """The sweep that the flags describe.
+
+  Raises:
+    InputError: it can't be planned.
+  """
+  path = configs.required(_CONFIG, "experiments/quickstart.py") or ""
+  return plan.make(
+    configs.load(path),
+    experiment=path,
+    workdir=configs.required(_WORKDIR, "runs/widths"),
+    axes=_AXIS.value,
+    declared=configs.load_sweep(path),
+    settings=configs.settings(),
+    split=_SPLIT.value,
+  )
+
+
 def main(argv: Sequence[str]) -> None:
   """Plans, runs what is left, prints the table and writes the report.
 
@@ -59,17 +77,7 @@ def main(argv: Sequence[str]) -> None:
   """
   del argv
   workdir = epath.Path(configs.required(_WORKDIR, "runs/widths"))
-  path = configs.required(_CONFIG, "experiments/quickstart.py") or ""
-  sweep = plan.make(
-    configs.load(path),
-    experiment=path,
-    workdir=workdir,
-    axes=_AXIS.value,
-    declared=configs.load_sweep(path),
-    settings=configs.settings(),
-    split=_SPLIT.value,
-  )
-  names = _ONLY.value
+  sweep, names = planned(), _ONLY.value
   sys.stdout.write(
     f"runs of the sweep {workdir}: {len(names) or len(sweep.runs)}\n"
   )
