@@ -121,9 +121,20 @@ def cache_folder() -> pathlib.Path:
   """Where the program keeps what it can make again: compiled programs, copies.
 
   $HRA_CACHE, or `hra` under $XDG_CACHE_HOME or ~/.cache.
+
+  Raises:
+    InputError: that is no local folder.
   """
   base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-  return pathlib.Path(os.environ.get("HRA_CACHE") or f"{base}/hra").expanduser()
+  folder = os.environ.get("HRA_CACHE") or f"{base}/hra"
+  if is_remote(folder):
+    raise InputError(
+      "$HRA_CACHE",
+      expected="a local folder",
+      got=repr(folder),
+      fix="compiled programs may be in a bucket: set JAX_COMPILATION_CACHE_DIR",
+    )
+  return pathlib.Path(folder).expanduser()
 
 
 def is_remote(path: epath.PathLike) -> bool:
