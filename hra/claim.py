@@ -11,12 +11,13 @@ import importlib.metadata
 import operator
 import shlex
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
-from hra import config_tree
+from hra import config_tree, processes
 from hra.config import Config
 from hra.errors import InputError
 from hra.files import (
@@ -91,6 +92,7 @@ the first who opens the run."""
 _BOUNDS = "bucket_bounds"
 """In samples, as a run began with: others, cut from data that changed, would be other
 minibatches. Absent from older runs."""
+_APPEARS_SECONDS = 10
 _VERSIONED = ("hra", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
@@ -105,14 +107,54 @@ def claim(
 ) -> None:
   """Writes config.json and tasks.json, or sees that they say the same.
 
+  Of several processes the first does; the others see that they say the same.
+
   Args:
     backbone: its fingerprint.
     data: theirs, as trained and judged on.
     bounds: ends of the length buckets, in samples.
 
   Raises:
-    InputError: the folder is another run's; it can't be written.
+    InputError: the folder is another run's; it can't be written, or is not one for
+      all processes.
   """
+  told = {"backbone": backbone, "data": data}
+  processes.first_does(
+    lambda: _claim(workdir, config, tasks, bounds=bounds, **told)
+  )
+  if processes.is_first():
+    return
+  path = workdir / "config.json"
+  if not _appears(path):
+    raise InputError(
+      path,
+      expected="what the first process wrote there",
+      got="no such file here",
+      fix="give all processes one --workdir, in a file system or bucket that they "
+      "share",
+    )
+  _check_same(path, _without_forgotten(config, workdir), tasks, **told)
+
+
+def _appears(path: epath.Path) -> bool:
+  """Whether a file is there, or comes: network file systems take their time."""
+  until = time.monotonic() + _APPEARS_SECONDS
+  while not path.exists():
+    if time.monotonic() > until:
+      return False
+    time.sleep(0.2)
+  return True
+
+
+def _claim(
+  workdir: epath.Path,
+  config: Config,
+  tasks: Sequence[str],
+  *,
+  backbone: str,
+  data: str,
+  bounds: Sequence[int],
+) -> None:
   _check_whole(workdir)
   config = _without_forgotten(config, workdir)
   path = workdir / "config.json"
@@ -147,6 +189,8 @@ def alone(
   On gs:// and s3:// there are no locks: there one command at a time is up to who
   starts them.
 
+  Of several processes of a job the first keeps others out.
+
   Args:
     begins: whether the command may begin a run: the folder is made.
 
@@ -154,7 +198,7 @@ def alone(
     InputError: on entering, another command is at work in the run's folder.
   """
   folder = parent_of(workdir) or workdir
-  if is_remote(folder):
+  if is_remote(folder) or not processes.is_first():
     return contextlib.nullcontext()
   if begins:
     with storage(folder, expected="a run's folder that can be made"):

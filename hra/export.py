@@ -1,5 +1,6 @@
 """A trained run -> Submodel files, or the backbone's folder."""
 
+import collections
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from hra import claim, scoring, submodels
+from hra import claim, processes, scoring, submodels
 from hra.adapters.interface import Tree
 from hra.backbone import store
 from hra.files import storage
@@ -39,17 +40,21 @@ def rows(
     dev: figures by task (as in results.json), recorded in each file; the verdict
       is what `hra.scoring.judge` wrote.
   """
-  store = submodels.create(folder_of(parts.workdir))
-  shared = jax.device_get(trained.shared["adapter"])
-  store.publish_all(_rows(parts, trained, shared=shared, dev=dev))
-  return store.folder
+  shared = processes.fetch(trained.shared["adapter"])
+  fetched = _rows(parts, trained, shared=shared, dev=dev)
+  folder = folder_of(parts.workdir)
+  if processes.is_first():
+    submodels.create(folder).publish_all(fetched)
+  else:
+    collections.deque(fetched, maxlen=0)  # the first needs its part of them
+  return folder
 
 
 def _rows(
   parts: Parts, trained: TrainState, *, shared: Tree, dev: Mapping[str, Any]
 ) -> Iterator[submodels.Submodel]:
   kept = bool(jax.tree.leaves(trained.progress.best))
-  best_step_N, own_steps_N, skipped_N = jax.device_get(
+  best_step_N, own_steps_N, skipped_N = processes.fetch(
     (
       trained.progress.best_step_N,
       updates_done(trained.rows_optimizer),
@@ -63,7 +68,7 @@ def _rows(
     yield submodels.Submodel(
       task=task,
       adapter=parts.config.adapter,
-      row=jax.tree.map(lambda leaf: leaf[0], jax.device_get(row_1)),
+      row=jax.tree.map(lambda leaf: leaf[0], processes.fetch(row_1)),
       shared=shared,
       backbone_fingerprint=parts.backbone.fingerprint,
       shared_fingerprint=fingerprint,
@@ -86,11 +91,14 @@ def backbone(
 ) -> epath.Path:
   """Writes the backbone that was pretrained as a folder of its own."""
   folder = parts.workdir / "backbone"
+  module = processes.fetch(trained.shared["backbone"], by="first")
+  if not processes.is_first():
+    return folder
   with storage(folder, expected="a folder that can be made"):
     folder.mkdir(parents=True, exist_ok=True)
   store.save(
     folder,
-    jax.device_get(trained.shared["backbone"]),
+    module,
     frontend=parts.backbone.frontend,
     tokenizer=parts.backbone.tokenizer,
     about=about,

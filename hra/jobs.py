@@ -5,10 +5,9 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from etils import epath
 
-from hra import claim, export, given, scoring, starts
+from hra import claim, export, given, processes, scoring, starts
 from hra.adapters.spaces import TaskSpace
 from hra.config import SpecAugmentConfig
 from hra.data import settings, sounds
@@ -25,11 +24,17 @@ from hra.model import Model
 from hra.nn.subsampling import subsampled
 from hra.planning import utilisation
 from hra.run import Parts, backbone_of, initial_state, trained_state
-from hra.sharding import BATCH
 from hra.train import loop
 from hra.train.judge import Plan
 from hra.train.noise import WeightNoise
-from hra.train.placement import batch_placement, jit_step, place_batch
+from hra.train.placement import (
+  batch_placement,
+  devices_of,
+  jit_step,
+  own_places,
+  parts_of,
+  place_batch,
+)
 from hra.train.state import Optimizers, TrainState
 from hra.train.step import Step, Terms, make_step
 
@@ -64,10 +69,10 @@ def train(
       run can't go on from what is there.
     hra.errors.Interrupted: after a signal, when the state is saved.
   """
-  if _is_trained(parts.workdir):
+  if processes.first_does(lambda: _is_trained(parts.workdir)):
     given.check(parts.workdir, parts.config, parts.tasks)
     return trained_state(parts)
-  _check_goes_on(parts.workdir)
+  processes.first_does(lambda: _check_goes_on(parts.workdir))
   loader = make_loader(parts)
   if not quiet:
     print("".join(f"{line}\n" for line in loader.roster.describe()), end="")
@@ -75,7 +80,7 @@ def train(
   job = make_job(parts, loader, initial=initial[0])
   if start is None:
     _check_learns(parts, job)
-  _begin(parts, loader)
+  processes.first_does(lambda: _begin(parts, loader))
   last = loop.run(
     initial.pop(),  # the loop's alone, so that a restored one replaces it
     job,
@@ -91,7 +96,8 @@ def train(
 def _initial(parts: Parts) -> TrainState:
   """A state at step 0; where there is a checkpoint, which replaces it, a fresh one."""
   fresh = initial_state(parts)
-  if not parts.config.train.rows_from or _newest(parts.workdir) >= 0:
+  newest = processes.first_does(lambda: _newest(parts.workdir))
+  if not parts.config.train.rows_from or newest >= 0:
     return fresh
   return starts.begun(parts, fresh)
 
@@ -110,6 +116,10 @@ def _check_goes_on(workdir: epath.Path) -> None:
 
 def is_finished(workdir: epath.Path) -> bool:
   """Whether a run was trained to its end, and what it is for was exported."""
+  return processes.first_does(lambda: _is_finished(workdir))
+
+
+def _is_finished(workdir: epath.Path) -> bool:
   tasks = claim.tasks_of(workdir)
   if not tasks or not _is_trained(workdir):
     return False
@@ -147,7 +157,7 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
   config = parts.config
   axis = _split_axis(parts, loader.shard_axis)
   size = (loader.places, config.data.utterances_per_task)
-  check_divides(size, axis=axis, devices=_devices(parts))
+  check_divides(size, axis=axis, devices=devices_of(parts.mesh))
   if config.train.select == "best" and not scoring.has_dev(parts):
     raise InputError(
       "config.train.select",
@@ -289,8 +299,12 @@ def finish(parts: Parts, trained: TrainState) -> epath.Path:
     pooled = parts.config.data.grouping == "pooled"
     told = {POOLED: dev["overall"]} if pooled else dev["tasks"]
     folder = export.rows(parts, trained, dev=told)
-  write_json(parts.workdir / FINISHED, {"checkpoint": _newest(parts.workdir)})
+  processes.first_does(lambda: _finished(parts.workdir))
   return folder
+
+
+def _finished(workdir: epath.Path) -> None:
+  write_json(workdir / FINISHED, {"checkpoint": _newest(workdir)})
 
 
 def make_loader(parts: Parts) -> Loader:
@@ -323,7 +337,9 @@ def make_loader(parts: Parts) -> Loader:
     label_multiple=_ENROLMENT_LABELS
     if claim.parent_of(parts.workdir)
     else LABEL_MULTIPLE,
-    devices=_devices(parts),
+    own=functools.partial(own_places, parts.mesh),
+    processes=parts_of(parts.mesh),
+    devices=devices_of(parts.mesh),
   )
 
 
@@ -371,11 +387,6 @@ def _step(
   compiled of it."""
   policy = specaugment.chosen(augment)
   return make_step(model, space, optimizers, policy=policy, placement=placement)
-
-
-def _devices(parts: Parts) -> int:
-  """How many parts of a batch the mesh has."""
-  return int(np.prod([parts.mesh.shape[axis] for axis in BATCH]))
 
 
 def _split_axis(parts: Parts, process_axis: int) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from hra import claim, config_tree, language_store, run
+from hra import claim, config_tree, language_store, processes, run
 from hra.adapters import table
 from hra.backbone import store
 from hra.checkpoint import Checkpoints, abstract
@@ -122,9 +122,8 @@ def describe(parts: Parts) -> str:
 
 def is_finished(parts: Parts) -> bool:
   """Whether a run was trained to its end, and its folder written."""
-  return (parts.workdir / _FINISHED).exists() and (
-    parts.workdir / FOLDER / "config.json"
-  ).exists()
+  paths = parts.workdir / _FINISHED, parts.workdir / FOLDER / "config.json"
+  return processes.first_does(lambda: all(path.exists() for path in paths))
 
 
 def train(parts: Parts, *, quiet: bool = False) -> epath.Path:
@@ -157,20 +156,27 @@ def train(parts: Parts, *, quiet: bool = False) -> epath.Path:
   if config.select == "best":
     state = _best(parts, shapes)
   loss = None if job.dev is None else job.dev(state.model)
+  processes.first_does(lambda: _finish(parts, state, dev_loss=loss))
+  return folder
+
+
+def _finish(
+  parts: Parts, state: LanguageState, *, dev_loss: float | None
+) -> None:
+  """Writes the model's folder, and that the run is finished."""
   language_store.save(
-    folder,
+    parts.workdir / FOLDER,
     jax.device_get(state.model),
     parts.model,
     tokenizer=parts.tokenizer,
     about={
       "run": parts.config.name,
       "steps": int(state.step),
-      "dev_loss": loss,
+      "dev_loss": dev_loss,
       "train_sentences": len(parts.train.lengths_N),
     },
   )
   write_json(parts.workdir / _FINISHED, {"step": int(state.step)})
-  return folder
 
 
 def dev_loss(workdir: epath.PathLike) -> float | None:

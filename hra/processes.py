@@ -8,6 +8,7 @@ with one process nothing here waits for anybody.
 """
 
 import atexit
+import contextlib
 import itertools
 import json
 import os
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from hra.errors import InputError
 
@@ -54,6 +55,16 @@ class _Told(NamedTuple):
   place: int
 
 
+class _Who(NamedTuple):
+  """This process, among all."""
+
+  place: int
+  total: int
+
+
+_who = _Who(0, 1)
+
+
 def join() -> None:
   """Makes this process one of its job's; call it before JAX computes anything.
 
@@ -68,6 +79,7 @@ def join() -> None:
   import jax  # a leaf: slow to import
 
   if jax.distributed.is_initialized():
+    _take_part()
     return
   told = _told(os.environ)
   if told.processes == 1 if told else not _in_cluster(os.environ):
@@ -100,12 +112,21 @@ def join() -> None:
       got=" ".join(str(error).split())[:300],
       fix="see that all run, with one address, their number and an index each",
     ) from error
-  if count() > 1:
-    _expected[_FAILED] = _leave
-    looks = threading.Thread(target=_look, daemon=True)
-    looks.start()
-    # Before JAX leaves: a thread that asks would end in a torn down interpreter.
-    atexit.register(_stop_looking, looks)
+  _take_part()
+
+
+def _take_part() -> None:
+  """Notes who this is, and listens to the others."""
+  global _who
+  state = _state()
+  if state.num_processes == 1 or _who.total > 1:
+    return
+  _who = _Who(state.process_id, state.num_processes)
+  _expected[_FAILED] = _leave
+  looks = threading.Thread(target=_look, daemon=True)
+  looks.start()
+  # Before JAX leaves: a thread that asks would end in a torn down interpreter.
+  atexit.register(_stop_looking, looks)
 
 
 def _told(environment: Mapping[str, str]) -> _Told | None:
@@ -194,13 +215,12 @@ def _state() -> Any:
 
 def index() -> int:
   """This process's place among all."""
-  return _state().process_id if count() > 1 else 0
+  return _who.place
 
 
 def count() -> int:
   """How many processes there are."""
-  state = _state()
-  return state.num_processes if state.client is not None else 1
+  return _who.total
 
 
 def is_first() -> bool:
@@ -236,11 +256,40 @@ def first_says(value: Value) -> Value:
   return json.loads(client.blocking_key_value_get(key, _PATIENCE_MS))
 
 
-def first_does(name: str, do: Callable[[], object]) -> None:
-  """The first process does something, which is done when this returns."""
-  if is_first():
-    do()
-  wait_for_all(name)
+def first_does(do: Callable[[], Value]) -> Value:
+  """What the first process alone does, and has done when this returns.
+
+  Args:
+    do: returns None, or what JSON has.
+  """
+  return first_says(cast(Value, do() if is_first() else None))
+
+
+def fetch(tree: Any, *, by: Literal["all", "first"] = "all") -> Any:
+  """Arrays of any sharding on the host; all processes call it.
+
+  Args:
+    by: who gets them; from the first alone, others keep no copy and get None.
+  """
+  import jax  # a leaf: slow to import
+
+  if count() == 1:
+    return jax.device_get(tree)
+
+  def whole(leaf: Any) -> Any:
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_replicated:
+      leaf = _gathered(leaf)
+    return jax.device_get(leaf) if by == "all" or is_first() else None
+
+  return jax.tree.map(whole, tree)
+
+
+def _gathered(leaf: Any) -> Any:
+  from jax.experimental import multihost_utils
+
+  if leaf.is_fully_addressable:
+    return leaf
+  return multihost_utils.process_allgather(leaf, tiled=True)
 
 
 def _stop_looking(looks: threading.Thread) -> None:
@@ -256,6 +305,7 @@ def fail(message: str, *, code: int) -> None:
   """
   if count() == 1:
     return
+  _expected.pop(_FAILED, None)  # one line of this process is enough
   state = _state()
   said = {"process": index(), "message": message, "code": code}
   until = time.monotonic() + _HEARD_SECONDS
@@ -265,8 +315,9 @@ def fail(message: str, *, code: int) -> None:
       if len(state.client.key_value_dir_get(f"{_HEARD}/")) == count() - 1:
         return
       time.sleep(0.05)
-  except RuntimeError:  # the coordinator is gone, or another has failed before
-    return
+  except RuntimeError as error:
+    if "ALREADY_EXISTS" in str(error):  # another has failed before
+      _hear()
 
 
 def _leave(said: str) -> None:
@@ -280,8 +331,14 @@ def _leave(said: str) -> None:
     file=sys.stderr,
     flush=True,
   )
-  _state().client.key_value_set(f"{_HEARD}/{index()}", "")
+  _hear()
   os._exit(told["code"])
+
+
+def _hear() -> None:
+  """Tells who failed that this process knows, if it still waits for that."""
+  with contextlib.suppress(RuntimeError):
+    _state().client.key_value_set(f"{_HEARD}/{index()}", "")
 
 
 class Agreed:
@@ -338,6 +395,9 @@ class Agreed:
       _expected[self._place] = self._settle
 
   def _settle(self, why: str) -> None:
+    # Held for no longer than messages take: all have noticed.
+    seen = f"{self._key}/{self._round}/seen"
+    _state().client.wait_at_barrier(seen, _PATIENCE_MS)
     with self._lock:
       self._due = self._next(), why
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from hra import claim, config_tree
+from hra import claim, config_tree, processes
 from hra.adapters import families, spaces, table
 from hra.backbone import store
 from hra.backbone.network import Backbone
@@ -163,6 +163,11 @@ def with_data(config: Config, workdir: epath.Path) -> Config:
       "--config.data.path=data/mine",
     )
   path = epath.Path(config.data.path or workdir / "data")
+  processes.first_does(lambda: _make_data(config, path))
+  return _with_path(config, path / "prepared")
+
+
+def _make_data(config: Config, path: epath.Path) -> None:
   manifests = synthesize(path / "corpus", spec=config.synthetic)
   anew = config.train.mode == "pretrain" and config.train.start == "random"
   backbone = store.folder_of(config.backbone_path)
@@ -173,7 +178,6 @@ def with_data(config: Config, workdir: epath.Path) -> Config:
     config=dataclasses.replace(config.prepare, labels_per_second=0.0),
     tokenizer=None if anew else backbone,
   )
-  return _with_path(config, path / "prepared")
 
 
 def _with_path(config: Config, path: epath.PathLike) -> Config:

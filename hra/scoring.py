@@ -19,6 +19,7 @@ import numpy as np
 import soundfile
 from etils import epath
 
+from hra import processes
 from hra.adapters import table
 from hra.adapters.interface import Tree
 from hra.adapters.spaces import TaskSpace, freeze
@@ -37,8 +38,10 @@ from hra.evaluate.search import Search, open_search
 from hra.evaluate.transcribe import hypotheses
 from hra.files import read_json, storage, write_aside, write_json
 from hra.run import Parts
+from hra.sharding import batch_sharding
 from hra.submodels import Verdict
 from hra.train.judge import Figures
+from hra.train.placement import devices_of, own_places
 from hra.train.state import TrainState, chosen_rows
 
 CLIPS = 12
@@ -166,14 +169,23 @@ def evaluate(
     train_utterances=_train_utterances(parts),
     verdicts=functools.partial(judge if judging else _judged, parts),
   )
-  transcripts = _keep_clips(parts, opened, transcripts)
+  processes.first_does(lambda: _write(parts, opened, transcripts, results))
+  return results
+
+
+def _write(
+  parts: Parts,
+  split: Split,
+  transcripts: list[metrics.Transcript],
+  results: Mapping[str, Any],
+) -> None:
+  transcripts = _keep_clips(parts, split, transcripts)
   lines = "".join(
     json.dumps(dataclasses.asdict(transcript)) + "\n"
     for transcript in transcripts
   )
   write_aside(parts.workdir / "transcripts.jsonl", lines.encode())
   write_json(parts.workdir / "results.json", results)
-  return results
 
 
 def texts(
@@ -218,15 +230,12 @@ def judge(
     task: _verdict(figures.get("" if pooled else task), least_words=least)
     for task in parts.tasks
   }
-  write_json(
-    parts.workdir / _VERDICTS,
-    {
-      "tasks": {
-        task: {"verdict": verdict, "dev": figures.get("" if pooled else task)}
-        for task, verdict in found.items()
-      }
-    },
-  )
+  told = {
+    task: {"verdict": verdict, "dev": figures.get("" if pooled else task)}
+    for task, verdict in found.items()
+  }
+  path = parts.workdir / _VERDICTS
+  processes.first_does(lambda: write_json(path, {"tasks": told}))
   return _by_name(parts, found, figures)
 
 
@@ -295,6 +304,8 @@ def _loader(parts: Parts, split: Split) -> EvaluationLoader:
     table=parts.tasks,
     bounds=bounds,
     config=parts.config.data,
+    own=functools.partial(own_places, parts.mesh),
+    devices=devices_of(parts.mesh),
   )
 
 
@@ -318,6 +329,10 @@ def _texts(
     tokenizer=parts.backbone.tokenizer,
     adapted=adapted,
     search=search,
+    place=functools.partial(
+      jax.make_array_from_process_local_data,
+      batch_sharding(parts.mesh, axis=0),
+    ),
   )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from absl import flags
 from etils import epath
 
+from hra import processes
 from hra.commands import configs, process, searching
 from hra.files import write_aside
 
@@ -42,6 +43,8 @@ def main(argv: Sequence[str]) -> None:
       split=split,
       search=searching.given(parts.config.evaluate.search),
     )
+    if not processes.is_first():
+      return
     print(table(results))
     if _JSON.value:
       write_aside(_JSON.value, (workdir / "results.json").read_bytes())

@@ -19,12 +19,14 @@ import signal
 import sys
 import textwrap
 import threading
+import traceback
 from collections.abc import Sequence
 from types import FrameType, ModuleType
 from typing import NoReturn, TextIO
 
 from absl import app, flags, logging
 
+from hra import processes
 from hra.commands import configs
 from hra.config_tree import nearest
 from hra.errors import InputError, Interrupted, StorageError
@@ -117,9 +119,15 @@ def _run_verb(verb: str) -> None:
         # TensorStore's threads would go on to tell of the save that failed.
         _quit(verb, str(error), code=2)
       except InputError as error:
-        _fail(verb, str(error))
+        _refuse(verb, str(error))
       except Interrupted as error:
         _fail(verb, str(error), code=INTERRUPTED)
+      except Exception as error:
+        if processes.count() == 1:
+          raise
+        # JAX would wait for the others at the end, and they for this one.
+        traceback.print_exc()
+        _quit(verb, f"{type(error).__name__}: {_first_line(error)}", code=1)
 
   app.run(guarded, flags_parser=parse)
 
@@ -173,11 +181,23 @@ def _leave(verb: str, error: KeyboardInterrupt) -> NoReturn:
   _quit(verb, f"stopped{again if verb in RESUMED else ''}", code=128 + number)
 
 
+def _refuse(verb: str, message: str) -> NoReturn:
+  """Ends all processes of a job, as one can't go on."""
+  if processes.count() > 1:
+    _quit(verb, message, code=2)
+  _fail(verb, message)
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).partition("\n")[0]
+
+
 def _quit(verb: str, message: str, *, code: int) -> NoReturn:
-  """Ends the process now, and its threads with it."""
+  """Ends the process now, and its threads with it; and those of its job."""
   print(f"hra {verb}: {message}", file=sys.stderr)
   sys.stdout.flush()
   sys.stderr.flush()
+  processes.fail(message, code=code)
   os._exit(code)
 
 

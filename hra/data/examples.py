@@ -145,9 +145,10 @@ class Examples:
     self._label_width = self._width()
 
   def empty_batch(
-    self, *, places: int, utterances: int, samples: int, first_id: int
+    self, *, utterances: int, samples: int, ids: np.ndarray
   ) -> Batch:
-    """A batch of empty places, with the ids first_id, first_id + 1, ..."""
+    """A batch of empty places, with these ids."""
+    places = len(ids)
     cells = (places, utterances)
     return Batch(
       wave_KBS=np.zeros((*cells, samples), np.float32),
@@ -155,7 +156,7 @@ class Examples:
       labels_KBU=np.zeros((*cells, self._label_width), np.int32),
       label_lengths_KB=np.zeros(cells, np.int32),
       augment_KB=np.zeros(cells, bool),
-      task_K=np.arange(first_id, first_id + places, dtype=np.int32),
+      task_K=ids.astype(np.int32),
       name_hash_K2=np.zeros((places, 2), np.uint32),
       own_step_K=np.zeros(places, np.int32),
       settings_K=Settings(*(np.repeat(each, places) for each in _NO_TASK)),

@@ -2,8 +2,8 @@
 
 Enters: a split of prepared data, a tokenizer, the table of tasks, bucket
 bounds. Leaves: `Batch`es in the order of the joint plan, from any position, the
-same bit for bit; process p of P makes its own part only, and the parts of all
-processes concatenate to the whole batch.
+same bit for bit; a process makes its own part only, and the parts of all
+processes make the whole batch.
 
 The position in the plan is one integer: it is what a checkpoint has to keep, and
 unlike a grain iterator's state it restores at another number of processes.
@@ -38,14 +38,19 @@ class EvaluationBatch(NamedTuple):
 
   batch: Batch
   indices_K: np.ndarray
-  """int32 into the split; -1 is an empty place."""
+  """int32 into the split, of the whole batch; -1 is an empty place."""
+
+
+Own = Callable[[int], Sequence[int]]
+"""The size of an axis that processes divide -> ascending places on it that this one
+makes."""
 
 
 class Loader:
   """The training batches of a job: `loader[i]` is joint step i.
 
   Batches hold `places` tasks: K, or as many as there are if that is less. A
-  process makes the places [p K / P, (p + 1) K / P) and reads only their audio;
+  process makes its own places and reads only their audio;
   where there are fewer tasks than processes (pretraining has one), the B
   utterances are divided instead (`shard_axis`).
 
@@ -73,8 +78,8 @@ class Loader:
     optimizer: OptimizerConfig | None = None,
     given: Given | None = None,
     label_multiple: int = LABEL_MULTIPLE,
-    process_index: int = 0,
-    process_count: int = 1,
+    own: Own = range,
+    processes: int = 1,
     devices: int = 1,
   ):
     """Plans the job; reads no audio but that of noise and rooms.
@@ -100,8 +105,8 @@ class Loader:
       optimizer: how rows are updated.
       given: what is otherwise for some tasks, their steps included.
       label_multiple: see `hra.data.examples.Examples`.
-      process_index: p.
-      process_count: P.
+      own: which places of the whole this process makes.
+      processes: that make different ones.
       devices: that divide the places of a batch; where there are fewer tasks than
         K, some places are empty for it.
 
@@ -152,14 +157,14 @@ class Loader:
       for name, own in zip(table, self.roster.members, strict=True)
     ]
     self.places, self.shard_axis = divide(
-      config, tasks=len(table), processes=process_count, devices=devices
+      config, tasks=len(table), processes=processes, devices=devices
     )
-    self._shard_K = range(self.places)
-    self._shard_B = range(config.utterances_per_task)
-    if self.shard_axis == 0:
-      self._shard_K = _part(self._shard_K, process_index, process_count)
-    else:
-      self._shard_B = _part(self._shard_B, process_index, process_count)
+    self._own_K: Sequence[int] = range(self.places)
+    self._own_B: Sequence[int] = range(config.utterances_per_task)
+    if self.shard_axis == 1:
+      self._own_B = own(len(self._own_B))
+    elif len(table) > 1:  # of one task, devices divide the utterances
+      self._own_K = own(len(self._own_K))
     self.plan = JointPlan(
       self._streams,
       steps_per_task=self._balance.own_steps_N.tolist(),
@@ -174,14 +179,14 @@ class Loader:
     """This process's part of joint step `position`."""
     step = self.plan[position]
     batch = self._examples.empty_batch(
-      places=len(self._shard_K),
-      utterances=len(self._shard_B),
+      utterances=len(self._own_B),
       samples=self._bounds[step.bucket],
-      first_id=len(self._table) + self._shard_K.start,
+      ids=len(self._table) + np.asarray(self._own_K),
     )
-    here = step.places[self._shard_K.start : self._shard_K.stop]
-    for place, (task, own_step) in enumerate(here):
-      self._lay(batch, place=place, task=task, own_step=own_step)
+    for place, of_all in enumerate(self._own_K):
+      if of_all < len(step.places):
+        task, own_step = step.places[of_all]
+        self._lay(batch, place=place, task=task, own_step=own_step)
     return batch
 
   def batches(self, start: int = 0) -> Iterator[Batch]:
@@ -202,7 +207,7 @@ class Loader:
     for here, everyone in zip(batch.settings_K, self._settings_N, strict=True):
       here[place] = everyone[task]
     batch.shared_weight_K[place] = self._balance.weight_N[task]
-    for column, position in enumerate(self._shard_B):
+    for column, position in enumerate(self._own_B):
       own_index = minibatch.indices_B[position]
       if own_index < 0:
         continue
@@ -228,8 +233,8 @@ class EvaluationLoader:
   """Every utterance of a split once, unperturbed, longest first.
 
   `loader[i]` is a batch of K = `config.eval_batch` places of one utterance
-  each, with the rows of their tasks; process p of P makes the places
-  [p K / P, (p + 1) K / P). Own steps are 0.
+  each, with the rows of their tasks; a process makes its own places. Own steps
+  are 0.
   """
 
   def __init__(
@@ -240,21 +245,17 @@ class EvaluationLoader:
     table: Sequence[str],
     bounds: Sequence[int],
     config: DataConfig,
-    process_index: int = 0,
-    process_count: int = 1,
+    own: Own = range,
+    devices: int = 1,
   ):
     """Plans the evaluation; the arguments are those of `Loader`.
 
+    K is rounded up to what the devices divide.
+
     Raises:
       InputError: a recording is longer than `config.max_seconds` or the last
-        bound, a task is not in the table, or K doesn't divide by P.
+        bound, or a task is not in the table.
     """
-    if config.eval_batch % process_count:
-      raise InputError(
-        "data.eval_batch",
-        expected=f"a multiple of the {process_count} processes",
-        got=str(config.eval_batch),
-      )
     self._config = config
     self._bounds = tuple(bounds)
     pooled = config.grouping == "pooled"
@@ -272,14 +273,10 @@ class EvaluationLoader:
     self._examples = Examples(
       split, tokenizer=tokenizer, used=np.arange(len(split)), config=config
     )
-    self._shard_K = _part(
-      range(config.eval_batch), process_index, process_count
-    )
+    self._size = -(-config.eval_batch // devices) * devices
+    self._own_K = own(self._size)
     self._samples = split.samples
-    self._size = config.eval_batch
-    self._plan = evaluation_plan(
-      split.samples, bounds=bounds, batch=config.eval_batch
-    )
+    self._plan = evaluation_plan(split.samples, bounds=bounds, batch=self._size)
 
   def of(self, names: Collection[str]) -> "EvaluationLoader":
     """The same for the utterances of some tasks only; at least one."""
@@ -301,14 +298,13 @@ class EvaluationLoader:
   def __getitem__(self, position: int) -> EvaluationBatch:
     """This process's part of evaluation step `position`."""
     step = self._plan[position]
-    indices_K = step.indices_B[self._shard_K.start : self._shard_K.stop]
     batch = self._examples.empty_batch(
-      places=len(indices_K),
       utterances=1,
       samples=self._bounds[step.bucket],
-      first_id=len(self._row) + self._shard_K.start,
+      ids=len(self._row) + np.asarray(self._own_K),
     )
-    for place, index in enumerate(indices_K.tolist()):
+    own_K = step.indices_B[np.asarray(self._own_K)]
+    for place, index in enumerate(own_K.tolist()):
       if index < 0:
         continue
       name = self._names[index]
@@ -316,7 +312,7 @@ class EvaluationLoader:
       batch.name_hash_K2[place] = hash_words(name)
       wave_S = self._examples.read(index)
       self._examples.lay(batch, place=(place, 0), index=index, wave_S=wave_S)
-    return EvaluationBatch(batch, indices_K)
+    return EvaluationBatch(batch, step.indices_B)
 
   def batches(self) -> Iterator[EvaluationBatch]:
     """All batches, made ahead by threads."""
@@ -387,7 +383,3 @@ def check_divides(size: tuple[int, int], *, axis: int, devices: int) -> None:
       got=str(size[axis]),
       fix="change it, or config.mesh",
     )
-
-
-def _part(whole: range, index: int, count: int) -> range:
-  return whole[len(whole) * index // count : len(whole) * (index + 1) // count]

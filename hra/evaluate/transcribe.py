@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hra import processes
 from hra.adapters.interface import Tree
 from hra.backbone.network import Backbone
 from hra.data.loader import EvaluationBatch
@@ -104,12 +105,14 @@ def hypotheses(
   tokenizer: Tokenizer,
   adapted: bool,
   search: Search | None = None,
+  place: Callable[[np.ndarray], Any] = lambda leaf: leaf,
 ) -> dict[int, str]:
   """The text of every utterance of `batches`, by its index in the split.
 
   Args:
     rows_of: tasks' places in the table [K] -> their rows [K, ...].
     search: None is greedy.
+    place: this process's part of K utterances -> all, on the devices.
   """
   texts: dict[int, str] = {}
   pending: list[tuple[np.ndarray, Labels]] = []
@@ -118,10 +121,10 @@ def hypotheses(
       model,
       backbone,
       shared,
-      rows_of(batch.task_K),
+      rows_of(place(batch.task_K)),
       np.full(len(indices_K), adapted),
-      batch.wave_KBS[:, 0],
-      batch.lengths_KB[:, 0],
+      place(batch.wave_KBS[:, 0]),
+      place(batch.lengths_KB[:, 0]),
       search=search,
     )
     pending.append((indices_K, found))
@@ -134,7 +137,7 @@ def hypotheses(
 
 def spelled(found: Labels, tokenizer: Tokenizer) -> list[str]:
   """The texts of labels [K, U]; waits for the device."""
-  labels_KU, lengths_K = jax.device_get(found)
+  labels_KU, lengths_K = processes.fetch(found)
   return [
     tokenizer.decode(labels_U[:length].tolist())
     for labels_U, length in zip(labels_KU, lengths_K.tolist(), strict=True)

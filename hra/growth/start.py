@@ -216,10 +216,9 @@ def _recordings(
   waves = [examples.read(index) for index in chosen]
   longest = max(map(len, waves))
   batch = examples.empty_batch(
-    places=1,
     utterances=_HEARD,
     samples=next(bound for bound in bounds if bound >= longest),
-    first_id=0,
+    ids=np.zeros(1, np.int32),
   )
   for column, (index, wave_S) in enumerate(zip(chosen, waves, strict=True)):
     examples.lay(batch, place=(0, column), index=index, wave_S=wave_S)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hra import processes
 from hra.adapters import table
 from hra.train.log import DEV_WER
 from hra.train.optimizer import updates_done
@@ -103,7 +104,7 @@ class Judge:
   def look(self, state: TrainState) -> None:
     """Fetches who takes part no more; waits for the step that made the state."""
     progress = state.progress._replace(best={})
-    skipped_N, updates_N, progress = jax.device_get(
+    skipped_N, updates_N, progress = processes.fetch(
       (state.skipped_N, updates_done(state.rows_optimizer), progress)
     )
     self._quarantined_N = skipped_N >= self._plan.max_bad_steps
@@ -156,7 +157,7 @@ class Judge:
       state, due, figures, judging=position >= self._plan.frozen_from
     )
     self.look(state)
-    progress = jax.device_get(state.progress._replace(best={}))
+    progress = processes.fetch(state.progress._replace(best={}))
     words = int(progress.words_N.sum())
     wer = {DEV_WER: int(progress.errors_N.sum()) / words} if words else {}
     return state, wer | {

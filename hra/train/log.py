@@ -16,6 +16,7 @@ from typing import Any
 
 from etils import epath
 
+from hra import processes
 from hra.files import is_remote, storage, write_aside
 
 DEV_WER = "dev_wer"
@@ -25,13 +26,17 @@ DEV_WER = "dev_wer"
 class MetricsLog:
   """metrics.jsonl and TensorBoard events; lines after `position` are dropped.
 
-  What a killed job wrote after its last checkpoint is written again.
+  What a killed job wrote after its last checkpoint is written again. Of several
+  processes the first writes.
 
   Raises:
     hra.errors.StorageError: the run's folder can't be read or written.
   """
 
   def __init__(self, workdir: epath.Path, position: int):
+    self._scored: set[float] = set()
+    if not processes.is_first():
+      return
     path = workdir / "metrics.jsonl"
     with storage(path, expected="a file that can be read"):
       lines = path.read_text().splitlines() if path.exists() else []
@@ -46,6 +51,8 @@ class MetricsLog:
 
   def write(self, line: Mapping[str, Any]) -> None:
     """Adds a line; a number that JSON doesn't have (NaN, infinity) is null."""
+    if not processes.is_first():
+      return
     line = {
       name: None
       if isinstance(value, float) and not math.isfinite(value)

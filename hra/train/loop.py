@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from etils import epath
 from tqdm import tqdm
 
+from hra import processes
 from hra.checkpoint import Checkpoints, abstract
 from hra.config import TrainConfig
 from hra.data.batching import Batch
@@ -196,7 +197,7 @@ class _Training:
   def _tell(self, bar: tqdm) -> None:
     """Names the tasks that are in quarantine, each once in a process."""
     for task in self._judge.quarantined:
-      if task not in self._told:
+      if task not in self._told and processes.is_first():
         self._told.add(task)
         bar.write(
           f"quarantined task {self._job.tasks[task]!r}: a loss or gradient was "

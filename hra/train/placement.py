@@ -1,6 +1,7 @@
 """Where the state and the batches of a job go, and the step compiled for it."""
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from hra.data.batching import Batch
 from hra.data.settings import Settings
-from hra.sharding import batch_sharding, replicated, shardings
+from hra.sharding import BATCH, batch_sharding, replicated, shardings
 from hra.train.state import TrainState
 from hra.train.step import Step, Terms
 
@@ -25,9 +26,9 @@ def jit_step(
   it was."""
   leaves, tree = jax.tree.flatten(shardings({"": state}, mesh)[""])
   compiled = _jitted(step, tree, tuple(leaves), replicated(mesh))
-  return functools.partial(
-    compiled, terms=jax.device_put(terms, replicated(mesh))
-  )
+  # By a program: keys can't be put on devices of other processes.
+  put = jax.jit(lambda terms: terms, out_shardings=replicated(mesh))
+  return functools.partial(compiled, terms=put(terms))
 
 
 @functools.lru_cache(maxsize=8)
@@ -56,6 +57,25 @@ def batch_placement(mesh: Mesh, *, axis: int) -> Batch:
   }
   placed["settings_K"] = Settings(*[by_task] * len(Settings._fields))
   return Batch(**placed)
+
+
+def own_places(mesh: Mesh, size: int) -> list[int]:
+  """Where this process's parts stand on an axis of `size` that devices divide."""
+  sharding = batch_sharding(mesh, axis=0)
+  here = sharding.addressable_devices_indices_map((size,)).values()
+  parts = (index[0] for index in here if index)
+  return sorted({place for part in parts for place in range(size)[part]})
+
+
+def parts_of(mesh: Mesh) -> int:
+  """How many processes make different parts of a batch."""
+  devices = devices_of(mesh)
+  return devices // len(own_places(mesh, devices))
+
+
+def devices_of(mesh: Mesh) -> int:
+  """How many devices divide a batch."""
+  return math.prod(mesh.shape[axis] for axis in BATCH)
 
 
 def place_batch(batch: Batch, placement: Batch) -> Batch:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from etils import epath
 from tqdm import tqdm
 
+from hra import processes
 from hra.checkpoint import Checkpoints
 from hra.errors import InputError, Interrupted
 from hra.train.interrupt import Signals, Stop
@@ -37,6 +38,7 @@ class Keeper:
     self._seconds = seconds
     self._around = around or contextlib.nullcontext
     self._saved = time.monotonic()
+    self._by_clock = processes.Agreed("save")
 
   def save(
     self, position: int, state: Any, *, figure: float | None = None
@@ -53,8 +55,12 @@ class Keeper:
     self._saved = time.monotonic()
 
   def save_in_time(self, position: int, state: Any) -> None:
-    """Saves by the clock; raises what a save in the background met."""
-    if time.monotonic() - self._saved > self._seconds:
+    """Saves by the first process's clock; raises what a save in the background
+    met."""
+    waited = time.monotonic() - self._saved
+    if waited > self._seconds and processes.is_first():
+      self._by_clock.ask("it is time")
+    if self._by_clock.reached():
       self.save(position, state)
     self._checkpoints.check()
 
@@ -68,7 +74,12 @@ class Keeper:
     self._checkpoints.wait()
 
   def rescue(self, position: int, state: Any) -> None:
-    """Saves after an error, which a save that fails as well doesn't replace."""
+    """Saves after an error, which a save that fails as well doesn't replace.
+
+    One process of several can't save alone: its last checkpoint stands.
+    """
+    if processes.count() > 1:
+      return
     with contextlib.suppress(InputError):
       if self.changed:
         self.save(position, state)
@@ -103,7 +114,7 @@ def carry_out(
     initial=training.position,
     unit="step",
     desc="training",
-    disable=quiet,
+    disable=quiet or not processes.is_first(),
     file=sys.stdout,
     mininterval=1.0,
     smoothing=0.05,
@@ -111,11 +122,11 @@ def carry_out(
   with Signals() as signals, bar:
     try:
       training.run(signals, bar)
+      signals.heed_all()
     except Stop:
       training.keeper.save_and_wait(training.position, training.state)
-      assert signals.first is not None
       raise Interrupted(
-        f"stopped by {signals.first.name} at step {training.position} of "
+        f"stopped by {signals.reason} at step {training.position} of "
         f"{steps}; saved in {workdir}: the same command goes on from there"
       ) from None
     except InputError:

@@ -9,6 +9,7 @@ import time
 import jax
 import numpy as np
 
+from hra import processes
 from hra.data.batching import Batch
 from hra.dims import SAMPLE_RATE
 from hra.train.step import Metrics
@@ -31,7 +32,7 @@ class Window:
 
   def summary(self) -> dict[str, float | None]:
     """The loss is a mean over labels, the rows' norm over rows that moved."""
-    metrics, lengths = jax.device_get((self._metrics, self._seconds))
+    metrics, lengths = processes.fetch((self._metrics, self._seconds))
     elapsed = time.perf_counter() - self._start
     weights = np.array([m.weight_K for m in metrics], np.float64)
     losses = np.array([m.loss_K for m in metrics], np.float64)

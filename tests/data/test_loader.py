@@ -97,6 +97,13 @@ def loader(rows, table, *, config=CONFIG, steps=9, seed=0, **kwargs):
   )
 
 
+def part_of(process, processes):
+  """What one of some processes makes of an axis."""
+  return lambda size: range(size)[
+    size * process // processes : size * (process + 1) // processes
+  ]
+
+
 def job(counts, **kwargs):
   rows = [row for task, n in counts.items() for row in rows_of(task, count=n)]
   return loader(rows, list(counts), **kwargs)
@@ -171,8 +178,8 @@ def test_shards_concatenate_to_the_whole(counts, processes):
       tasks,
       config=config,
       steps=4,
-      process_index=p,
-      process_count=processes,
+      own=part_of(p, processes),
+      processes=processes,
     )
     for p in range(processes)
   ]
@@ -202,7 +209,7 @@ def test_a_process_reads_only_its_own_audio():
   rows = [row for t in "abcd" for row in rows_of(t, count=3)]
   split = FakeSplit(rows)
   parts = [
-    loader(split, list("abcd"), process_index=p, process_count=4)
+    loader(split, list("abcd"), own=part_of(p, 4), processes=4)
     for p in range(4)
   ]
   parts[0][0]
@@ -217,7 +224,7 @@ def test_pooled_utterances_are_divided_among_processes():
   assert whole[0].wave_KBS.shape[:2] == (1, 8)
   assert whole.shard_axis == 0
   parts = [
-    loader(rows, [POOLED], config=config, process_index=p, process_count=4)
+    loader(rows, [POOLED], config=config, own=part_of(p, 4), processes=4)
     for p in range(4)
   ]
   for i in range(len(whole)):
@@ -588,7 +595,7 @@ def test_bad_input_is_named():
   with pytest.raises(InputError, match="task 'b'"):
     loader(rows, ["a", "b"])
   with pytest.raises(InputError, match=r"tasks_per_batch.*3 processes"):
-    job({"a": 3, "b": 2, "c": 1}, process_count=3)
+    job({"a": 3, "b": 2, "c": 1}, processes=3)
   with pytest.raises(InputError, match=r"position.*got 99"):
     loader(rows, ["a"]).batches(99)
   split = FakeSplit(rows)
@@ -618,11 +625,13 @@ def test_evaluation_serves_every_utterance_once_and_unperturbed(processes):
   table = ["c", "a", "b"]
   seen = []
   for p in range(processes):
-    own = evaluation(rows, table, process_index=p, process_count=processes)
+    part = part_of(p, processes)
+    own = evaluation(rows, table, own=part)
     batches = list(own.batches())
     for batch, indices_K in batches:
       assert batch.wave_KBS.shape[:2] == (6 // processes, 1)
-      for k, index in enumerate(indices_K.tolist()):
+      assert len(indices_K) == 6
+      for k, index in enumerate(indices_K[np.asarray(part(6))].tolist()):
         if index < 0:
           assert batch.task_K[k] == 3 + p * (6 // processes) + k
           assert not batch.wave_KBS[k].any()

@@ -25,6 +25,7 @@ def test_processes_know_who_they_are(told):
 
 def test_the_first_alone_does_and_says(told):
   assert [each["done"] for each in told] == [["written"], []]
+  assert [each["found"] for each in told] == [1, 1]
   assert [each["says"] for each in told] == [{"from": 0}] * 2
 
 

@@ -15,7 +15,7 @@ def agree() -> None:
   processes.join()
   first = processes.is_first()
   done: list[str] = []
-  processes.first_does("write", lambda: done.append("written"))
+  found = processes.first_does(lambda: done.append("written") or len(done))
   import jax
 
   told = {
@@ -23,6 +23,7 @@ def agree() -> None:
     "count": processes.count(),
     "first": first,
     "done": done,
+    "found": found,
     "any": [
       processes.any_of(not first),
       processes.any_of(False),
