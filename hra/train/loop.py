@@ -184,10 +184,8 @@ class _Training:
     """A line of metrics, if steps were done since the last; and who dropped out."""
     if not self._window:
       return
-    line = {
-      "step": self.position,
-      **self._window.summary(),
-    } | self._watch.line()
+    line = {"step": self.position, **self._window.summary()}
+    line |= self._watch.line()
     self._log.write(line)
     bar.set_postfix_str(_postfix(line))
     self._window = Window()

@@ -8,13 +8,14 @@ import signal
 
 import corpus
 import jax
+import jax.numpy as jnp
 import pytest
 
 from hra import hardware, jobs, run
 from hra.errors import InputError
 from hra.planning import utilisation
 from hra.train import loop
-from hra.train.profiler import read_range
+from hra.train.profiler import Profiler, read_range
 
 SLOW = 1e6
 """FLOPs a second of a chip that is always busy."""
@@ -123,3 +124,15 @@ def test_ranges_that_are_none_are_refused(text):
 def test_ranges_are_read():
   assert read_range("") is None
   assert read_range("100:105") == range(100, 105)
+
+
+def test_a_profile_may_go_to_a_bucket(bucket):
+  state = jnp.zeros(3)
+  with Profiler(bucket, steps=range(1, 2), next_steps=1) as profiler:
+    for position in range(3):
+      with profiler.step(position, state):
+        state = state + 1
+      profiler.done(position + 1, state)
+  names = [path.name for path in bucket.rglob("*") if path.is_file()]
+  assert "perfetto_trace.json.gz" in names
+  assert any(name.endswith(".xplane.pb") for name in names)
