@@ -6,6 +6,7 @@ ui.perfetto.dev. Where nothing is asked for, a step costs one comparison more.
 """
 
 import contextlib
+import pathlib
 import re
 import signal
 import sys
@@ -137,7 +138,7 @@ def _capture(folder: epath.Path) -> Iterator[None]:
     if is_remote(folder):  # XLA writes to local folders
       made = stack.enter_context(tempfile.TemporaryDirectory())
       local = epath.Path(made)
-      stack.callback(_copy, local, folder)
+      stack.callback(_copy, pathlib.Path(made), folder)
     with storage(local, expected="a folder that can be made"):
       local.mkdir(parents=True, exist_ok=True)
     with jax.profiler.trace(
@@ -146,7 +147,7 @@ def _capture(folder: epath.Path) -> Iterator[None]:
       yield
 
 
-def _copy(source: epath.Path, target: epath.Path) -> None:
+def _copy(source: pathlib.Path, target: epath.Path) -> None:
   with storage(target, expected="a folder that can be written"):
     for path in source.rglob("*"):
       if path.is_file():

@@ -80,7 +80,15 @@ def _check(here, folder):
   assert said.startswith("6 runs: ")
   array = said.split("--job=")[1].split(";")[0]
   here.wait_for(lambda: "ready" in calls(3))
-  here.ask("scancel", "--signal=TERM", f"{array}_3")
+
+  def stopped():
+    try:
+      here.ask("scancel", "--signal=TERM", f"{array}_3")
+    except subprocess.CalledProcessError:  # Slurm itself says: try again later
+      return False
+    return True
+
+  here.wait_for(stopped)
   here.wait_for(lambda: "saved" in calls(3))
 
   def listed():
