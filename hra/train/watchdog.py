@@ -5,13 +5,14 @@ thread of its own. Who makes no progress reads what all say: the one that the ot
 wait for is behind them, or at something that needs nobody else.
 """
 
+import contextlib
 import json
 import os
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, Self
@@ -25,6 +26,8 @@ STALLED = 70
 _OFTEN, _PAUSE = 5, 10.0
 """Looks within the time of a stall, and the most seconds between two."""
 _KEY = "hra/heartbeats"
+_ENDED = "ended"
+"""What a process says last."""
 _TOGETHER = "step"
 """What no process does alone: one that is there may wait for another."""
 _PACKAGE = str(Path(__file__).parents[1])
@@ -111,6 +114,8 @@ class Watchdog:
     self._ended.set()
     if self._seconds > 0:
       self._thread.join()
+      with contextlib.suppress(jax.errors.JaxRuntimeError):
+        self._say(self._beat()._replace(doing=_ENDED))
 
   def _work(self) -> None:
     told_of = None
@@ -147,13 +152,8 @@ class Watchdog:
       self._say(beat)
     after = self._board.read()
     count = jax.process_count()
-    silent = {
-      process
-      for process in range(count)
-      if process not in after
-      or (process in before and before[process].number == after[process].number)
-    }
-    stalls = stalling(after, count=count, silent=silent)
+    silent = silent_among(range(count), before, after)
+    stalls = stalling(after, silent=silent)
     if not stalls:
       return False
     here = jax.process_index()
@@ -174,9 +174,25 @@ class Watchdog:
     return sys._current_frames().get(self._watched)
 
 
-def stalling(
-  told: Mapping[int, Told], *, count: int, silent: set[int]
-) -> list[int]:
+def silent_among(
+  processes: Iterable[int],
+  before: Mapping[int, Told],
+  after: Mapping[int, Told],
+) -> set[int]:
+  """Who said nothing between two readings, or ever; not who came to an end."""
+  return {
+    process
+    for process in processes
+    if process not in after
+    or (
+      process in before
+      and before[process].number == after[process].number
+      and after[process].doing != _ENDED
+    )
+  }
+
+
+def stalling(told: Mapping[int, Told], *, silent: set[int]) -> list[int]:
   """The processes that others wait for; none where somebody compiles.
 
   Who says nothing any more, else who is behind, else, of those, who is at something
@@ -186,8 +202,9 @@ def stalling(
     return sorted(silent)
   if any(each.doing == "compile" for each in told.values()):
     return []
-  behind = min(each.position for each in told.values())
-  last = [p for p in range(count) if told[p].position == behind]
+  going = {p: each for p, each in told.items() if each.doing != _ENDED}
+  behind = min(each.position for each in going.values())
+  last = [p for p in sorted(going) if going[p].position == behind]
   alone = [p for p in last if told[p].doing != _TOGETHER]
   return alone or last
 

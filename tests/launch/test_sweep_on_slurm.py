@@ -44,6 +44,15 @@ def test_six_runs_as_an_array_then_what_is_left(tmp_path):
     _check(here, tmp_path)
 
 
+def _tried(do, *words):
+  """Whether Slurm does it; of a job that changes it says: try again later."""
+  try:
+    do(*words)
+  except subprocess.CalledProcessError:
+    return False
+  return True
+
+
 def _check(here, folder):
   script = SCRIPT.format(root=str(ROOT), tests=str(ROOT / "tests" / "sweeps"))
   python = folder / "python"
@@ -80,22 +89,16 @@ def _check(here, folder):
   assert said.startswith("6 runs: ")
   array = said.split("--job=")[1].split(";")[0]
   here.wait_for(lambda: "ready" in calls(3))
-
-  def stopped():
-    try:
-      here.ask("scancel", "--signal=TERM", f"{array}_3")
-    except subprocess.CalledProcessError:  # Slurm itself says: try again later
-      return False
-    return True
-
-  here.wait_for(stopped)
+  here.wait_for(
+    lambda: _tried(here.ask, "scancel", "--signal=TERM", f"{array}_3")
+  )
   here.wait_for(lambda: "saved" in calls(3))
 
   def listed():
     waiting = ("squeue", "--noheader", "--states=PENDING", "--format=%i")
     for job in here.ask(*waiting).split():
       if job == f"{array}_3":
-        here.hasten(job)
+        _tried(here.hasten, job)
     return (workdir / "sweep.json").exists()
 
   here.wait_for(listed)

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from hra.train import watchdog
-from hra.train.watchdog import STALLED, Beat, Told, Watchdog, stalling
+from hra.train.watchdog import (
+  STALLED,
+  Beat,
+  Told,
+  Watchdog,
+  silent_among,
+  stalling,
+)
 
 
 def _told(position, doing, seconds=60.0):
@@ -27,10 +34,17 @@ def _told(position, doing, seconds=60.0):
     ({0: _told(7, "step"), 1: _told(7, "compile")}, set(), []),
     ({0: _told(7, "data"), 1: _told(7, "compile")}, {1}, [1]),
     ({0: _told(7, "step")}, {1}, [1]),
+    ({0: _told(9, "save"), 1: _told(8, "ended")}, set(), [0]),
   ],
 )
 def test_the_one_that_others_wait_for(told, silent, stalls):
-  assert stalling(told, count=2, silent=silent) == stalls
+  assert stalling(told, silent=silent) == stalls
+
+
+def test_who_has_ended_is_not_silent():
+  said = {0: _told(9, "step"), 1: _told(9, "ended"), 2: _told(9, "save")}
+  later = {**said, 2: said[2]._replace(number=8)}
+  assert silent_among(range(4), said, later) == {0, 3}
 
 
 def _watched(beat, *, seconds=0.25, wait=1.2):
