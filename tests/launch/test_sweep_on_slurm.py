@@ -94,14 +94,14 @@ def _check(here, folder):
   )
   here.wait_for(lambda: "saved" in calls(3))
 
-  def listed():
+  def ended():
     waiting = ("squeue", "--noheader", "--states=PENDING", "--format=%i")
     for job in here.ask(*waiting).split():
       if job == f"{array}_3":
         _tried(here.hasten, job)
-    return (workdir / "sweep.json").exists()
+    return not here.ask("squeue", "--noheader")
 
-  here.wait_for(listed)
+  here.wait_for(ended)
   runs = json.loads((workdir / "sweep.json").read_text())["runs"]
   statuses = [each["status"] for each in runs]
   assert statuses == ["done", "failed", "failed", *["done"] * 3]
