@@ -103,6 +103,8 @@ def _check(here, folder):
 
   for seed in (0, 4, 5, 3):  # each within the time that is for one thing
     here.wait_for(lambda seed=seed: ended() or "evaluate" in calls(seed))
+  last = said.split("; job ")[1].split()[0]
+  here.wait_for(lambda: ended() or here.state(last) != "PENDING")
   here.wait_for(ended)
   runs = json.loads((workdir / "sweep.json").read_text())["runs"]
   statuses = [each["status"] for each in runs]
