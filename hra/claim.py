@@ -41,6 +41,8 @@ FREE = (
   "config.train.log_every",
   "config.train.save_seconds",
   "config.train.keep",  # and keep_best
+  "config.train.stall",  # stall_seconds, stall_abort
+  "config.train.profile_steps",
 )
 """Beginnings of fields that change neither what is trained nor its results."""
 

@@ -121,9 +121,20 @@ def cache_folder() -> pathlib.Path:
   """Where the program keeps what it can make again: compiled programs, copies.
 
   $HRA_CACHE, or `hra` under $XDG_CACHE_HOME or ~/.cache.
+
+  Raises:
+    InputError: that is no local folder.
   """
   base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-  return pathlib.Path(os.environ.get("HRA_CACHE") or f"{base}/hra").expanduser()
+  folder = os.environ.get("HRA_CACHE") or f"{base}/hra"
+  if is_remote(folder):
+    raise InputError(
+      "$HRA_CACHE",
+      expected="a local folder",
+      got=repr(folder),
+      fix="compiled programs may be in a bucket: set JAX_COMPILATION_CACHE_DIR",
+    )
+  return pathlib.Path(folder).expanduser()
 
 
 def is_remote(path: epath.PathLike) -> bool:
@@ -173,7 +184,9 @@ def storage(path: epath.PathLike, *, expected: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(folder: epath.PathLike, *, fix: str) -> Iterator[IO[str]]:
+def locked(
+  folder: epath.PathLike, *, fix: str, name: str = _LOCK, shared: bool = False
+) -> Iterator[IO[str]]:
   """Keeps other processes out of an existing local folder.
 
   The system gives the folder free when this process ends, however it ends, and
@@ -181,17 +194,19 @@ def locked(folder: epath.PathLike, *, fix: str) -> Iterator[IO[str]]:
 
   Args:
     fix: what else can be done than to wait for the other process.
+    name: of the file; those who lock others don't mind each other.
+    shared: whether others may share it, and nobody have it alone.
 
   Raises:
     InputError: another process is at work in it.
     StorageError: it can't be written to.
   """
   folder = pathlib.Path(folder)
-  path = folder / _LOCK
+  path = folder / name
   with contextlib.ExitStack() as stack:
     with storage(folder, expected="a folder that can be written to"):
       file = stack.enter_context(path.open("a+"))
-      alone = _lock(file)
+      alone = _lock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
       # Who had the lock may have deleted the folder, and the file with it.
       alone = alone and os.path.samestat(os.fstat(file.fileno()), path.stat())
     if not alone:
@@ -210,9 +225,9 @@ def locked(folder: epath.PathLike, *, fix: str) -> Iterator[IO[str]]:
     yield file
 
 
-def _lock(file: IO[str]) -> bool:
+def _lock(file: IO[str], how: int) -> bool:
   try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(file, how | fcntl.LOCK_NB)
   except BlockingIOError:
     return False
   except OSError as error:

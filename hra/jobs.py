@@ -22,6 +22,7 @@ from hra.features.frontend import num_frames
 from hra.files import read_json, storage, write_json
 from hra.model import Model
 from hra.nn.subsampling import subsampled
+from hra.planning import utilisation
 from hra.run import Parts, backbone_of, initial_state, trained_state
 from hra.train import loop
 from hra.train.judge import Plan
@@ -46,7 +47,11 @@ added next then needs no other compiled program."""
 
 
 def train(
-  parts: Parts, *, quiet: bool = False, start: TrainState | None = None
+  parts: Parts,
+  *,
+  quiet: bool = False,
+  start: TrainState | None = None,
+  profile: range | None = None,
 ) -> TrainState:
   """Trains to the end, from the newest checkpoint if there is one.
 
@@ -54,6 +59,7 @@ def train(
 
   Args:
     start: what a new job starts from, in place of a fresh state.
+    profile: steps to capture (`hra.train.profiler`).
 
   Returns:
     The state that `config.train.select` names.
@@ -81,6 +87,7 @@ def train(
     parts.config.train,
     workdir=parts.workdir,
     quiet=quiet,
+    profile=profile,
   )
   best = parts.pretraining and parts.config.train.select == "best"
   return trained_state(parts) if best else last
@@ -179,8 +186,9 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
     if config.train.weight_noise
     else None,
   )
+  compiled = jit_step(step, terms, initial, parts.mesh)
   return loop.Job(
-    step=jit_step(step, terms, initial, parts.mesh),
+    step=compiled,
     frozen=parts.frozen,
     batches=lambda start: (
       place_batch(batch, placement) for batch in loader.batches(start)
@@ -191,6 +199,7 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
     evaluate=scoring.DevSplit(parts).figures
     if scoring.has_dev(parts)
     else None,
+    ideal=utilisation.ideal(compiled, parts.mesh),
   )
 
 

@@ -83,11 +83,11 @@ def test_the_lock_of_a_deleted_folder_locks_nothing(tmp_path, monkeypatch):
   folder.mkdir()
   lock = files._lock
 
-  def late(file):
+  def late(file, how):
     shutil.rmtree(folder)  # By the process that had the lock until now,
     folder.mkdir()
     (folder / ".lock").write_text("7")  # and a third one has it now.
-    return lock(file)
+    return lock(file, how)
 
   monkeypatch.setattr(files, "_lock", late)
   with pytest.raises(InputError, match="at work in it"), locked(folder, fix=""):

@@ -3,10 +3,11 @@
 import ctypes
 import os
 import sys
+from typing import Any
 
 from hra import processes
 from hra.errors import InputError
-from hra.files import cache_folder
+from hra.files import cache_folder, is_remote
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 """For XLA: no kernel whose sums have another order each time, and none that was
@@ -66,9 +67,17 @@ def keep_memory() -> None:
 
 
 def use_compilation_cache() -> None:
-  """Turns XLA's persistent compilation cache on, unless the user has set it."""
+  """Turns XLA's persistent compilation cache on; it may be in a bucket.
+
+  The folder is the user's, as JAX_COMPILATION_CACHE_DIR names it, or the program's.
+  """
   import jax  # a leaf: slow to import
 
-  if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+  settings: Any = jax.config
+  folder = settings.jax_compilation_cache_dir
+  if not folder:
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+  elif is_remote(folder):
+    # Beside programs, XLA itself would write there, which knows local files alone.
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -13,6 +13,9 @@ with a comma in double quotes: --axis='data.tasks=["Doe, Jane"],[bert]'.
 Each run has a folder WORKDIR/NAME, named by its settings, with a log.txt. The same
 command does what is left, and further values of an axis add to what is done.
 Ends with a table, sweep.json and report.html; to forget a run, remove its folder.
+
+On a cluster, each of several processes does --only=NAME, and --jobs=0 lists what they
+did: `python -m launch.sweep` renders that (docs/launch.md).
 """
 
 import sys
@@ -35,11 +38,33 @@ _AXIS = flags.DEFINE_multi_string(
 _JOBS = flags.DEFINE_integer(
   "jobs",
   1,
-  "Runs at once; they share the cores, and the GPUs if there are any.",
+  "Runs at once; they share the cores, and the GPUs if there are any. 0 runs "
+  "nothing and lists what is done.",
+)
+_ONLY = flags.DEFINE_multi_string(
+  "only", [], "A run's name; all others are left to other processes. Repeated."
 )
 _SPLIT = flags.DEFINE_string(
   "split", "", "What is scored; empty is the configured test split."
 )
+
+
+def planned() -> plan.Sweep:
+  """The sweep that the flags describe.
+
+  Raises:
+    InputError: it can't be planned.
+  """
+  path = configs.required(_CONFIG, "experiments/quickstart.py") or ""
+  return plan.make(
+    configs.load(path),
+    experiment=path,
+    workdir=configs.required(_WORKDIR, "runs/widths"),
+    axes=_AXIS.value,
+    declared=configs.load_sweep(path),
+    settings=configs.settings(),
+    split=_SPLIT.value,
+  )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -52,18 +77,14 @@ def main(argv: Sequence[str]) -> None:
   """
   del argv
   workdir = epath.Path(configs.required(_WORKDIR, "runs/widths"))
-  path = configs.required(_CONFIG, "experiments/quickstart.py") or ""
-  sweep = plan.make(
-    configs.load(path),
-    experiment=path,
-    workdir=workdir,
-    axes=_AXIS.value,
-    declared=configs.load_sweep(path),
-    settings=configs.settings(),
-    split=_SPLIT.value,
+  sweep, names = planned(), _ONLY.value
+  sys.stdout.write(
+    f"runs of the sweep {workdir}: {len(names) or len(sweep.runs)}\n"
   )
-  sys.stdout.write(f"runs of the sweep {workdir}: {len(sweep.runs)}\n")
-  outcome = runner.run(sweep, jobs=_JOBS.value, out=sys.stdout)
+  outcome = runner.run(sweep, jobs=_JOBS.value, out=sys.stdout, only=names)
+  if names:
+    _conclude(outcome, workdir)
+    return
   try:
     found = read_sweep(workdir)
     if found.done:
@@ -75,13 +96,24 @@ def main(argv: Sequence[str]) -> None:
 
 def _conclude(outcome: runner.Outcome, workdir: epath.Path) -> None:
   """Raises what the command ends with where not all runs are done."""
-  every = sum(map(len, outcome))
+  every = sum(map(len, (outcome.done, outcome.failed, outcome.left)))
   failed = ", ".join(outcome.failed)
+  if outcome.left and _JOBS.value == 0:
+    raise InputError(
+      workdir,
+      expected=f"{every} runs that are done",
+      got=f"{len(outcome.done)}{f', and failed ones ({failed})' if failed else ''}",
+      fix="the same command with --jobs=1 does what is left",
+    )
   if outcome.left:
     raise Interrupted(
       f"interrupted with {len(outcome.done)} of {every} runs done"
       f"{f' and {len(outcome.failed)} failed ({failed})' if failed else ''}; the "
       "same command goes on"
+    )
+  if outcome.died and _ONLY.value:
+    raise SystemExit(
+      f"hra sweep: {failed} died: see {runner.LOG}; the same command tries again"
     )
   if failed:
     raise InputError(

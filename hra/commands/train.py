@@ -6,7 +6,8 @@ language model.
 
 The run's folder receives config.json, tasks.json, metrics.jsonl, TensorBoard
 events, checkpoints and, at the end, Submodels (or what was trained). The same command
-goes on from the newest checkpoint; Ctrl-C and SIGTERM save first.
+goes on from the newest checkpoint; Ctrl-C and SIGTERM save first. SIGUSR1 captures
+the next steps as --profile does (docs/observing.md).
 
 As several processes, that a scheduler or launch/ starts with one and the same command:
 they share the run's folder, and the first one writes and prints. All end together.
@@ -29,13 +30,19 @@ _DETERMINISTIC = flags.DEFINE_bool(
   "On GPUs: the same bits each time, also after a restart; slower, as XLA may choose "
   "among fewer kernels.",
 )
+_PROFILE = flags.DEFINE_string(
+  "profile", "", "FROM:TO, steps to capture into WORKDIR/profile."
+)
 
 
 def main(argv: Sequence[str]) -> None:
   del argv
   process.set_up(several=True, deterministic=_DETERMINISTIC.value)
   from hra import claim, jobs, run
+  from hra.train import profiler
 
+  profiler.ignore_requests()
+  profile = profiler.read_range(_PROFILE.value)
   workdir = configs.required(_WORKDIR, "runs/mine")
   config = configs.from_flags()
   with claim.alone(epath.Path(workdir), begins=True):
@@ -45,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
     parts = run.assemble(config, workdir)
     print(run.describe(parts))
     finished = jobs.is_finished(parts.workdir)
-    trained = jobs.train(parts)
+    trained = jobs.train(parts, profile=profile)
     if finished:
       print(f"{workdir} is finished: there is nothing left to train")
       return

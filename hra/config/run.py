@@ -202,6 +202,13 @@ class TrainConfig:
   keep_best: int = 1
   """When pretraining, checkpoints of the lowest dev WER kept as well: each
   evaluation of the dev split saves; of equals, the earliest."""
+  stall_seconds: float = 600.0
+  """Without progress, after which the watchdog says which process stalls, and in what
+  (`hra.train.watchdog`); 0 watches nothing."""
+  stall_abort: bool = False
+  """Whether a process then ends with exit code 70, so that it is started again."""
+  profile_steps: int = 5
+  """How many next steps SIGUSR1 captures (`hra.train.profiler`)."""
   rows: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
   shared: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 

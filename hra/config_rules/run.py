@@ -49,6 +49,8 @@ MINIMA: Minima = {
     "keep_best": 0,
     "weight_noise": 0,
     "weight_noise_start": 0,
+    "stall_seconds": 0,
+    "profile_steps": 1,
   },
   Config: {"seed": 0},
   SentencesConfig: {"sentences_per_batch": 1, "buckets": 1, "max_labels": 1},

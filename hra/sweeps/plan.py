@@ -122,6 +122,25 @@ def make(
   )
 
 
+def only(sweep: Sweep, names: Sequence[str]) -> Sweep:
+  """The sweep with those of its runs that are named; all without a name.
+
+  Raises:
+    InputError: it has no such run.
+  """
+  planned = {run.name: run for run in sweep.runs}
+  for name in names:
+    if name not in planned:
+      raise InputError(
+        "--only",
+        expected=f"a run of the sweep, which has {len(planned)}",
+        got=repr(name),
+        fix=f"did you mean {config_tree.nearest(name, planned)!r}?",
+      )
+  chosen = tuple(planned[name] for name in dict.fromkeys(names))
+  return sweep._replace(runs=chosen) if names else sweep
+
+
 def commands(
   sweep: Sweep, run: Run, *, python: str = sys.executable
 ) -> dict[str, list[str]]:

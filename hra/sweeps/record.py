@@ -2,7 +2,8 @@
 
 `asked.json` holds the configuration that was asked for; what is done under it
 stays done, whatever the sweep grows to. `sweep.json` is the list that people and
-reports read.
+reports read. Runs that a cluster does by themselves have no list to write to at once:
+each tells in a `status.json` of its own how it went, which the next list takes in.
 """
 
 import json
@@ -20,8 +21,10 @@ from hra.sweeps import plan
 
 NAME = "sweep.json"
 ASKED = "asked.json"
+STATUS = "status.json"
 
 _ENDED = {"running": "interrupted"}
+_OPEN = ("failed", "interrupted")
 
 Needs = Literal["all", "evaluation", "nothing"]
 
@@ -121,12 +124,23 @@ class Record:
   forgotten.
   """
 
-  def __init__(self, sweep: plan.Sweep):
+  def __init__(
+    self, sweep: plan.Sweep, *, apart: bool = False, anew: bool = True
+  ):
+    """Opens the list.
+
+    Args:
+      apart: whether others list other runs meanwhile: each has its own file.
+      anew: whether what isn't done is tried again, whatever became of it.
+    """
     self._sweep = sweep
     self._path = sweep.workdir / NAME
+    self._apart = apart
     self._started: dict[str, float] = {}
     before = {each["name"]: each for each in entries(sweep.workdir)}
     planned = {run.name: run for run in sweep.runs}
+    self._told = _told(sweep.workdir)
+    before.update(self._told)
     self.entries = {
       name: {
         "name": name,
@@ -140,10 +154,17 @@ class Record:
       for name, run in planned.items()
     }
     # Nothing else is at work in the folder: what still runs was killed.
+    for entry in before.values():
+      entry["status"] = _ENDED.get(entry["status"], entry["status"])
+      if not anew and entry["name"] in planned and entry["status"] in _OPEN:
+        told = {key: entry[key] for key in ("status", "error")}
+        self.entries[entry["name"]].update(told)
     old = {
-      name: entry | {"status": _ENDED.get(entry["status"], entry["status"])}
+      name: entry
       for name, entry in before.items()
-      if name not in planned and (sweep.workdir / name / ASKED).exists()
+      if not apart
+      and name not in planned
+      and (sweep.workdir / name / ASKED).exists()
     }
     self.entries = {**old, **self.entries}
     self._set_values(planned)
@@ -169,7 +190,9 @@ class Record:
     return time.monotonic() - self._started[run.name]
 
   def write(self) -> None:
-    """Writes sweep.json."""
+    """Writes sweep.json; it has by then what runs told by themselves."""
+    if self._apart:
+      return
     write_json(
       self._path,
       {
@@ -179,12 +202,17 @@ class Record:
         "runs": list(self.entries.values()),
       },
     )
+    for name in self._told:
+      (self._sweep.workdir / name / STATUS).unlink(missing_ok=True)
+    self._told = {}
 
   def _set(self, run: plan.Run, **changes: Any) -> None:
     entry = self.entries[run.name]
     if entry["status"] == "running":
       changes["seconds"] = round(entry["seconds"] + self.elapsed(run), 1)
     entry.update(changes)
+    if self._apart:
+      write_json(run.folder / STATUS, entry)
     self.write()
 
   def _set_values(self, planned: Mapping[str, plan.Run]) -> None:
@@ -209,6 +237,13 @@ def entries(workdir: epath.Path) -> list[dict[str, Any]]:
   """The runs that a folder's sweep.json lists; none where there is no such file."""
   found = _read(workdir / NAME)
   return [] if found is None else found["runs"]
+
+
+def _told(workdir: epath.Path) -> dict[str, dict[str, Any]]:
+  """The entries that runs wrote by themselves since the list was written."""
+  with storage(workdir, expected="a folder that can be read"):
+    found = [_read(path) for path in sorted(workdir.glob(f"*/{STATUS}"))]
+  return {entry["name"]: entry for entry in found}
 
 
 def _check_vacant(run: plan.Run) -> None:

@@ -23,13 +23,13 @@ from tqdm import tqdm
 from hra.data.place import LAST
 from hra.errors import InputError
 from hra.evaluate.table import interval, percent
-from hra.files import is_remote, locked, storage
-from hra.sweeps import cores, plan, record
-from hra.sweeps.guards import check_backbones, hangup
+from hra.files import is_remote, storage
+from hra.sweeps import cores, guards, plan, record
 from hra.train.interrupt import Signals
 
 LOG = "log.txt"
 
+BAD_INPUT = 2
 INTERRUPTED = (75, 130, 143, -signal.SIGINT, -signal.SIGTERM)
 """Exit codes of a process that was asked to stop."""
 
@@ -58,6 +58,8 @@ class Outcome(NamedTuple):
   failed: tuple[str, ...]
   left: tuple[str, ...]
   """Interrupted, or not started."""
+  died: tuple[str, ...] = ()
+  """Of those that failed: by no bad input, so that another start may do."""
 
 
 def run(
@@ -66,24 +68,30 @@ def run(
   jobs: int,
   out: TextIO,
   commands: Commands | None = None,
+  only: Sequence[str] = (),
 ) -> Outcome:
   """Does what is left to do of a sweep.
 
+  Runs that are named may be done by several processes at a time, on several machines
+  that share the folder; what they did is listed by the next call without names.
   SIGTERM, Ctrl-C and the end of the terminal are handed to the runs, which save;
   a second Ctrl-C kills them.
 
   Args:
-    jobs: processes at once.
+    jobs: processes at once; with 0, nothing is run and all is listed as it is.
     out: where a progress line goes, if it is a terminal, and a line per run.
     commands: verb -> command line of a run; `hra.sweeps.plan.commands` if None.
+    only: names of runs; all others are left alone.
 
   Raises:
     InputError: before anything starts: a folder that is another run's, a sweep at
       work in the same folder, one that isn't local, a backbone that isn't there;
       later, a sweep.json that can't be written: the runs save.
   """
-  if jobs < 1:
-    raise InputError("--jobs", expected="at least 1", got=str(jobs))
+  least = 1 if only else 0
+  if jobs < least:
+    raise InputError("--jobs", expected=f"at least {least}", got=str(jobs))
+  sweep = plan.only(sweep, only)
   if is_remote(sweep.workdir):
     raise InputError(
       sweep.workdir,
@@ -91,13 +99,13 @@ def run(
       got="a URL",
       fix="give a local --workdir and copy what it holds",
     )
-  check_backbones(sweep)
+  guards.check_backbones(sweep)
   with storage(sweep.workdir, expected="a folder that can be made"):
     sweep.workdir.mkdir(parents=True, exist_ok=True)
-  # Runs that go on after this process hold the lock too.
-  with locked(sweep.workdir, fix="give another --workdir") as lock:
+  with contextlib.ExitStack() as stack:
+    locks = guards.lock(sweep, stack, apart=bool(only))
     needs = {run.name: record.check(run) for run in sweep.runs}
-    listed = record.Record(sweep)
+    listed = record.Record(sweep, apart=bool(only), anew=jobs > 0)
     for each in sweep.runs:
       if needs[each.name] == "nothing":
         listed.finish(each)
@@ -107,17 +115,19 @@ def run(
       listed,
       needs,
       jobs=jobs,
-      lock=lock,
+      locks=locks,
       out=out,
       commands=commands or (lambda run: plan.commands(sweep, run)),
     )
-    with Signals() as signals, hangup(signals), pool:
-      pool.work(signals)
+    if jobs:
+      with Signals() as signals, guards.hangup(signals), pool:
+        pool.work(signals)
   names: dict[str, list[str]] = {"done": [], "failed": [], "left": []}
   for each in sweep.runs:
     status = listed.entries[each.name]["status"]
     names[status if status in names else "left"].append(each.name)
-  return Outcome(*(tuple(names[key]) for key in Outcome._fields))
+  done, failed, left = map(tuple, names.values())
+  return Outcome(done, failed, left, tuple(pool.died))
 
 
 class _Active:
@@ -146,7 +156,7 @@ class _Pool:
     needs: Mapping[str, record.Needs],
     *,
     jobs: int,
-    lock: IO[str],
+    locks: Sequence[IO[str]],
     out: TextIO,
     commands: Commands,
   ):
@@ -155,7 +165,10 @@ class _Pool:
     self._listed = listed
     self._needs = needs
     self._jobs = max(1, min(jobs, len(waiting)))
-    self._lock = lock
+    self._locks = locks
+    self.died: list[str] = []
+    self._making: dict[str, contextlib.ExitStack] = {}
+    """The speech that each run makes, locked."""
     self._out = out
     self._commands = commands
     self._active: list[_Active] = []
@@ -243,11 +256,19 @@ class _Pool:
   def _may_start(self, run: plan.Run) -> bool:
     """One run makes the speech that several hear; the others wait for it."""
     made = epath.Path(run.corpus) / "prepared" / LAST
-    return (
-      not run.corpus
-      or all(each.run.corpus != run.corpus for each in self._active)
-      or made.exists()
-    )
+    if not run.corpus or made.exists():
+      return True
+    if any(each.run.corpus == run.corpus for each in self._active):
+      return False
+    return is_remote(run.corpus) or self._makes(run)
+
+  def _makes(self, run: plan.Run) -> bool:
+    """Whether it is this run that makes its speech, and nobody elsewhere."""
+    stack = contextlib.ExitStack()
+    if not guards.makes(run.corpus, stack):
+      return False
+    self._making[run.name] = stack
+    return True
 
   def _start(self, active: _Active) -> None:
     """Starts a process for the first of a run's verbs.
@@ -272,9 +293,9 @@ class _Pool:
           stderr=subprocess.STDOUT,
           env={**_QUIET, **share.threads, **os.environ, **share.devices},
           # A group of its own: Ctrl-C reaches a run once, from here. What
-          # outlives this process keeps the sweep's folder locked.
+          # outlives this process keeps the folders locked.
           start_new_session=True,
-          pass_fds=(self._lock.fileno(),),
+          pass_fds=[lock.fileno() for lock in self._locks],
         )
       except OSError as error:
         raise InputError(
@@ -299,6 +320,8 @@ class _Pool:
         self._start(active)
         return
       error = "" if stopped else _error(active, verb, code)
+      if error and code != BAD_INPUT:
+        self.died.append(active.run.name)
       see = f"; see {active.log}"
     except (OSError, InputError) as caught:
       error, see = str(caught), ""
@@ -310,6 +333,8 @@ class _Pool:
     """Lists and tells how a run ended: well without an error."""
     run = active.run
     self._active.remove(active)
+    if run.name in self._making:
+      self._making.pop(run.name).close()
     if stopped:
       self._listed.interrupt(run)
       self._tell(run, "stopped", "")

@@ -27,6 +27,7 @@ from hra.decoders.language_model import LanguageModule
 from hra.errors import InputError
 from hra.train.interrupt import Signals
 from hra.train.log import MetricsLog
+from hra.train.observer import Observer
 from hra.train.session import Keeper, carry_out
 
 DEV_LOSS = "dev_loss"
@@ -142,6 +143,7 @@ def run(
     InputError: `max_bad_steps` steps were not finite; something can't be read or
       written. What was done is saved first, if it can be.
   """
+  since = time.monotonic()
   checkpoints = Checkpoints(
     workdir / "checkpoints",
     keep=config.keep,
@@ -152,8 +154,12 @@ def run(
     state = abstract(state)  # frees the arrays before others take their place
     state = checkpoints.restore(state)
   log = MetricsLog(workdir, int(state.step))
-  training = _Training(state, job, config, checkpoints=checkpoints, log=log)
-  carry_out(training, steps=job.steps, workdir=workdir, quiet=quiet)
+  watch = Observer(workdir, config, position=int(state.step), since=since)
+  training = _Training(
+    state, job, config, checkpoints=checkpoints, log=log, watch=watch
+  )
+  with watch:
+    carry_out(training, steps=job.steps, workdir=workdir, quiet=quiet)
   checkpoints.close()
   return training.state
 
@@ -169,12 +175,16 @@ class _Training:
     *,
     checkpoints: Checkpoints,
     log: MetricsLog,
+    watch: Observer,
   ):
     self.state = state
     self.position = int(state.step)
     self._job = job
     self._config = config
-    self.keeper = Keeper(checkpoints, seconds=config.save_seconds)
+    self.keeper = Keeper(
+      checkpoints, seconds=config.save_seconds, around=watch.saving
+    )
+    self._watch = watch
     self._log = log
     self._since = time.monotonic()
     self._metrics: list[Metrics] = []
@@ -182,9 +192,12 @@ class _Training:
   def run(self, signals: Signals, bar: tqdm) -> None:
     """Trains to the end, judges where that is due, and saves."""
     while self.position < self._job.steps:
-      batch = self._job.batch(self.position)
-      self.state, metrics = self._job.step(self.state, batch)
+      with self._watch.doing("data"):
+        batch = self._job.batch(self.position)
+      with self._watch.step(self.position, self.state, None, batch):
+        self.state, metrics = self._job.step(self.state, batch)
       self.position += 1
+      self._watch.done(self.position, self.state, metrics)
       self.keeper.changed = True
       self._metrics.append(metrics)
       bar.update()
@@ -202,7 +215,8 @@ class _Training:
     due = position == self._job.steps or (every > 0 and position % every == 0)
     if self._job.dev is None or not due:
       return
-    loss = self._job.dev(self.state.model)
+    with self._watch.doing("evaluation"):
+      loss = self._job.dev(self.state.model)
     self._log.write(
       {"step": position, DEV_LOSS: loss, "dev_perplexity": _exp(loss)}
     )
@@ -212,7 +226,8 @@ class _Training:
   def _write(self, bar: tqdm) -> None:
     line = _summary(self._metrics, seconds=time.monotonic() - self._since)
     skipped = int(self.state.skipped)
-    self._log.write({"step": self.position, **line, "skipped": skipped})
+    line = {"step": self.position, **line, "skipped": skipped}
+    self._log.write(line | self._watch.line())
     bar.set_postfix_str(f"perplexity {line['perplexity']:.2f}")
     self._metrics, self._since = [], time.monotonic()
     if skipped >= self._config.max_bad_steps:

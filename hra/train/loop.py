@@ -5,6 +5,7 @@ step, write metrics where they are due, save by the clock, heed signals.
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from hra.errors import InputError
 from hra.train.interrupt import Signals
 from hra.train.judge import Evaluate, Judge, Plan
 from hra.train.log import DEV_WER, MetricsLog
+from hra.train.observer import Ideal, Observer
 from hra.train.session import Keeper, carry_out
 from hra.train.state import TrainState
 from hra.train.step import Metrics
@@ -43,6 +45,8 @@ class Job(NamedTuple):
   """When tasks are evaluated and judged."""
   evaluate: Evaluate | None
   """Dev figures of some tasks; None where there is no dev split."""
+  ideal: Ideal | None = None
+  """Seconds of a step's FLOPs; None on devices whose speed isn't known."""
 
 
 def run(
@@ -52,14 +56,19 @@ def run(
   *,
   workdir: epath.PathLike,
   quiet: bool = False,
+  profile: range | None = None,
 ) -> TrainState:
   """Trains from the newest checkpoint to the end, and saves.
+
+  Args:
+    profile: steps to capture (`hra.train.profiler`).
 
   Raises:
     Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
     InputError: data can't be read or (StorageError) something can't be written;
       what was done is saved first, if it can be.
   """
+  since = time.monotonic()
   workdir = epath.Path(workdir)
   checkpoints = Checkpoints(
     workdir / "checkpoints", keep=config.keep, keep_best=config.keep_best
@@ -68,8 +77,19 @@ def run(
     state = abstract(state)  # frees the arrays before others take their place
     state = checkpoints.restore(state)
   log = MetricsLog(workdir, int(state.step))
-  training = _Training(state, job, config, checkpoints=checkpoints, log=log)
-  carry_out(training, steps=job.steps, workdir=workdir, quiet=quiet)
+  watch = Observer(
+    workdir,
+    config,
+    position=int(state.step),
+    since=since,
+    profile=profile,
+    ideal=job.ideal,
+  )
+  training = _Training(
+    state, job, config, checkpoints=checkpoints, log=log, watch=watch
+  )
+  with watch:
+    carry_out(training, steps=job.steps, workdir=workdir, quiet=quiet)
   checkpoints.close()
   return training.state
 
@@ -85,12 +105,16 @@ class _Training:
     *,
     checkpoints: Checkpoints,
     log: MetricsLog,
+    watch: Observer,
   ):
     self.state = state
     self.position = int(state.step)
     self._job = job
     self._config = config
-    self.keeper = Keeper(checkpoints, seconds=config.save_seconds)
+    self.keeper = Keeper(
+      checkpoints, seconds=config.save_seconds, around=watch.saving
+    )
+    self._watch = watch
     self._log = log
     self._judge = Judge(state, job.plan, job.evaluate, position=self.position)
     self._window = Window()
@@ -109,16 +133,18 @@ class _Training:
         self._check_adapts()
         self._skip_to(job.steps, bar)
         break
-      with signals.interruptible():
+      with signals.interruptible(), self._watch.doing("data"):
         batch = next(batches)
       if judge.idle(self.position):
         self._skip_to(self.position + 1, bar)
         continue
       _announce(batch, shapes, bar)
-      self.state, metrics = job.step(self.state, job.frozen, batch)
+      with self._watch.step(self.position, self.state, job.frozen, batch):
+        self.state, metrics = job.step(self.state, job.frozen, batch)
       self.keeper.changed = True
       judge.trained(self.position)
       self.position += 1
+      self._watch.done(self.position, self.state, metrics)
       self._window.add(metrics, batch)
       bar.update()
       if self.position % config.log_every == 0:
@@ -159,6 +185,7 @@ class _Training:
     if not self._window:
       return
     line = {"step": self.position, **self._window.summary()}
+    line |= self._watch.line()
     self._log.write(line)
     bar.set_postfix_str(_postfix(line))
     self._window = Window()
@@ -178,9 +205,15 @@ class _Training:
 
   def _evaluate(self, signals: Signals) -> None:
     """Dev figures of who is due; when pretraining, also of a checkpoint."""
-    self.state, line = self._judge.judge(
-      self.state, position=self.position, heed=signals.heed
-    )
+
+    def heed() -> None:
+      self._watch.alive()
+      signals.heed()
+
+    with self._watch.doing("evaluation"):
+      self.state, line = self._judge.judge(
+        self.state, position=self.position, heed=heed
+      )
     if not line:
       return
     self.keeper.changed = True

@@ -7,6 +7,7 @@ state, saved, whatever ended the training.
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from etils import epath
@@ -17,15 +18,25 @@ from hra.checkpoint import Checkpoints
 from hra.errors import InputError, Interrupted
 from hra.train.interrupt import Signals, Stop
 
+Around = Callable[[int], contextlib.AbstractContextManager[None]]
+"""What goes on around the save of a position."""
+
 
 class Keeper:
   """Saves a state on its way: by the clock, at the end, after an error."""
 
-  def __init__(self, checkpoints: Checkpoints, *, seconds: float):
+  def __init__(
+    self,
+    checkpoints: Checkpoints,
+    *,
+    seconds: float,
+    around: Around | None = None,
+  ):
     self.changed = False
     """Whether there is something that no checkpoint has."""
     self._checkpoints = checkpoints
     self._seconds = seconds
+    self._around = around or contextlib.nullcontext
     self._saved = time.monotonic()
     self._by_clock = processes.Agreed("save")
 
@@ -38,7 +49,8 @@ class Keeper:
       figure: by which the best checkpoint is kept.
     """
     if self.changed or self._checkpoints.latest is None:
-      self._checkpoints.save(position, state, figure=figure)
+      with self._around(position):
+        self._checkpoints.save(position, state, figure=figure)
       self.changed = False
     self._saved = time.monotonic()
 
@@ -54,7 +66,8 @@ class Keeper:
 
   def save_and_wait(self, position: int, state: Any) -> None:
     self.save(position, state)
-    self.wait()
+    with self._around(position):
+      self.wait()
 
   def wait(self) -> None:
     """Until what was saved in the background is whole."""

@@ -153,7 +153,7 @@ def test_an_interrupted_sweep_ends_with_75(tmp_path, plain, number):
   [
     (PLAIN, [], "--axis"),
     (PLAIN, ["--axis=adapter.widht=1"], "did you mean 'width'"),
-    (PLAIN, ["--axis=seed=1", "--jobs=0"], "--jobs"),
+    (PLAIN, ["--axis=seed=1", "--jobs=-1"], "--jobs"),
     (PLAIN, ["--axis=seed=1", "--workdir="], "--workdir"),
     (PLAIN, ["--axis=seed=1", "--config="], "--config"),
     (f"{PLAIN}\ndef sweep():\n  return 1 / 0\n", [], "plain.py:8"),
@@ -180,3 +180,21 @@ def test_a_report_of_a_sweep_and_of_runs_is_refused():
   )
   assert done.returncode == 2
   assert "--sweep: expected a sweep, or runs, got both" in done.stderr
+
+
+def test_a_run_of_its_own_that_dies_is_worth_another_start(tmp_path, plain):
+  """Its exit code is no bad input's; the list afterwards runs nothing."""
+  asked = [
+    f"--config={plain}",
+    f"--workdir={tmp_path / 'sweep'}",
+    "--axis=seed=0,1",
+  ]
+  died = _done(*asked, "--only=seed=0", script=FAKE.format(mode="fail"))
+  assert died.returncode == 1
+  assert died.stderr.count("\n") == 1
+  assert "seed=0 died" in died.stderr
+  listed = _done(*asked, "--jobs=0", script=FAKE.format(mode="fail"))
+  assert listed.returncode == 2
+  assert "expected 2 runs that are done, got 0" in listed.stderr
+  assert "failed ones (seed=0)" in listed.stderr
+  assert not (tmp_path / "sweep" / "seed=1").exists()

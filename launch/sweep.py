@@ -1,0 +1,140 @@
+"""Does the runs of a sweep on a cluster: a Slurm array, or one JobSet each.
+
+    python -m launch.sweep --launcher=slurm --accelerator=gpu:1 --at_once=8 -- \
+      --config=experiments/quickstart.py --workdir=/shared/runs/widths \
+      --axis=adapter.width=32,64,128 --axis=seed=0,1,2
+
+What follows `--` is what follows `hra sweep`, which is what runs: each element does one
+run with `--only=NAME` in a folder that all machines share. Names, results and what is
+done already are those of `hra sweep` on one machine, and so is what a second call does:
+what is left. A last job of Slurm lists what became of the runs (`--jobs=0`); behind
+JobSets one does that oneself. `--dry_run` prints exactly what would be submitted. With
+`--launcher=workstation` it is `hra sweep` itself, kept running.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+from absl import app
+from absl import flags as absl_flags
+
+from hra.commands import configs
+from hra.commands import sweep as command
+from hra.errors import InputError
+from hra.sweeps import plan, record
+from launch import accelerators, flags, jobset, slurm, submitting, workstation
+from launch.job import BAD_INPUT, Job
+
+_LAUNCHER = absl_flags.DEFINE_enum(
+  "launcher",
+  "workstation",
+  ["workstation", "slurm", "jobset"],
+  "Where it runs.",
+)
+_DRY_RUN = absl_flags.DEFINE_bool(
+  "dry_run", False, "Print what would run, or be submitted, and stop."
+)
+_AT_ONCE = absl_flags.DEFINE_integer(
+  "at_once", 0, "Runs at a time in Slurm; 0 is any number.", lower_bound=0
+)
+
+_LISTS = "--jobs=0"
+
+
+def main(argv: Sequence[str]) -> None:
+  arguments = tuple(argv[1:])
+  try:
+    absl_flags.FLAGS(configs.rewrite(["hra sweep", *arguments]))
+    sys.exit(_launch(flags.job(("sweep", *arguments), processes=1)))
+  except (InputError, absl_flags.Error) as error:
+    print(f"launch.sweep: {error}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
+
+
+def _launch(job: Job) -> int:
+  if _LAUNCHER.value == "workstation":
+    if not _DRY_RUN.value:
+      return workstation.launch(job)
+    print(workstation.render(job), end="")
+    return 0
+  elements = list(_elements(job, command.planned()))
+  if not elements:
+    print(f"all is done: hra sweep {_LISTS} with the same flags lists it")
+  elif _LAUNCHER.value == "slurm":
+    _submit_array(job, elements)
+  else:
+    _submit_sets(elements)
+  return 0
+
+
+def _elements(job: Job, sweep: plan.Sweep) -> Sequence[Job]:
+  """A job for each run that isn't done, named by its place in the sweep.
+
+  Raises:
+    InputError: they would be of several processes; a folder here is another run's.
+  """
+  devices = job.devices
+  tpus = (
+    isinstance(devices, accelerators.Tpus) and devices.hosts * devices.slices
+  )
+  hosts = max(job.hosts, tpus or 1)
+  if hosts > 1:
+    raise InputError(
+      "--accelerator" if tpus else "--hosts",
+      expected="one machine for each run of a sweep",
+      got=str(hosts),
+      fix="a run on several is a hra train of its own: python -m launch",
+    )
+  return [
+    dataclasses.replace(
+      job,
+      name=f"{job.name}-{place}",
+      arguments=(*job.arguments, f"--only={run.name}"),
+    )
+    for place, run in enumerate(sweep.runs)
+    if record.check(run) != "nothing"
+  ]
+
+
+def _submit_array(job: Job, elements: Sequence[Job]) -> None:
+  """The runs, and behind them, however they end, a job that lists them."""
+  array = slurm.render_array(
+    elements,
+    name=job.name,
+    at_once=_AT_ONCE.value,
+  )
+  if _DRY_RUN.value:
+    print(
+      array.text, slurm.render(_lister(job, "ARRAY")).text, sep="\n", end=""
+    )
+    return
+  number = slurm.submit(array, secrets=job.secrets)
+  last = slurm.submit(slurm.render(_lister(job, number)))
+  print(f"{len(elements)} runs: squeue --job={number}; job {last} lists them")
+
+
+def _lister(job: Job, array: str) -> Job:
+  after = f"--dependency=afterany:{array}"
+  return dataclasses.replace(
+    job,
+    name=f"{job.name}-list",
+    arguments=(*job.arguments, _LISTS),
+    accelerator="",
+    memory_gib=0,
+    slurm=dataclasses.replace(job.slurm, options=(*job.slurm.options, after)),
+  )
+
+
+def _submit_sets(elements: Sequence[Job]) -> None:
+  sets = [jobset.render(each) for each in elements]
+  if _DRY_RUN.value:
+    print("---\n".join(each.text for each in sets), end="")
+    return
+  for each in sets:
+    print(submitting.submit(each, "Kubernetes"))
+
+
+if __name__ == "__main__":
+  flags.define(without=("processes",))
+  app.run(main)
