@@ -67,7 +67,13 @@ def _shapes(module):
   }
 
 
-@pytest.mark.parametrize("form", [None, *public.FORMS])
+@pytest.mark.parametrize(
+  "form",
+  [
+    None,
+    *(pytest.param(form, marks=pytest.mark.slow) for form in public.FORMS),
+  ],
+)
 def test_logits_are_those_of_the_rounded_weights(form):
   changes = dict(public.FORMS.get(form, {}))
   whole, small = (
@@ -94,7 +100,15 @@ def test_logits_are_those_of_the_rounded_weights(form):
   assert 1e-3 < wrong < 0.1
 
 
-@pytest.mark.parametrize("name", ["hra", "residual", "lora", "bitfit"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "hra",
+    "lora",
+    pytest.param("residual", marks=pytest.mark.slow),
+    pytest.param("bitfit", marks=pytest.mark.slow),
+  ],
+)
 def test_adapters_train_on_it(name):
   """The gradient of a row is that on the rounded weights, and not zero."""
   model = tiny.model(adapted.VARIANTS[name])

@@ -64,6 +64,25 @@ def changes(request):
   return PAIRS[request.param]
 
 
+@pytest.fixture(
+  params=[
+    pytest.param(
+      (pair, adapter),
+      id=f"{pair}-{adapter.family}",
+      # Each adapter on one pair, each pair with one adapter; the rest is slow.
+      marks=[]
+      if pair == "conformer, rnnt" or adapter is ADAPTERS[0]
+      else pytest.mark.slow,
+    )
+    for pair in PAIRS
+    for adapter in ADAPTERS
+  ]
+)
+def adapted_changes(request):
+  pair, adapter = request.param
+  return PAIRS[pair], adapter
+
+
 def test_padding_changes_nothing(changes):
   model = tiny.model(AdapterConfig(family="none"), **changes)
   backbone = tiny.backbone(**changes)
@@ -80,8 +99,8 @@ def test_padding_changes_nothing(changes):
     assert clean > 0
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda each: each.family)
-def test_a_fresh_row_is_the_backbone_and_learns(changes, adapter):
+def test_a_fresh_row_is_the_backbone_and_learns(adapted_changes):
+  changes, adapter = adapted_changes
   bare = tiny.model(AdapterConfig(family="none"), **changes)
   model = tiny.model(adapter, **changes)
   backbone = tiny.backbone(**changes)

@@ -74,6 +74,7 @@ def test_a_task_joins_is_transcribed_and_leaves(trained):
   assert not enrolment.exists()
 
 
+@pytest.mark.slow  # its twins: growth/test_enrolment.py, test_recognizer.py
 def test_who_is_no_better_than_the_backbone_is_answered_by_it(trained):
   """A wild row, and a verdict that says so."""
   workdir = trained / "run"
@@ -100,6 +101,7 @@ def test_who_is_no_better_than_the_backbone_is_answered_by_it(trained):
   (folder / "wild.safetensors").unlink()
 
 
+@pytest.mark.slow  # its twins: growth/test_forgetting.py
 def test_a_task_of_the_run_leaves_and_training_has_nothing_left(trained):
   workdir, anew = trained / "run", trained / "anew"
   done = _hra(

@@ -181,6 +181,7 @@ def test_an_enrolment_publishes_its_own_alone(workdir, tmp_path):
     assert _ran(*export, *chosen) == [["published 'bert', version 1"]]
 
 
+@pytest.mark.slow  # its twin: test_together.py
 def test_a_store_is_heard(tmp_path):
   """As its file is; who is unknown, or of another backbone, is refused."""
   tiny = backbones.load("tiny")

@@ -66,6 +66,7 @@ def plain(tmp_path):
   return path
 
 
+@pytest.mark.slow  # its twins: sweeps/test_runner.py
 def test_two_runs_end_to_end(tmp_path):
   data = corpus.prepared(tmp_path)
   experiment = tmp_path / "experiment.py"

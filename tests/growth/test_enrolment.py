@@ -21,7 +21,10 @@ NONE = ("train.steps=0",)
 """What is exported then is what a task starts from."""
 LAST = ("train.select=last", "train.patience=0")
 """What is exported then is what was trained, though noise teaches nothing."""
-SPACES = pytest.mark.parametrize("space", ["table", "embedding", "offset"])
+SPACES = pytest.mark.parametrize(
+  "space",
+  ["table", "embedding", pytest.param("offset", marks=pytest.mark.slow)],
+)
 
 
 def _enroll(workdir, manifest, **options):
