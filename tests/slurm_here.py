@@ -45,8 +45,11 @@ class Slurm:
       time.sleep(0.1)
 
   def hasten(self, job: str) -> None:
-    """Lets a job that was put back start now, and not in two minutes."""
-    self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
+    """Lets a job that was put back start soon, and not in two minutes.
+
+    Within the second in which it was ended, the node would refuse it.
+    """
+    self.ask("scontrol", "update", f"JobId={job}", "StartTime=now+5")
 
   def _shown(self, job: str) -> dict[str, str]:
     words = self.ask("scontrol", "--oneliner", "show", "job", job).split()
