@@ -40,7 +40,7 @@ class Slurm:
     """Until it is true."""
     until = time.monotonic() + _SECONDS
     while not what():
-      said = log.read_text() if log and log.exists() else ""
+      said = log.read_text(errors="replace") if log and log.exists() else ""
       assert time.monotonic() < until, f"{self.ask('squeue')}\n{said}"
       time.sleep(0.1)
 
