@@ -40,13 +40,16 @@ class Slurm:
     """Until it is true."""
     until = time.monotonic() + _SECONDS
     while not what():
-      said = log.read_text() if log and log.exists() else ""
+      said = log.read_text(errors="replace") if log and log.exists() else ""
       assert time.monotonic() < until, f"{self.ask('squeue')}\n{said}"
       time.sleep(0.1)
 
   def hasten(self, job: str) -> None:
-    """Lets a job that was put back start now, and not in two minutes."""
-    self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
+    """Lets a job that was put back start soon, and not in two minutes.
+
+    Within the second in which it was ended, the node would refuse it.
+    """
+    self.ask("scontrol", "update", f"JobId={job}", "StartTime=now+5")
 
   def _shown(self, job: str) -> dict[str, str]:
     words = self.ask("scontrol", "--oneliner", "show", "job", job).split()

@@ -39,7 +39,7 @@ def main(folder: Path) -> None:
       code = 75
       break
     time.sleep(0.02)
-  processes.first_does("save", lambda: saved.write_text(json.dumps(state)))
+  processes.first_does(lambda: saved.write_text(json.dumps(state)))
   print("saved", flush=True)
   sys.exit(code)
 
