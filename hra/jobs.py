@@ -14,7 +14,7 @@ from hra.data import settings, sounds
 from hra.data.balance import read_shares, read_weights
 from hra.data.batching import Batch
 from hra.data.examples import LABEL_MULTIPLE
-from hra.data.loader import Loader, check_divides
+from hra.data.loader import Loader
 from hra.data.roster import POOLED
 from hra.errors import InputError
 from hra.features import specaugment
@@ -151,13 +151,10 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
   """What the loop runs: the step compiled for the mesh, its batches, the dev split.
 
   Raises:
-    InputError: devices don't divide a batch, the dev split can't be evaluated,
-      or `select` is "best" and there is no dev split.
+    InputError: the dev split can't be evaluated, or `select` is "best" and there
+      is no dev split.
   """
   config = parts.config
-  axis = _split_axis(parts, loader.shard_axis)
-  size = (loader.places, config.data.utterances_per_task)
-  check_divides(size, axis=axis, devices=devices_of(parts.mesh))
   if config.train.select == "best" and not scoring.has_dev(parts):
     raise InputError(
       "config.train.select",
@@ -166,7 +163,7 @@ def make_job(parts: Parts, loader: Loader, *, initial: TrainState) -> loop.Job:
     )
   plan = make_plan(parts, loader)
   length = len(loader) if parts.pretraining else plan.frozen_from
-  placement = batch_placement(parts.mesh, axis=axis)
+  placement = batch_placement(parts.mesh, axis=loader.split_axis)
   step = _step(
     parts.model,
     parts.space,
@@ -387,8 +384,3 @@ def _step(
   compiled of it."""
   policy = specaugment.chosen(augment)
   return make_step(model, space, optimizers, policy=policy, placement=placement)
-
-
-def _split_axis(parts: Parts, process_axis: int) -> int:
-  """The batch's axis that devices divide: the pool's one task can't be split."""
-  return 1 if len(parts.tasks) == 1 else process_axis

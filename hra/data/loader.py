@@ -113,7 +113,7 @@ class Loader:
     Raises:
       InputError: a recording is longer than `config.max_seconds` or the last
         bound, a task has nothing to train on, neither K nor B divides among the
-        processes, or recordings of noise or rooms can't be used.
+        processes or the devices, or recordings of noise or rooms can't be used.
     """
     self._config = config
     self._tasks = split.tasks
@@ -159,11 +159,15 @@ class Loader:
     self.places, self.shard_axis = divide(
       config, tasks=len(table), processes=processes, devices=devices
     )
+    self.split_axis = 1 if len(table) == 1 else self.shard_axis
+    """Of a batch, the axis that devices divide: of one task, the utterances."""
+    size = (self.places, config.utterances_per_task)
+    check_divides(size, axis=self.split_axis, devices=devices)
     self._own_K: Sequence[int] = range(self.places)
     self._own_B: Sequence[int] = range(config.utterances_per_task)
     if self.shard_axis == 1:
       self._own_B = own(len(self._own_B))
-    elif len(table) > 1:  # of one task, devices divide the utterances
+    elif self.split_axis == 0:
       self._own_K = own(len(self._own_K))
     self.plan = JointPlan(
       self._streams,

@@ -194,7 +194,7 @@ def test_shards_concatenate_to_the_whole(counts, processes):
 )
 def test_a_batch_has_places_that_devices_divide(tasks, places):
   counts = dict.fromkeys(tasks, 6)
-  config = dataclasses.replace(CONFIG, tasks_per_batch=8)
+  config = dataclasses.replace(CONFIG, tasks_per_batch=8, utterances_per_task=4)
   alone = job(counts, config=config, steps=2)
   several = job(counts, config=config, steps=2, devices=4)
   assert several.places == places
@@ -203,6 +203,24 @@ def test_a_batch_has_places_that_devices_divide(tasks, places):
   for left, right in zip(alone.batches(), several.batches(), strict=True):
     kept = len(left.task_K)
     assert_same(left, jax.tree.map(lambda leaf, n=kept: leaf[:n], right))
+
+
+@pytest.mark.parametrize(
+  ("tasks", "field"),
+  [("abcdef", "tasks_per_batch"), ("a", "utterances_per_task")],
+)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_batch_that_devices_do_not_divide_is_refused(tasks, field, processes):
+  config = dataclasses.replace(CONFIG, tasks_per_batch=2, utterances_per_task=2)
+  with pytest.raises(InputError, match="a multiple of the 4 devices") as raised:
+    job(
+      dict.fromkeys(tasks, 6),
+      config=config,
+      own=lambda size: pytest.fail(f"{size} were divided"),
+      processes=processes,
+      devices=4,
+    )
+  assert raised.value.where == f"config.data.{field}"
 
 
 def test_a_process_reads_only_its_own_audio():
