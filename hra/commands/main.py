@@ -115,6 +115,8 @@ def _run_verb(verb: str) -> None:
     with contextlib.redirect_stderr(_KnownThreads(sys.stderr)):
       try:
         module.main(argv)
+        # JAX, too, waits at the end, and aborts who waits longer than a heartbeat.
+        processes.wait_for_all("end")
       except StorageError as error:
         # TensorStore's threads would go on to tell of the save that failed.
         _quit(verb, str(error), code=2)

@@ -1,11 +1,13 @@
 """What several processes of a job agree on."""
 
 import json
+import types
 
 import pytest
 import several
 
 from hra import processes
+from hra.commands import main as cli
 from hra.errors import InputError
 
 
@@ -46,6 +48,25 @@ def test_who_fails_ends_all_with_its_code_and_reason(who):
   assert ends[1 - who].err.splitlines()[-1] == (
     f"hra: stopped, as process {who} of 2 has failed: no bread"
   )
+
+
+def test_a_verb_ends_when_all_processes_have_come_to_its_end(monkeypatch):
+  done = []
+  verb = types.SimpleNamespace(main=lambda argv: done.append("its work"))
+  monkeypatch.setattr(cli, "_module", lambda name: verb)
+  monkeypatch.setattr(cli.app, "run", lambda main, flags_parser: main(["hra"]))
+  monkeypatch.setattr(cli.logging, "set_verbosity", lambda level: None)
+  monkeypatch.setattr(processes, "wait_for_all", done.append)
+  cli._run_verb("evaluate")
+  assert done == ["its work", "end"]
+
+
+@pytest.mark.slow
+def test_the_first_may_take_longer_than_a_heartbeat():
+  jobs = several.start(several.worker("late", "20"), HRA_HEARTBEAT_SECONDS="5")
+  ends = several.ended(jobs)
+  assert [each.code for each in ends] == [0, 0], ends
+  assert ends[0].out == "reported\n"
 
 
 def test_one_process_waits_for_nobody():

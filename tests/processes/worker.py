@@ -1,6 +1,6 @@
 """One of several processes on loopback: what it sees and agrees on, as JSON.
 
-python worker.py agree|fail|agreed
+python worker.py agree|fail|late
 """
 
 import json
@@ -9,6 +9,8 @@ import sys
 import time
 
 from hra import processes
+from hra.commands import evaluate
+from hra.commands import main as cli
 
 
 def agree() -> None:
@@ -68,5 +70,21 @@ def fail() -> None:
   processes.wait_for_all("never")
 
 
+def late() -> None:
+  """A verb whose first process alone goes on, for some seconds."""
+  seconds = float(sys.argv.pop())
+
+  def main(argv: list[str]) -> None:
+    del argv
+    processes.join()
+    if processes.is_first():
+      time.sleep(seconds)
+      print("reported")
+
+  evaluate.main = main
+  sys.argv.pop()
+  cli.run_verb("evaluate")
+
+
 if __name__ == "__main__":
-  {"agree": agree, "fail": fail}[sys.argv[1]]()
+  {"agree": agree, "fail": fail, "late": late}[sys.argv[1]]()
