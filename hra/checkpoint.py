@@ -20,7 +20,7 @@ from orbax.checkpoint import v1 as ocp
 
 from hra import processes
 from hra.errors import InputError, StorageError
-from hra.files import absolute, storage
+from hra.files import absolute, await_shared, storage
 from hra.sharding import is_row, named_leaves
 
 Tree = Any
@@ -77,8 +77,8 @@ class Checkpoints:
     self._folder = absolute(folder)
     self._metric = metric
     self._saving: int | None = None
-    if access == "read" and not self._folder.exists():
-      raise self._nothing()
+    if access == "read":
+      self._check_exists()
     try:
       with storage(self._folder, expected="a folder for checkpoints"):
         self._checkpointer = ocp.training.Checkpointer(
@@ -145,18 +145,20 @@ class Checkpoints:
       self._checkpointer.wait()
 
   def restore(self, state: Tree, *, step: int | None = None) -> Tree:
-    """The newest (or given) step, in the shapes and shardings of `state`.
+    """The newest (or given) step, in the shapes and shardings of `state`; of several
+    processes, the step that the first names.
 
     Args:
       state: arrays, or `jax.ShapeDtypeStruct`s with shardings.
 
     Raises:
-      InputError: there is none, it is not whole, or naming the first path whose
-        presence or shape differs.
+      InputError: there is none, it is not whole or seen here, or naming the first
+        path whose presence or shape differs.
     """
-    step = self.latest if step is None else step
+    step = processes.first_says(self.latest if step is None else step)
     if step is None:
       raise self._nothing()
+    self._await(step)
     wanted = dict(named_leaves(state))
     with self._reading(step):
       self._check_shapes(step, wanted)
@@ -166,6 +168,18 @@ class Checkpoints:
 
   def close(self) -> None:
     self._checkpointer.close()
+
+  def _check_exists(self) -> None:
+    if not processes.is_first():
+      await_shared(self._folder)
+    elif not self._folder.exists():
+      raise self._nothing()
+
+  def _await(self, step: int) -> None:
+    """Returns when a step that the first process lists is seen here, too."""
+    if not processes.is_first() and step not in self.steps:
+      await_shared(self._folder / str(step))
+      self._checkpointer.reload()
 
   def _nothing(self) -> InputError:
     return InputError(

@@ -11,7 +11,6 @@ import importlib.metadata
 import operator
 import shlex
 import subprocess
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from hra.config import Config
 from hra.errors import InputError
 from hra.files import (
   absolute,
+  await_shared,
   is_remote,
   locked,
   read_json,
@@ -92,7 +92,6 @@ the first who opens the run."""
 _BOUNDS = "bucket_bounds"
 """In samples, as a run began with: others, cut from data that changed, would be other
 minibatches. Absent from older runs."""
-_APPEARS_SECONDS = 10
 _VERSIONED = ("hra", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
@@ -125,25 +124,8 @@ def claim(
   if processes.is_first():
     return
   path = workdir / "config.json"
-  if not _appears(path):
-    raise InputError(
-      path,
-      expected="what the first process wrote there",
-      got="no such file here",
-      fix="give all processes one --workdir, in a file system or bucket that they "
-      "share",
-    )
+  await_shared(path)
   _check_same(path, _without_forgotten(config, workdir), tasks, **told)
-
-
-def _appears(path: epath.Path) -> bool:
-  """Whether a file is there, or comes: network file systems take their time."""
-  until = time.monotonic() + _APPEARS_SECONDS
-  while not path.exists():
-    if time.monotonic() > until:
-      return False
-    time.sleep(0.2)
-  return True
 
 
 def _claim(

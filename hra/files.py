@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pathlib
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
@@ -14,6 +15,7 @@ from etils import epath
 
 from hra.errors import InputError, StorageError
 
+_APPEARS_SECONDS = 10
 _LOCK = ".lock"
 _UNLOCKABLE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _FULL = "No space left on device"
@@ -140,6 +142,26 @@ def cache_folder() -> pathlib.Path:
 def is_remote(path: epath.PathLike) -> bool:
   """Whether a path is a URL (gs://, s3://) rather than a local file."""
   return "://" in os.fspath(path)
+
+
+def await_shared(path: epath.Path) -> None:
+  """Returns when what another process has made is seen here: network file systems
+  take their time.
+
+  Raises:
+    InputError: it doesn't come.
+  """
+  until = time.monotonic() + _APPEARS_SECONDS
+  while not path.exists():
+    if time.monotonic() > until:
+      raise InputError(
+        path,
+        expected="what the first process has there",
+        got="nothing here",
+        fix="give all processes one --workdir, in a file system or bucket that "
+        "they share",
+      )
+    time.sleep(0.2)
 
 
 @contextlib.contextmanager

@@ -332,10 +332,12 @@ def trained_state(parts: Parts) -> state.TrainState:
   """
   folder = parts.workdir / "checkpoints"
   checkpoints = Checkpoints(folder, access="read")
-  step = checkpoints.latest
+  found = [checkpoints.latest, checkpoints.best]
+  latest, best = processes.first_says(found)
+  step = latest
   if parts.pretraining and parts.config.train.select == "best":
-    step = checkpoints.best
-    if step is None and checkpoints.latest is not None:
+    step = best
+    if best is None and latest is not None:
       raise InputError(
         folder,
         expected="a checkpoint with a dev WER (config.train.select: best)",

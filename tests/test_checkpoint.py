@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
+from hra import files, processes
 from hra.checkpoint import Checkpoints
 from hra.errors import InputError, StorageError
+from hra.train.session import Keeper, agreed
 
 
 def _state(scale: float = 1.0):
@@ -64,6 +67,63 @@ def test_another_shape_is_named(checkpoints):
     checkpoints.restore(other)
   with pytest.raises(InputError, match=r"rows/a: expected nothing"):
     checkpoints.restore({**_state(), "rows": {"b": jnp.zeros(2)}})
+
+
+@pytest.fixture
+def second(monkeypatch):
+  """Makes this the second process, and the first say what it is called with."""
+
+  def says(value):
+    monkeypatch.setattr(processes, "first_says", lambda own: value)
+    monkeypatch.setattr(processes, "is_first", lambda: False)
+    monkeypatch.setattr(files, "_APPEARS_SECONDS", 0.5)
+
+  return says
+
+
+def test_all_restore_the_step_that_the_first_names(tmp_path, second):
+  _saved(tmp_path, {1: 0.5, 2: 0.25}, keep=2).close()
+  late = Checkpoints(tmp_path, keep=3)
+  _saved(tmp_path, {3: 0.75}, keep=3).close()
+  assert late.latest == 2
+  for step in (3, 1):
+    second(step)
+    restored = late.restore(_state(), step=late.latest)
+    np.testing.assert_array_equal(
+      restored["rows"]["a"], _state(step)["rows"]["a"]
+    )
+  second(4)
+  with pytest.raises(InputError, match="in a file system or bucket that they"):
+    late.restore(_state())
+  late.close()
+
+
+def test_a_folder_that_only_the_first_sees_is_told(tmp_path, second):
+  second(1)
+  with pytest.raises(InputError, match="what the first process has there"):
+    Checkpoints(tmp_path / "elsewhere", access="read")
+
+
+def test_all_save_where_the_first_has_no_checkpoint(second):
+  saved = []
+  checkpoints = types.SimpleNamespace(
+    latest=1, save=lambda *args, figure: saved.append(args)
+  )
+  keeper = Keeper(checkpoints, seconds=60)
+  keeper.save(1, "state")
+  assert not saved
+  second(None)
+  keeper.save(1, "state")
+  assert saved == [(1, "state")]
+
+
+def test_a_state_of_another_position_than_the_first_has_is_refused(
+  tmp_path, second
+):
+  assert agreed(3, tmp_path) == 3
+  second(4)
+  with pytest.raises(InputError, match="step 4, as the first process has"):
+    agreed(3, tmp_path)
 
 
 def test_nothing_to_restore_is_an_error(checkpoints):

@@ -17,6 +17,7 @@ import optax
 from etils import epath
 from tqdm import tqdm
 
+from hra import processes
 from hra.checkpoint import Checkpoints, abstract
 from hra.config import TrainConfig
 from hra.data.sentences import SentenceBatch
@@ -28,7 +29,7 @@ from hra.errors import InputError
 from hra.train.interrupt import Signals
 from hra.train.log import MetricsLog
 from hra.train.observer import Observer
-from hra.train.session import Keeper, carry_out
+from hra.train.session import Keeper, agreed, carry_out
 
 DEV_LOSS = "dev_loss"
 """Nats for each label, in metrics.jsonl."""
@@ -150,11 +151,12 @@ def run(
     keep_best=config.keep_best,
     metric=DEV_LOSS,
   )
-  if checkpoints.latest is not None:
+  if processes.first_says(checkpoints.latest) is not None:
     state = abstract(state)  # frees the arrays before others take their place
     state = checkpoints.restore(state)
-  log = MetricsLog(workdir, int(state.step))
-  watch = Observer(workdir, config, position=int(state.step), since=since)
+  position = agreed(int(state.step), workdir)
+  log = MetricsLog(workdir, position)
+  watch = Observer(workdir, config, position=position, since=since)
   training = _Training(
     state, job, config, checkpoints=checkpoints, log=log, watch=watch
   )

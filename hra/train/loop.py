@@ -23,7 +23,7 @@ from hra.train.interrupt import Signals
 from hra.train.judge import Evaluate, Judge, Plan
 from hra.train.log import DEV_WER, MetricsLog
 from hra.train.observer import Ideal, Observer
-from hra.train.session import Keeper, carry_out
+from hra.train.session import Keeper, agreed, carry_out
 from hra.train.state import TrainState
 from hra.train.step import Metrics
 from hra.train.window import Window
@@ -73,14 +73,15 @@ def run(
   checkpoints = Checkpoints(
     workdir / "checkpoints", keep=config.keep, keep_best=config.keep_best
   )
-  if checkpoints.latest is not None:
+  if processes.first_says(checkpoints.latest) is not None:
     state = abstract(state)  # frees the arrays before others take their place
     state = checkpoints.restore(state)
-  log = MetricsLog(workdir, int(state.step))
+  position = agreed(int(state.step), workdir)
+  log = MetricsLog(workdir, position)
   watch = Observer(
     workdir,
     config,
-    position=int(state.step),
+    position=position,
     since=since,
     profile=profile,
     ideal=job.ideal,

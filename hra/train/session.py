@@ -48,7 +48,8 @@ class Keeper:
     Args:
       figure: by which the best checkpoint is kept.
     """
-    if self.changed or self._checkpoints.latest is None:
+    latest = self._checkpoints.latest
+    if self.changed or processes.first_says(latest) is None:
       with self._around(position):
         self._checkpoints.save(position, state, figure=figure)
       self.changed = False
@@ -84,6 +85,24 @@ class Keeper:
       if self.changed:
         self.save(position, state)
       self.wait()  # also for one that had begun
+
+
+def agreed(position: int, workdir: epath.Path) -> int:
+  """The position that a state was restored at, if all processes have the same.
+
+  Raises:
+    InputError: this one has another than the first.
+  """
+  of_first = processes.first_says(position)
+  if position != of_first:
+    raise InputError(
+      workdir / "checkpoints",
+      expected=f"a state at step {of_first}, as the first process has",
+      got=f"one at step {position} here",
+      fix="give all processes one --workdir, in a file system or bucket that they "
+      "share",
+    )
+  return position
 
 
 class Training(Protocol):
