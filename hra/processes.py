@@ -68,6 +68,12 @@ class _Who(NamedTuple):
 _who = _Who(0, 1)
 
 
+def are_expected() -> bool:
+  """Whether the environment says that this process is one of several."""
+  told = _told(os.environ)
+  return told.processes > 1 if told else _in_cluster(os.environ)
+
+
 def join() -> None:
   """Makes this process one of its job's; call it before JAX computes anything.
 
@@ -85,9 +91,9 @@ def join() -> None:
   if jax.distributed.is_initialized():
     _take_part()
     return
-  told = _told(os.environ)
-  if told.processes == 1 if told else not _in_cluster(os.environ):
+  if not are_expected():
     return
+  told = _told(os.environ)
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   # It would take SIGTERM from Python, and knows nothing of Ctrl-C.
   jax.config.update("jax_enable_preemption_service", False)
@@ -199,7 +205,9 @@ def _in_cluster(environment: Mapping[str, str]) -> bool:
     environment.get(name)
     for name in ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID")
   ):
-    return int(environment.get("SLURM_NTASKS", "1")) > 1
+    # Of a shell in an allocation: the step is the shell alone.
+    step = environment.get("SLURM_STEP_NUM_TASKS")
+    return int(step or environment.get("SLURM_NTASKS", "1")) > 1
   if environment.get("OMPI_MCA_orte_hnp_uri"):
     return int(environment.get("OMPI_COMM_WORLD_SIZE", "1")) > 1
   return _on_tpu(environment)

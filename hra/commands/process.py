@@ -33,15 +33,15 @@ def set_up(*, several: bool = False, deterministic: bool = False) -> None:
   if deterministic:
     given = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{given} {DETERMINISTIC}".strip()
-  processes.join()
-  if processes.count() > 1 and not several:
+  if not several and processes.are_expected():
     raise InputError(
-      f"process {processes.index()} of {processes.count()}",
-      expected="a command of one process, as only hra train and hra evaluate run "
-      "on several",
+      "this process",
+      expected="the only one, as only hra train and hra evaluate run on several",
       got="one of several",
-      fix=f"run it once, without ${processes.COUNT} or srun",
+      fix=f"run it once, without srun or with {processes.COUNT}=1; on a host of a "
+      "TPU slice with JAX_PLATFORMS=cpu",
     )
+  processes.join()
   if not processes.is_first():
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   keep_memory()

@@ -8,6 +8,7 @@ import several
 
 from hra import processes
 from hra.commands import main as cli
+from hra.commands import process
 from hra.errors import InputError
 
 
@@ -123,6 +124,14 @@ def test_an_environment_that_contradicts_itself_is_refused(
       "SLURM_LOCALID": "0",
       "SLURM_NTASKS": "1",
     },
+    {
+      "SLURM_JOB_ID": "1",
+      "SLURM_STEP_NODELIST": "a",
+      "SLURM_PROCID": "0",
+      "SLURM_LOCALID": "0",
+      "SLURM_NTASKS": "4",
+      "SLURM_STEP_NUM_TASKS": "1",
+    },
     {"TPU_WORKER_HOSTNAMES": "localhost", "JAX_PLATFORMS": "tpu"},
   ],
 )
@@ -131,6 +140,21 @@ def test_a_single_process_joins_nobody(monkeypatch, given):
     monkeypatch.setenv(name, value)
   processes.join()
   assert processes.count() == 1
+
+
+@pytest.mark.parametrize(
+  "given",
+  [
+    {ADDRESS: "a:1", COUNT: "2", INDEX: "1"},
+    {"TPU_WORKER_HOSTNAMES": "a,b", "JAX_PLATFORMS": "tpu"},
+  ],
+)
+def test_a_command_of_one_process_refuses_before_it_joins(monkeypatch, given):
+  for name, value in given.items():
+    monkeypatch.setenv(name, value)
+  monkeypatch.setattr(processes, "join", lambda: pytest.fail("joined"))
+  with pytest.raises(InputError, match=r"one of several.*JAX_PLATFORMS=cpu"):
+    process.set_up()
 
 
 @pytest.mark.parametrize("place", [0, 1])
