@@ -170,14 +170,26 @@ def _pass_on(
 
   def copy() -> None:
     for line in stream:
-      sys.stdout.write(f"{prefix}{line}")
-      sys.stdout.flush()
+      _show(f"{prefix}{line}")
       if read is not None:
         read(line)
 
   thread = threading.Thread(target=copy, daemon=True)
   thread.start()
   return thread
+
+
+def _show(text: str) -> None:
+  """Prints; where nobody reads any more the job goes on unseen."""
+  try:
+    print(text, end="", flush=True)
+  except UnicodeError:
+    pass
+  except BrokenPipeError:
+    # What the buffer holds would fail again as the launcher ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  except OSError:
+    pass
 
 
 @contextmanager

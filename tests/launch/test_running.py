@@ -50,6 +50,21 @@ def _keep(jobs: list[running.Command], *, retries: int, grace=20.0) -> int:
   )
 
 
+def _launcher(jobs: list[running.Command], **streams) -> subprocess.Popen[str]:
+  """A launcher in a process of its own."""
+  script = textwrap.dedent(f"""
+    import sys
+    from launch import running
+    jobs = [running.Command(words, {{}}) for words in {[j.words for j in jobs]}]
+    sys.exit(running.keep_running(
+      lambda: running.together(jobs, grace=20), retries=3, pause=0
+    ))
+  """)
+  return subprocess.Popen(
+    [sys.executable, "-c", script], cwd=ROOT, text=True, **streams
+  )
+
+
 def _starts(folder: Path, index: int = 0) -> int:
   return len((folder / f"starts{index}").read_text())
 
@@ -122,15 +137,7 @@ def test_signals_are_handed_on_to_all(tmp_path, code):
   jobs = [
     _job(tmp_path, END.format(code=code), index=index) for index in range(2)
   ]
-  script = textwrap.dedent(f"""
-    import sys
-    from launch import running
-    jobs = [running.Command(words, {{}}) for words in {[j.words for j in jobs]}]
-    sys.exit(running.keep_running(
-      lambda: running.together(jobs, grace=20), retries=3, pause=0
-    ))
-  """)
-  launcher = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+  launcher = _launcher(jobs)
   deadline = time.monotonic() + 60
   while not all((tmp_path / f"ready{index}").exists() for index in range(2)):
     assert time.monotonic() < deadline
@@ -149,3 +156,15 @@ def test_lines_say_whose_they_are(tmp_path, capsys):
   assert sorted(lines) == ["line 0\n", "line 1\n"]
   shown = capsys.readouterr().out.splitlines()
   assert sorted(shown) == ["0: line 0", "1: line 1"]
+
+
+def test_a_job_ends_well_where_nobody_reads_it(tmp_path):
+  """As behind `| head`: who prints more than a pipe holds must not wait."""
+  jobs = [
+    _job(tmp_path, "print('\\u00e9 line' * 40000)", index=index)
+    for index in range(2)
+  ]
+  launcher = _launcher(jobs, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+  launcher.stdout.close()
+  assert launcher.wait(60) == 0
+  assert launcher.stderr.read() == ""
