@@ -34,7 +34,7 @@ class Ended(NamedTuple):
   code: int
   """In one number; that of a signal is negative."""
   asked: bool
-  """Whether somebody had asked for it, by SIGTERM or Ctrl-C."""
+  """Whether somebody had asked for it: SIGTERM, Ctrl-C, a closed terminal."""
 
 
 def keep_running(
@@ -77,7 +77,7 @@ def together(
   When one has failed, the others have `grace` seconds to end: they may be saving.
 
   Args:
-    stop: what a SIGTERM or SIGINT does in place of being handed on.
+    stop: what a signal to end does in place of being handed on.
     read: is told each line that they print.
   """
   many = len(commands) > 1 or read is not None
@@ -194,11 +194,15 @@ def _show(text: str) -> None:
 
 @contextmanager
 def _signals(act: Callable[[int], None]) -> Iterator[None]:
-  watched = (signal.SIGTERM, signal.SIGINT)
-  before = {
-    number: signal.signal(number, lambda number, _: act(number))
-    for number in watched
-  }
+  """Of a terminal that closes, processes are told by SIGTERM."""
+  watched = [signal.SIGTERM, signal.SIGINT]
+  if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+    watched.append(signal.SIGHUP)
+
+  def handle(number: int, _: object) -> None:
+    act(signal.SIGTERM if number == signal.SIGHUP else number)
+
+  before = {number: signal.signal(number, handle) for number in watched}
   try:
     yield
   finally:

@@ -131,8 +131,11 @@ def test_several_ends_are_one(codes, outcome):
   assert running.outcome(codes) == outcome
 
 
-@pytest.mark.parametrize("code", [75, 143])
-def test_signals_are_handed_on_to_all(tmp_path, code):
+@pytest.mark.parametrize(
+  ("number", "code"),
+  [(signal.SIGTERM, 75), (signal.SIGTERM, 143), (signal.SIGHUP, 75)],
+)
+def test_signals_are_handed_on_to_all(tmp_path, number, code):
   """What was asked for is not started again, saved or not."""
   jobs = [
     _job(tmp_path, END.format(code=code), index=index) for index in range(2)
@@ -142,7 +145,7 @@ def test_signals_are_handed_on_to_all(tmp_path, code):
   while not all((tmp_path / f"ready{index}").exists() for index in range(2)):
     assert time.monotonic() < deadline
     time.sleep(0.05)
-  os.kill(launcher.pid, signal.SIGTERM)
+  os.kill(launcher.pid, number)
   assert launcher.wait(60) == code
   assert _starts(tmp_path, 0) == _starts(tmp_path, 1) == 1
 
