@@ -84,14 +84,22 @@ def together(
   started: list[subprocess.Popen[str]] = []
   readers: list[threading.Thread] = []
   asked: list[int] = []
+  waiting: list[int] = []
+
+  def hand_on() -> None:
+    while waiting:
+      number = waiting.pop()
+      if stop is not None:
+        stop(number)
+      else:
+        for process in started:
+          process.send_signal(number)
 
   def act(number: int) -> None:
     asked.append(number)
-    if stop is not None:
-      stop(number)
-    else:
-      for process in started:
-        process.send_signal(number)
+    waiting.append(number)
+    if len(started) == len(commands):
+      hand_on()
 
   with _signals(act):
     for index, command in enumerate(commands):
@@ -100,6 +108,7 @@ def together(
       if process.stdout is not None:
         prefix = f"{index}: " if len(commands) > 1 else ""
         readers.append(_pass_on(process.stdout, prefix, read))
+    hand_on()
     codes = _wait(started, grace)
   for reader in readers:
     reader.join()

@@ -171,3 +171,22 @@ def test_a_job_ends_well_where_nobody_reads_it(tmp_path):
   launcher.stdout.close()
   assert launcher.wait(60) == 0
   assert launcher.stderr.read() == ""
+
+
+def test_a_signal_while_processes_are_started_reaches_all(
+  tmp_path, monkeypatch
+):
+  start = running._start
+
+  def interrupted(command, **streams):
+    process = start(command, **streams)
+    if not (tmp_path / "sent").exists():
+      (tmp_path / "sent").touch()
+      os.kill(os.getpid(), signal.SIGTERM)
+    return process
+
+  monkeypatch.setattr(running, "_start", interrupted)
+  jobs = [_job(tmp_path, STAY, index=index) for index in range(2)]
+  began = time.monotonic()
+  assert running.together(jobs, grace=90) == (-signal.SIGTERM, True)
+  assert time.monotonic() - began < 60
