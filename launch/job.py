@@ -6,6 +6,7 @@ and the command and the variables that all its processes have in common. Rendere
 """
 
 import dataclasses
+import math
 import re
 import shlex
 from collections.abc import Mapping
@@ -221,6 +222,10 @@ def _check(job: Job) -> None:
     ("grace", job.grace, 1),
     ("port", job.port, 0),
   ):
+    if not math.isfinite(value):
+      raise InputError(
+        f"--{flag}", expected="a finite number", got=f"{value:g}"
+      )
     if value < least:
       raise InputError(
         f"--{flag}", expected=f"{least} or more", got=f"{value:g}"

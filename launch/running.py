@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, NamedTuple
 
+from hra.errors import InputError
 from launch.job import BAD_INPUT, INTERRUPTED
 
 _POLL_SECONDS = 0.05
@@ -61,8 +62,19 @@ def keep_running(
         file=sys.stderr,
         flush=True,
       )
-      time.sleep(wait)
+      if asked_for := _pause(wait):
+        return 128 + asked_for[0]
   return code if code >= 0 else 128 - code
+
+
+def _pause(seconds: float) -> list[int]:
+  """Waits; signals that came meanwhile end it."""
+  asked: list[int] = []
+  until = time.monotonic() + seconds
+  with _signals(asked.append):
+    while not asked and time.monotonic() < until:
+      time.sleep(_POLL_SECONDS)
+  return asked
 
 
 def together(
@@ -79,6 +91,9 @@ def together(
   Args:
     stop: what a signal to end does in place of being handed on.
     read: is told each line that they print.
+
+  Raises:
+    InputError: there is no such program.
   """
   many = len(commands) > 1 or read is not None
   started: list[subprocess.Popen[str]] = []
@@ -128,16 +143,23 @@ def outcome(codes: Sequence[int]) -> int:
 
 
 def _start(command: Command, *, piped: bool) -> subprocess.Popen[str]:
-  # A group of its own: Ctrl-C reaches the job once, from here.
-  return subprocess.Popen(
-    command.words,
-    env={**os.environ, **command.variables},
-    start_new_session=True,
-    stdout=subprocess.PIPE if piped else None,
-    stderr=subprocess.STDOUT if piped else None,
-    text=piped,
-    errors="replace" if piped else None,
-  )
+  try:
+    # A group of its own: Ctrl-C reaches the job once, from here.
+    return subprocess.Popen(
+      command.words,
+      env={**os.environ, **command.variables},
+      start_new_session=True,
+      stdout=subprocess.PIPE if piped else None,
+      stderr=subprocess.STDOUT if piped else None,
+      text=piped,
+      errors="replace" if piped else None,
+    )
+  except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+    raise InputError(
+      error.filename or command.words[0],
+      expected="what the job can be started with",
+      got=error.strerror or "none",
+    ) from error
 
 
 def _wait(started: Sequence[subprocess.Popen[str]], grace: float) -> list[int]:

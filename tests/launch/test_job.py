@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,8 @@ def _job(**fields) -> Job:
     (lambda: _job(name="a\nb"), "--name"),
     (lambda: _job(hosts=-1), "--hosts: expected 0 or more, got -1"),
     (lambda: _job(grace=0), "--grace: expected 1 or more"),
+    (lambda: _job(hours=math.nan), "--hours: expected a finite number"),
+    (lambda: _job(pause=math.inf), "--pause: expected a finite number"),
     (lambda: _job(env=("1A=b",)), "--env: expected NAME=VALUE"),
     (lambda: _job(env=("A",)), "--env: expected NAME=VALUE"),
     (lambda: _job(env=("HF_TOKEN=abc",)), "--secrets=HF_TOKEN"),

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from hra.errors import InputError
 from launch import running
 
 ROOT = Path(__file__).parents[2]
@@ -190,3 +192,20 @@ def test_a_signal_while_processes_are_started_reaches_all(
   began = time.monotonic()
   assert running.together(jobs, grace=90) == (-signal.SIGTERM, True)
   assert time.monotonic() - began < 60
+
+
+def test_a_program_that_is_not_there_is_bad_input():
+  with pytest.raises(InputError, match="/nowhere: expected what"):
+    _keep([running.Command(("/nowhere",), {})], retries=3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_wait_for_a_new_start(number, capfd):
+  timer = threading.Timer(0.2, os.kill, (os.getpid(), number))
+
+  def run() -> running.Ended:
+    timer.start()
+    return running.Ended(1, asked=False)
+
+  assert running.keep_running(run, retries=3, pause=60) == 128 + number
+  assert "start 2 of 4 in 60 s" in capfd.readouterr().err
