@@ -24,6 +24,10 @@ TERMINATED = 143
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
+_PORT_LIMIT = 2**16 - 1
+_LEAST_SECONDS = 60
+"""Of an allocation, beside those for saving."""
+
 _LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(r"token|secret|passw|credential|api_?key|private", re.I)
@@ -230,9 +234,27 @@ def _check(job: Job) -> None:
       raise InputError(
         f"--{flag}", expected=f"{least} or more", got=f"{value:g}"
       )
+  if job.port > _PORT_LIMIT:
+    raise InputError(
+      "--port", expected=f"at most {_PORT_LIMIT}", got=str(job.port)
+    )
+  _check_hours(job)
   _check_variables(job)
   _check_words(job)
   accelerators.parse(job.accelerator)
+
+
+def _check_hours(job: Job) -> None:
+  """Who is asked to save as soon as it begins gets nowhere, however often."""
+  least = job.grace + _LEAST_SECONDS
+  if 0 < job.hours * 3600 <= least:
+    raise InputError(
+      "--hours",
+      expected=f"more than --grace={job.grace} and {_LEAST_SECONDS} seconds: "
+      f"{least / 3600:.2g}",
+      got=f"{job.hours:g}",
+      fix="0 sets no limit",
+    )
 
 
 def _check_arguments(arguments: tuple[str, ...]) -> None:

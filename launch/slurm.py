@@ -25,6 +25,8 @@ from launch.job import (
 )
 
 _NAME = "slurm"
+_GRACE_LIMIT = 2**16 - 1
+"""Of the seconds of sbatch's --signal."""
 _OTHERS = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 """Of a job that is no job of Slurm's."""
 
@@ -114,6 +116,12 @@ def _options(job: Job, output: str) -> list[str]:
       expected=f"gpu:N with --launcher={_NAME}",
       got=repr(job.accelerator),
       fix="--launcher=jobset or tpu_vm for TPUs",
+    )
+  if job.grace > _GRACE_LIMIT:
+    raise InputError(
+      "--grace",
+      expected=f"at most {_GRACE_LIMIT} seconds with --launcher={_NAME}",
+      got=str(job.grace),
     )
   gpus = devices.per_host if devices else 0
   slurm = job.slurm

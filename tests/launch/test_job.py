@@ -35,6 +35,9 @@ def _job(**fields) -> Job:
     (lambda: _job(grace=0), "--grace: expected 1 or more"),
     (lambda: _job(hours=math.nan), "--hours: expected a finite number"),
     (lambda: _job(pause=math.inf), "--pause: expected a finite number"),
+    (lambda: _job(hours=0.05), r"--hours: expected more than --grace=120 and"),
+    (lambda: _job(hours=2.0, grace=7140), r"--hours: .* 2, got 2"),
+    (lambda: _job(port=65536), "--port: expected at most 65535"),
     (lambda: _job(env=("1A=b",)), "--env: expected NAME=VALUE"),
     (lambda: _job(env=("A",)), "--env: expected NAME=VALUE"),
     (lambda: _job(env=("HF_TOKEN=abc",)), "--secrets=HF_TOKEN"),
@@ -73,6 +76,7 @@ def test_a_bad_job_is_refused(make, message):
     ),
     (slurm.render, _job(accelerator="v5e:4x4"), "gpu:N with --launcher=slurm"),
     (slurm.render, _job(accelerator="gpu:8", processes=3), "1 or 8"),
+    (slurm.render, _job(grace=65536), "--grace: expected at most 65535"),
     (slurm.render, _job(kubernetes=IMAGE), "--image: expected nothing"),
     (tpu_vm.render, _job(), "--tpu: expected a value"),
     (
