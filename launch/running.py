@@ -27,6 +27,8 @@ class Command(NamedTuple):
   words: tuple[str, ...]
   variables: Mapping[str, str]
   """Set beside those that this process has."""
+  folder: str = ""
+  """Where it runs, if not here."""
 
 
 class Ended(NamedTuple):
@@ -148,6 +150,7 @@ def _start(command: Command, *, piped: bool) -> subprocess.Popen[str]:
     return subprocess.Popen(
       command.words,
       env={**os.environ, **command.variables},
+      cwd=command.folder or None,
       start_new_session=True,
       stdout=subprocess.PIPE if piped else None,
       stderr=subprocess.STDOUT if piped else None,

@@ -5,6 +5,7 @@ its processes was killed or crashed, all are started again and go on from their 
 checkpoint. Bad input (exit code 2) is not tried again.
 """
 
+import shlex
 import socket
 import sys
 
@@ -17,8 +18,9 @@ _NAME = "workstation"
 
 def render(job: Job) -> str:
   """A line for each process, as a shell would start it."""
+  there = f"cd {shlex.quote(job.folder)} && " if job.folder else ""
   return "".join(
-    f"{shell(each.words, each.variables)}\n" for each in commands(job)
+    f"{there}{shell(each.words, each.variables)}\n" for each in commands(job)
   )
 
 
@@ -50,10 +52,10 @@ def commands(job: Job) -> list[running.Command]:
   count = job.processes or 1
   words = command(job, python=sys.executable)
   if count == 1:
-    return [running.Command(words, environment(job))]
+    return [running.Command(words, environment(job), job.folder)]
   port = job.port or _free_port()
   return [
-    running.Command(words, _variables(job, index, count, port))
+    running.Command(words, _variables(job, index, count, port), job.folder)
     for index in range(count)
   ]
 

@@ -194,6 +194,12 @@ def test_a_signal_while_processes_are_started_reaches_all(
   assert time.monotonic() - began < 60
 
 
+def test_a_process_runs_in_its_folder(tmp_path):
+  words = (sys.executable, "-c", "open('here', 'w')")
+  assert _keep([running.Command(words, {}, str(tmp_path))], retries=0) == 0
+  assert (tmp_path / "here").exists()
+
+
 def test_a_program_that_is_not_there_is_bad_input():
   with pytest.raises(InputError, match="/nowhere: expected what"):
     _keep([running.Command(("/nowhere",), {})], retries=3)
