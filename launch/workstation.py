@@ -51,9 +51,7 @@ def commands(job: Job) -> list[running.Command]:
     )
   count = job.processes or 1
   words = command(job, python=sys.executable)
-  if count == 1:
-    return [running.Command(words, environment(job), job.folder)]
-  port = job.port or _free_port()
+  port = 0 if count == 1 else job.port or _free_port()
   return [
     running.Command(words, _variables(job, index, count, port), job.folder)
     for index in range(count)
@@ -61,23 +59,31 @@ def commands(job: Job) -> list[running.Command]:
 
 
 def _variables(job: Job, index: int, count: int, port: int) -> dict[str, str]:
-  variables = {
+  gpus = _gpus(job, index, count)
+  if count == 1:
+    alone = {"JAX_CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
+    return {**alone, **environment(job)}
+  return {
     "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
     "JAX_NUM_PROCESSES": str(count),
     "JAX_PROCESS_ID": str(index),
     **environment(job),
+    **({"JAX_LOCAL_DEVICE_IDS": gpus} if gpus else {}),
   }
-  if isinstance(job.devices, accelerators.Gpus):
-    share, rest = divmod(job.devices.per_host, count)
-    if rest or not share:
-      raise InputError(
-        "--processes",
-        expected=f"a number that divides {job.devices.per_host} GPUs",
-        got=str(count),
-      )
-    own = range(index * share, (index + 1) * share)
-    variables["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, own))
-  return variables
+
+
+def _gpus(job: Job, index: int, count: int) -> str:
+  """One process's share of those that this one may see; empty where none is named."""
+  if not isinstance(job.devices, accelerators.Gpus):
+    return ""
+  share, rest = divmod(job.devices.per_host, count)
+  if rest or not share:
+    raise InputError(
+      "--processes",
+      expected=f"a number that divides {job.devices.per_host} GPUs",
+      got=str(count),
+    )
+  return ",".join(map(str, range(index * share, (index + 1) * share)))
 
 
 def _free_port() -> int:

@@ -148,6 +148,11 @@ def test_gpus_are_divided_among_local_processes():
   assert shares == ["0,1", "2,3"]
 
 
+def test_a_local_process_alone_sees_the_gpus_that_it_is_given():
+  [alone] = workstation.commands(_job(accelerator="gpu:2"))
+  assert alone.variables == {"JAX_CUDA_VISIBLE_DEVICES": "0,1"}
+
+
 @pytest.fixture(scope="module")
 def printed():
   """What the command says of a job by flags, and of one that is refused."""
