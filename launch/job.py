@@ -10,6 +10,7 @@ import math
 import re
 import shlex
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from hra.commands.main import VERBS
@@ -23,6 +24,8 @@ TERMINATED = 143
 """By SIGTERM, before there was anything to save."""
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+_DETERMINISTIC_VERBS = ("train",)
+"""They have a flag for it, which adds to what $XLA_FLAGS says there."""
 
 _PORT_LIMIT = 2**16 - 1
 _LEAST_SECONDS = 60
@@ -147,14 +150,22 @@ class Submission(NamedTuple):
 def command(job: Job, *, python: str = "python3") -> tuple[str, ...]:
   """The command line of each process; `python` where the job names none."""
   verb, *flags = job.arguments
+  if job.deterministic and verb in _DETERMINISTIC_VERBS:
+    flags.insert(0, "--deterministic")
   return (job.python or python, "-m", f"hra.commands.{verb}", *flags)
 
 
-def environment(job: Job) -> dict[str, str]:
-  """The variables that the job sets for each process."""
+def environment(
+  job: Job, *, inherited: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+  """The variables that the job sets for each process.
+
+  Args:
+    inherited: those that it has there anyhow.
+  """
   variables = dict(each.split("=", 1) for each in job.env)
-  if job.deterministic:
-    given = variables.get("XLA_FLAGS", "")
+  if job.deterministic and job.arguments[0] not in _DETERMINISTIC_VERBS:
+    given = variables.get("XLA_FLAGS", inherited.get("XLA_FLAGS", ""))
     variables["XLA_FLAGS"] = f"{given} {DETERMINISTIC}".strip()
   return variables
 

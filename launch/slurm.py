@@ -7,6 +7,7 @@ input (2) ends. `jax.distributed` finds hosts and ranks in Slurm's own variables
 
 import dataclasses
 import math
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -160,7 +161,7 @@ def _tasks(job: Job, gpus: int) -> int:
 
 
 def _variables(job: Job) -> dict[str, str]:
-  variables = environment(job)
+  variables = environment(job, inherited=os.environ)
   devices = job.devices
   if isinstance(devices, accelerators.Gpus) and job.processes == 1:
     # JAX gives a task of Slurm one GPU unless it is told otherwise.

@@ -5,6 +5,7 @@ its processes was killed or crashed, all are started again and go on from their 
 checkpoint. Bad input (exit code 2) is not tried again.
 """
 
+import os
 import shlex
 import socket
 import sys
@@ -62,12 +63,12 @@ def _variables(job: Job, index: int, count: int, port: int) -> dict[str, str]:
   gpus = _gpus(job, index, count)
   if count == 1:
     alone = {"JAX_CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
-    return {**alone, **environment(job)}
+    return {**alone, **environment(job, inherited=os.environ)}
   return {
     "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
     "JAX_NUM_PROCESSES": str(count),
     "JAX_PROCESS_ID": str(index),
-    **environment(job),
+    **environment(job, inherited=os.environ),
     **({"JAX_LOCAL_DEVICE_IDS": gpus} if gpus else {}),
   }
 

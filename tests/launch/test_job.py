@@ -132,11 +132,17 @@ def test_a_slice_has_its_hosts(text, hosts, chips_per_host):
   assert (tpus.hosts, tpus.chips_per_host) == (hosts, chips_per_host)
 
 
-def test_deterministic_adds_to_the_flags_of_xla():
-  spec = _job(deterministic=True, env=("XLA_FLAGS=--xla_a=1",))
-  assert job.environment(spec) == {
-    "XLA_FLAGS": f"--xla_a=1 {job.DETERMINISTIC}"
-  }
+def test_deterministic_adds_to_the_flags_of_xla(monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", "--xla_a=1")
+  [train] = workstation.commands(_job(deterministic=True))
+  assert train.words[3:] == ("--deterministic", *TRAIN[1:])
+  assert train.variables == {}
+  sweep = Job(arguments=("sweep",), deterministic=True)
+  [runs] = workstation.commands(sweep)
+  assert runs.variables == {"XLA_FLAGS": f"--xla_a=1 {job.DETERMINISTIC}"}
+  assert f"'--xla_a=1 {job.DETERMINISTIC}'" in slurm.render(sweep).text
+  own = dataclasses.replace(sweep, env=("XLA_FLAGS=--xla_b=1",))
+  assert job.environment(own) == {"XLA_FLAGS": f"--xla_b=1 {job.DETERMINISTIC}"}
 
 
 def test_gpus_are_divided_among_local_processes():
