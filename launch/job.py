@@ -33,7 +33,11 @@ _LEAST_SECONDS = 60
 
 _LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET = re.compile(r"token|secret|passw|credential|api_?key|private", re.I)
+_SECRET = re.compile(
+  r"(?:^|_)(?:(?:api|access|private)?keys?|(?:auth)?tokens?|secrets?|auth|pwd"
+  r"|pass|password|passwd|passphrase|credentials?)(?:_|$)",
+  re.I,
+)
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@,+-]*")
 _FORMS = {
   "options": (

@@ -59,6 +59,23 @@ def test_a_bad_job_is_refused(make, message):
 
 
 @pytest.mark.parametrize(
+  "name",
+  [
+    *("OPENAI_KEY", "DB_PWD", "AWS_ACCESS_KEY_ID", "WANDB_API_KEY", "apikey"),
+    *("HF_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "MY_PASSWORD", "AUTH"),
+  ],
+)
+def test_what_is_called_a_secret_is_never_written_down(name):
+  with pytest.raises(InputError, match=f"--secrets={name}"):
+    _job(env=(f"{name}=abc",))
+
+
+def test_what_only_sounds_like_a_secret_is_none():
+  env = ("TOKENIZERS_PARALLELISM=false", "KEYBOARD=us", "AUTHOR=me")
+  assert len(job.environment(_job(env=env))) == 3
+
+
+@pytest.mark.parametrize(
   ("render", "spec", "message"),
   [
     (workstation.render, _job(hosts=2), "--hosts: expected this machine"),
