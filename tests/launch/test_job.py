@@ -49,6 +49,9 @@ def _job(**fields) -> Job:
     (lambda: _job(accelerator="v5e"), "--accelerator.*v5e:16x16"),
     (lambda: _job(accelerator="v5:16x16"), "--accelerator"),
     (lambda: _job(accelerator="v4:16x16"), "such as v4:2x2x4"),
+    (lambda: _job(accelerator="v4:3x3x4"), "such as v4:2x2x4"),
+    (lambda: _job(accelerator="v5p:2x8x8"), "such as v5p:4x4x4"),
+    (lambda: _job(accelerator="v5e:16x32"), "such as v5e:16x16"),
     (lambda: _job(accelerator="0*v4:2x2x4"), "--accelerator"),
     (lambda: _job(accelerator="gpu:0"), "gpu:8 for eight"),
   ],
@@ -140,6 +143,7 @@ def test_what_a_launcher_cannot_honour_is_refused(render, spec, message):
   [
     ("v5e:16x16", 64, 4),
     ("v4:2x2x4", 4, 4),
+    ("v5p:4x8x12", 96, 4),
     ("2*v6e:2x4", 2, 4),
     ("v5e:1x1", 1, 1),
   ],
