@@ -3,8 +3,8 @@
 Each worker has one process, and `jax.distributed` finds the others in the VM's own
 metadata. It writes to a log on its worker, of which the connection shows what is new:
 one that is lost doesn't end what runs. So each start first ends what an earlier one
-left, which would hold the chips. SIGTERM and Ctrl-C here are
-handed on to all workers, and what died is started again.
+left, which would hold the chips. SIGTERM and Ctrl-C here are handed on to all workers,
+and what died is started again.
 """
 
 import re
