@@ -12,6 +12,7 @@ class Chip(NamedTuple):
 
   name: str
   memory_bytes: int
+  """Of a GPU: as `nvidia-smi` says it."""
   bf16_flops_per_s: float
   """Dense: without sparsity."""
   memory_bytes_per_s: float
@@ -21,6 +22,7 @@ class Chip(NamedTuple):
   """What it sends to the other chips of a slice or machine, all links together."""
 
 
+_MiB = 2**20
 _GiB = 2**30
 
 CHIPS: tuple[Chip, ...] = (
@@ -44,10 +46,10 @@ CHIPS: tuple[Chip, ...] = (
     ("NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe", "A100-SXM4-80GB"),
     300e9,
   ),
-  Chip("H100", 80 * _GiB, 989e12, 3350e9, ("NVIDIA H100 80GB HBM3",), 450e9),
-  Chip("H100 PCIe", 80 * _GiB, 756e12, 2000e9, ("NVIDIA H100 PCIe",), 300e9),
-  Chip("H200", 141 * 10**9, 989e12, 4800e9, ("NVIDIA H200",), 450e9),
-  Chip("L4", 24 * 10**9, 121e12, 300e9, ("NVIDIA L4",), 32e9),
+  Chip("H100", 81559 * _MiB, 989e12, 3350e9, ("NVIDIA H100 80GB HBM3",), 450e9),
+  Chip("H100 PCIe", 81559 * _MiB, 756e12, 2000e9, ("NVIDIA H100 PCIe",), 300e9),
+  Chip("H200", 143771 * _MiB, 989e12, 4800e9, ("NVIDIA H200",), 450e9),
+  Chip("L4", 23034 * _MiB, 121e12, 300e9, ("NVIDIA L4",), 32e9),
 )
 
 _OF_KIND = {kind: chip for chip in CHIPS for kind in chip.kinds}

@@ -11,6 +11,8 @@ from hra.config_tree import nearest
 from hra.errors import InputError
 
 _CHIPS_PER_HOST = 4
+_CUBE = 4
+_FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 
 
 class _Kind(NamedTuple):
@@ -60,7 +62,7 @@ def parse(text: str) -> Tpus | Gpus | None:
   """What `--accelerator` says; None where it is empty: CPUs.
 
   Raises:
-    InputError: no such kind, or no topology of it.
+    InputError: no such kind, or no topology that is made of it.
   """
   if not text:
     return None
@@ -75,9 +77,19 @@ def parse(text: str) -> Tpus | Gpus | None:
   ):
     raise _unreadable(text, kind)
   tpus = Tpus(kind, size, int(slices or 1))
-  if tpus.chips % tpus.chips_per_host or not tpus.slices:
+  if not tpus.slices or not _is_made(tpus):
     raise _unreadable(text, kind)
   return tpus
+
+
+def _is_made(tpus: Tpus) -> bool:
+  """Large tori are made of cubes of 64 chips; smaller ones are parts of one."""
+  if KINDS[tpus.kind].dimensions == 2:
+    return tpus.topology in _FLAT
+  sides = [int(side) for side in tpus.topology.split("x")]
+  if tpus.chips >= _CUBE**3:
+    return all(side % _CUBE == 0 for side in sides)
+  return all(side in (1, 2, _CUBE) for side in sides)
 
 
 def _parts(text: str) -> tuple[str, str, str]:

@@ -6,9 +6,11 @@ and the command and the variables that all its processes have in common. Rendere
 """
 
 import dataclasses
+import math
 import re
 import shlex
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from hra.commands.main import VERBS
@@ -22,10 +24,20 @@ TERMINATED = 143
 """By SIGTERM, before there was anything to save."""
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+_DETERMINISTIC_VERBS = ("train",)
+"""They have a flag for it, which adds to what $XLA_FLAGS says there."""
+
+_PORT_LIMIT = 2**16 - 1
+_LEAST_SECONDS = 60
+"""Of an allocation, beside those for saving."""
 
 _LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET = re.compile(r"token|secret|passw|credential|api_?key|private", re.I)
+_SECRET = re.compile(
+  r"(?:^|_)(?:(?:api|access|private)?keys?|(?:auth)?tokens?|secrets?|auth|pwd"
+  r"|pass|password|passwd|passphrase|credentials?)(?:_|$)",
+  re.I,
+)
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@,+-]*")
 _FORMS = {
   "options": (
@@ -142,14 +154,22 @@ class Submission(NamedTuple):
 def command(job: Job, *, python: str = "python3") -> tuple[str, ...]:
   """The command line of each process; `python` where the job names none."""
   verb, *flags = job.arguments
+  if job.deterministic and verb in _DETERMINISTIC_VERBS:
+    flags.insert(0, "--deterministic")
   return (job.python or python, "-m", f"hra.commands.{verb}", *flags)
 
 
-def environment(job: Job) -> dict[str, str]:
-  """The variables that the job sets for each process."""
+def environment(
+  job: Job, *, inherited: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+  """The variables that the job sets for each process.
+
+  Args:
+    inherited: those that it has there anyhow.
+  """
   variables = dict(each.split("=", 1) for each in job.env)
-  if job.deterministic:
-    given = variables.get("XLA_FLAGS", "")
+  if job.deterministic and job.arguments[0] not in _DETERMINISTIC_VERBS:
+    given = variables.get("XLA_FLAGS", inherited.get("XLA_FLAGS", ""))
     variables["XLA_FLAGS"] = f"{given} {DETERMINISTIC}".strip()
   return variables
 
@@ -221,13 +241,35 @@ def _check(job: Job) -> None:
     ("grace", job.grace, 1),
     ("port", job.port, 0),
   ):
+    if not math.isfinite(value):
+      raise InputError(
+        f"--{flag}", expected="a finite number", got=f"{value:g}"
+      )
     if value < least:
       raise InputError(
         f"--{flag}", expected=f"{least} or more", got=f"{value:g}"
       )
+  if job.port > _PORT_LIMIT:
+    raise InputError(
+      "--port", expected=f"at most {_PORT_LIMIT}", got=str(job.port)
+    )
+  _check_hours(job)
   _check_variables(job)
   _check_words(job)
   accelerators.parse(job.accelerator)
+
+
+def _check_hours(job: Job) -> None:
+  """Who is asked to save as soon as it begins gets nowhere, however often."""
+  least = job.grace + _LEAST_SECONDS
+  if 0 < job.hours * 3600 <= least:
+    raise InputError(
+      "--hours",
+      expected=f"more than --grace={job.grace} and {_LEAST_SECONDS} seconds: "
+      f"{least / 3600:.2g}",
+      got=f"{job.hours:g}",
+      fix="0 sets no limit",
+    )
 
 
 def _check_arguments(arguments: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, NamedTuple
 
+from hra.errors import InputError
 from launch.job import BAD_INPUT, INTERRUPTED
 
 _POLL_SECONDS = 0.05
@@ -26,6 +27,8 @@ class Command(NamedTuple):
   words: tuple[str, ...]
   variables: Mapping[str, str]
   """Set beside those that this process has."""
+  folder: str = ""
+  """Where it runs, if not here."""
 
 
 class Ended(NamedTuple):
@@ -34,7 +37,7 @@ class Ended(NamedTuple):
   code: int
   """In one number; that of a signal is negative."""
   asked: bool
-  """Whether somebody had asked for it, by SIGTERM or Ctrl-C."""
+  """Whether somebody had asked for it: SIGTERM, Ctrl-C, a closed terminal."""
 
 
 def keep_running(
@@ -61,8 +64,19 @@ def keep_running(
         file=sys.stderr,
         flush=True,
       )
-      time.sleep(wait)
+      if asked_for := _pause(wait):
+        return 128 + asked_for[0]
   return code if code >= 0 else 128 - code
+
+
+def _pause(seconds: float) -> list[int]:
+  """Waits; signals that came meanwhile end it."""
+  asked: list[int] = []
+  until = time.monotonic() + seconds
+  with _signals(asked.append):
+    while not asked and time.monotonic() < until:
+      time.sleep(_POLL_SECONDS)
+  return asked
 
 
 def together(
@@ -77,21 +91,32 @@ def together(
   When one has failed, the others have `grace` seconds to end: they may be saving.
 
   Args:
-    stop: what a SIGTERM or SIGINT does in place of being handed on.
+    stop: what a signal to end does in place of being handed on.
     read: is told each line that they print.
+
+  Raises:
+    InputError: there is no such program.
   """
   many = len(commands) > 1 or read is not None
   started: list[subprocess.Popen[str]] = []
   readers: list[threading.Thread] = []
   asked: list[int] = []
+  waiting: list[int] = []
+
+  def hand_on() -> None:
+    while waiting:
+      number = waiting.pop()
+      if stop is not None:
+        stop(number)
+      else:
+        for process in started:
+          process.send_signal(number)
 
   def act(number: int) -> None:
     asked.append(number)
-    if stop is not None:
-      stop(number)
-    else:
-      for process in started:
-        process.send_signal(number)
+    waiting.append(number)
+    if len(started) == len(commands):
+      hand_on()
 
   with _signals(act):
     for index, command in enumerate(commands):
@@ -100,6 +125,7 @@ def together(
       if process.stdout is not None:
         prefix = f"{index}: " if len(commands) > 1 else ""
         readers.append(_pass_on(process.stdout, prefix, read))
+    hand_on()
     codes = _wait(started, grace)
   for reader in readers:
     reader.join()
@@ -119,16 +145,24 @@ def outcome(codes: Sequence[int]) -> int:
 
 
 def _start(command: Command, *, piped: bool) -> subprocess.Popen[str]:
-  # A group of its own: Ctrl-C reaches the job once, from here.
-  return subprocess.Popen(
-    command.words,
-    env={**os.environ, **command.variables},
-    start_new_session=True,
-    stdout=subprocess.PIPE if piped else None,
-    stderr=subprocess.STDOUT if piped else None,
-    text=piped,
-    errors="replace" if piped else None,
-  )
+  try:
+    # A group of its own: Ctrl-C reaches the job once, from here.
+    return subprocess.Popen(
+      command.words,
+      env={**os.environ, **command.variables},
+      cwd=command.folder or None,
+      start_new_session=True,
+      stdout=subprocess.PIPE if piped else None,
+      stderr=subprocess.STDOUT if piped else None,
+      text=piped,
+      errors="replace" if piped else None,
+    )
+  except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+    raise InputError(
+      error.filename or command.words[0],
+      expected="what the job can be started with",
+      got=error.strerror or "none",
+    ) from error
 
 
 def _wait(started: Sequence[subprocess.Popen[str]], grace: float) -> list[int]:
@@ -170,8 +204,7 @@ def _pass_on(
 
   def copy() -> None:
     for line in stream:
-      sys.stdout.write(f"{prefix}{line}")
-      sys.stdout.flush()
+      _show(f"{prefix}{line}")
       if read is not None:
         read(line)
 
@@ -180,13 +213,30 @@ def _pass_on(
   return thread
 
 
+def _show(text: str) -> None:
+  """Prints; where nobody reads any more the job goes on unseen."""
+  try:
+    print(text, end="", flush=True)
+  except UnicodeError:
+    pass
+  except BrokenPipeError:
+    # What the buffer holds would fail again as the launcher ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  except OSError:
+    pass
+
+
 @contextmanager
 def _signals(act: Callable[[int], None]) -> Iterator[None]:
-  watched = (signal.SIGTERM, signal.SIGINT)
-  before = {
-    number: signal.signal(number, lambda number, _: act(number))
-    for number in watched
-  }
+  """Of a terminal that closes, processes are told by SIGTERM."""
+  watched = [signal.SIGTERM, signal.SIGINT]
+  if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+    watched.append(signal.SIGHUP)
+
+  def handle(number: int, _: object) -> None:
+    act(signal.SIGTERM if number == signal.SIGHUP else number)
+
+  before = {number: signal.signal(number, handle) for number in watched}
   try:
     yield
   finally:

@@ -7,6 +7,7 @@ input (2) ends. `jax.distributed` finds hosts and ranks in Slurm's own variables
 
 import dataclasses
 import math
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from launch.job import (
 )
 
 _NAME = "slurm"
+_GRACE_LIMIT = 2**16 - 1
+"""Of the seconds of sbatch's --signal."""
 _OTHERS = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 """Of a job that is no job of Slurm's."""
 
@@ -115,6 +118,12 @@ def _options(job: Job, output: str) -> list[str]:
       got=repr(job.accelerator),
       fix="--launcher=jobset or tpu_vm for TPUs",
     )
+  if job.grace > _GRACE_LIMIT:
+    raise InputError(
+      "--grace",
+      expected=f"at most {_GRACE_LIMIT} seconds with --launcher={_NAME}",
+      got=str(job.grace),
+    )
   gpus = devices.per_host if devices else 0
   slurm = job.slurm
   chosen = {
@@ -152,7 +161,7 @@ def _tasks(job: Job, gpus: int) -> int:
 
 
 def _variables(job: Job) -> dict[str, str]:
-  variables = environment(job)
+  variables = environment(job, inherited=os.environ)
   devices = job.devices
   if isinstance(devices, accelerators.Gpus) and job.processes == 1:
     # JAX gives a task of Slurm one GPU unless it is told otherwise.

@@ -1,9 +1,10 @@
 """A job -> a script that gcloud's ssh runs on all workers of a TPU VM.
 
 Each worker has one process, and `jax.distributed` finds the others in the VM's own
-metadata. A connection that is lost doesn't end what runs, so that each start first
-ends what an earlier one left, which would hold the chips. SIGTERM and Ctrl-C here are
-handed on to all workers, and what died is started again.
+metadata. It writes to a log on its worker, of which the connection shows what is new:
+one that is lost doesn't end what runs. So each start first ends what an earlier one
+left, which would hold the chips. SIGTERM and Ctrl-C here are handed on to all workers,
+and what died is started again.
 """
 
 import re
@@ -83,7 +84,7 @@ def script(job: Job) -> str:
       if job.folder
       else []
     ),
-    f"pid={_pid_file(job)}",
+    f"pid={_file(job, 'pid')}",
     'left=$(cat "$pid" 2>/dev/null)',
     'if [ -n "$left" ] && grep -qs hra.commands "/proc/$left/cmdline"; then',
     '  kill -TERM "$left"',
@@ -97,8 +98,12 @@ def script(job: Job) -> str:
       f"export {name}={shlex.quote(value)}"
       for name, value in environment(job).items()
     ),
-    f"{words} &",
+    f"log={_file(job, 'log')}",
+    ': >> "$log"',
+    'shown=$(wc -c < "$log")',
+    f'{words} >> "$log" 2>&1 &',
     'echo "$!" > "$pid"',
+    'tail --pid="$!" --sleep-interval=0.5 -f -c "+$((shown + 1))" "$log"',
     'wait "$!"',
     "code=$?",
     'echo "hra ended with $code"',
@@ -116,7 +121,7 @@ def _run(job: Job) -> running.Ended:
 
   def stop(number: int) -> None:
     del number
-    ending = f'kill -TERM "$(cat {_pid_file(job)})"'
+    ending = f'kill -TERM "$(cat {_file(job, "pid")})"'
     subprocess.Popen(gcloud(job, ending), start_new_session=True)
 
   ended = running.together(
@@ -128,5 +133,5 @@ def _run(job: Job) -> running.Ended:
   return ended._replace(code=running.outcome(codes)) if codes else ended
 
 
-def _pid_file(job: Job) -> str:
-  return f"/tmp/hra-{job.name}.pid"
+def _file(job: Job, suffix: str) -> str:
+  return f"/tmp/hra-{job.name}.{suffix}"

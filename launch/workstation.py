@@ -5,6 +5,8 @@ its processes was killed or crashed, all are started again and go on from their 
 checkpoint. Bad input (exit code 2) is not tried again.
 """
 
+import os
+import shlex
 import socket
 import sys
 
@@ -17,8 +19,9 @@ _NAME = "workstation"
 
 def render(job: Job) -> str:
   """A line for each process, as a shell would start it."""
+  there = f"cd {shlex.quote(job.folder)} && " if job.folder else ""
   return "".join(
-    f"{shell(each.words, each.variables)}\n" for each in commands(job)
+    f"{there}{shell(each.words, each.variables)}\n" for each in commands(job)
   )
 
 
@@ -49,33 +52,39 @@ def commands(job: Job) -> list[running.Command]:
     )
   count = job.processes or 1
   words = command(job, python=sys.executable)
-  if count == 1:
-    return [running.Command(words, environment(job))]
-  port = job.port or _free_port()
+  port = 0 if count == 1 else job.port or _free_port()
   return [
-    running.Command(words, _variables(job, index, count, port))
+    running.Command(words, _variables(job, index, count, port), job.folder)
     for index in range(count)
   ]
 
 
 def _variables(job: Job, index: int, count: int, port: int) -> dict[str, str]:
-  variables = {
+  gpus = _gpus(job, index, count)
+  if count == 1:
+    alone = {"JAX_CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
+    return {**alone, **environment(job, inherited=os.environ)}
+  return {
     "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
     "JAX_NUM_PROCESSES": str(count),
     "JAX_PROCESS_ID": str(index),
-    **environment(job),
+    **environment(job, inherited=os.environ),
+    **({"JAX_LOCAL_DEVICE_IDS": gpus} if gpus else {}),
   }
-  if isinstance(job.devices, accelerators.Gpus):
-    share, rest = divmod(job.devices.per_host, count)
-    if rest or not share:
-      raise InputError(
-        "--processes",
-        expected=f"a number that divides {job.devices.per_host} GPUs",
-        got=str(count),
-      )
-    own = range(index * share, (index + 1) * share)
-    variables["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, own))
-  return variables
+
+
+def _gpus(job: Job, index: int, count: int) -> str:
+  """One process's share of those that this one may see; empty where none is named."""
+  if not isinstance(job.devices, accelerators.Gpus):
+    return ""
+  share, rest = divmod(job.devices.per_host, count)
+  if rest or not share:
+    raise InputError(
+      "--processes",
+      expected=f"a number that divides {job.devices.per_host} GPUs",
+      got=str(count),
+    )
+  return ",".join(map(str, range(index * share, (index + 1) * share)))
 
 
 def _free_port() -> int:

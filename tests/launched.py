@@ -28,7 +28,7 @@ COMMON = {
   "env": (f"NOTE={HARD}", "HRA_CACHE=gs://mine/cache"),
 }
 
-LOCAL = Job(**COMMON | {"folder": ""}, processes=2, port=12345)
+LOCAL = Job(**COMMON, processes=2, port=12345)
 TPU_VM = Job(
   **COMMON,
   accelerator="v4:2x2x4",

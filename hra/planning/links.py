@@ -67,7 +67,7 @@ def _walk(
         str(instruction.arrays),
         str(times),
       )
-      size = _bytes(instruction)
+      size = _bytes(instruction, _devices(program))
       if scatters:  # XLA keeps a part of the sum: half the way
         kind, size = "reduce-scatter", size // 2
       found[one] = (kind, size, times)
@@ -83,11 +83,20 @@ def _kind(instruction: Instruction) -> str:
   return kind if kind in KINDS else ""
 
 
-def _bytes(instruction: Instruction) -> int:
+def _devices(program: Program) -> int:
+  """Of all: replicas, and parts of each."""
+  counts = re.findall(
+    r"\b(?:replica_count|num_partitions)=(\d+)", program.header
+  )
+  return math.prod(map(int, counts))
+
+
+def _bytes(instruction: Instruction, devices: int) -> int:
   kind = _kind(instruction)
-  members = _members(instruction.attributes)
+  members = _members(instruction.attributes, devices)
   sizes = [array.bytes for array in instruction.arrays if array.dims]
-  if instruction.opcode.endswith("-start"):  # what enters, then what leaves
+  starts = instruction.opcode.endswith("-start")
+  if starts and kind != "all-reduce":  # what enters, then what leaves
     half = len(sizes) // 2
     whole = max(sum(sizes[:half]), sum(sizes[half:]))
   else:
@@ -98,8 +107,10 @@ def _bytes(instruction: Instruction) -> int:
   return 2 * part if kind == "all-reduce" else part
 
 
-def _members(attributes: str) -> int:
+def _members(attributes: str, devices: int) -> int:
   """Devices of a group, in each of the forms that XLA writes."""
+  if "replica_groups={}" in attributes:
+    return devices
   listed = re.search(r"replica_groups=\{\{([\d,]+)\}", attributes)
   if listed:
     return len(listed[1].split(","))

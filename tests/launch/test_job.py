@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,11 @@ def _job(**fields) -> Job:
     (lambda: _job(name="a\nb"), "--name"),
     (lambda: _job(hosts=-1), "--hosts: expected 0 or more, got -1"),
     (lambda: _job(grace=0), "--grace: expected 1 or more"),
+    (lambda: _job(hours=math.nan), "--hours: expected a finite number"),
+    (lambda: _job(pause=math.inf), "--pause: expected a finite number"),
+    (lambda: _job(hours=0.05), r"--hours: expected more than --grace=120 and"),
+    (lambda: _job(hours=2.0, grace=7140), r"--hours: .* 2, got 2"),
+    (lambda: _job(port=65536), "--port: expected at most 65535"),
     (lambda: _job(env=("1A=b",)), "--env: expected NAME=VALUE"),
     (lambda: _job(env=("A",)), "--env: expected NAME=VALUE"),
     (lambda: _job(env=("HF_TOKEN=abc",)), "--secrets=HF_TOKEN"),
@@ -43,6 +49,9 @@ def _job(**fields) -> Job:
     (lambda: _job(accelerator="v5e"), "--accelerator.*v5e:16x16"),
     (lambda: _job(accelerator="v5:16x16"), "--accelerator"),
     (lambda: _job(accelerator="v4:16x16"), "such as v4:2x2x4"),
+    (lambda: _job(accelerator="v4:3x3x4"), "such as v4:2x2x4"),
+    (lambda: _job(accelerator="v5p:2x8x8"), "such as v5p:4x4x4"),
+    (lambda: _job(accelerator="v5e:16x32"), "such as v5e:16x16"),
     (lambda: _job(accelerator="0*v4:2x2x4"), "--accelerator"),
     (lambda: _job(accelerator="gpu:0"), "gpu:8 for eight"),
   ],
@@ -50,6 +59,23 @@ def _job(**fields) -> Job:
 def test_a_bad_job_is_refused(make, message):
   with pytest.raises(InputError, match=message):
     make()
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    *("OPENAI_KEY", "DB_PWD", "AWS_ACCESS_KEY_ID", "WANDB_API_KEY", "apikey"),
+    *("HF_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "MY_PASSWORD", "AUTH"),
+  ],
+)
+def test_what_is_called_a_secret_is_never_written_down(name):
+  with pytest.raises(InputError, match=f"--secrets={name}"):
+    _job(env=(f"{name}=abc",))
+
+
+def test_what_only_sounds_like_a_secret_is_none():
+  env = ("TOKENIZERS_PARALLELISM=false", "KEYBOARD=us", "AUTHOR=me")
+  assert len(job.environment(_job(env=env))) == 3
 
 
 @pytest.mark.parametrize(
@@ -70,6 +96,7 @@ def test_a_bad_job_is_refused(make, message):
     ),
     (slurm.render, _job(accelerator="v5e:4x4"), "gpu:N with --launcher=slurm"),
     (slurm.render, _job(accelerator="gpu:8", processes=3), "1 or 8"),
+    (slurm.render, _job(grace=65536), "--grace: expected at most 65535"),
     (slurm.render, _job(kubernetes=IMAGE), "--image: expected nothing"),
     (tpu_vm.render, _job(), "--tpu: expected a value"),
     (
@@ -116,6 +143,7 @@ def test_what_a_launcher_cannot_honour_is_refused(render, spec, message):
   [
     ("v5e:16x16", 64, 4),
     ("v4:2x2x4", 4, 4),
+    ("v5p:4x8x12", 96, 4),
     ("2*v6e:2x4", 2, 4),
     ("v5e:1x1", 1, 1),
   ],
@@ -125,11 +153,17 @@ def test_a_slice_has_its_hosts(text, hosts, chips_per_host):
   assert (tpus.hosts, tpus.chips_per_host) == (hosts, chips_per_host)
 
 
-def test_deterministic_adds_to_the_flags_of_xla():
-  spec = _job(deterministic=True, env=("XLA_FLAGS=--xla_a=1",))
-  assert job.environment(spec) == {
-    "XLA_FLAGS": f"--xla_a=1 {job.DETERMINISTIC}"
-  }
+def test_deterministic_adds_to_the_flags_of_xla(monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", "--xla_a=1")
+  [train] = workstation.commands(_job(deterministic=True))
+  assert train.words[3:] == ("--deterministic", *TRAIN[1:])
+  assert train.variables == {}
+  sweep = Job(arguments=("sweep",), deterministic=True)
+  [runs] = workstation.commands(sweep)
+  assert runs.variables == {"XLA_FLAGS": f"--xla_a=1 {job.DETERMINISTIC}"}
+  assert f"'--xla_a=1 {job.DETERMINISTIC}'" in slurm.render(sweep).text
+  own = dataclasses.replace(sweep, env=("XLA_FLAGS=--xla_b=1",))
+  assert job.environment(own) == {"XLA_FLAGS": f"--xla_b=1 {job.DETERMINISTIC}"}
 
 
 def test_gpus_are_divided_among_local_processes():
@@ -139,6 +173,11 @@ def test_gpus_are_divided_among_local_processes():
     for each in workstation.commands(spec)
   ]
   assert shares == ["0,1", "2,3"]
+
+
+def test_a_local_process_alone_sees_the_gpus_that_it_is_given():
+  [alone] = workstation.commands(_job(accelerator="gpu:2"))
+  assert alone.variables == {"JAX_CUDA_VISIBLE_DEVICES": "0,1"}
 
 
 @pytest.fixture(scope="module")

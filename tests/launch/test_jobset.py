@@ -1,6 +1,6 @@
 """The JobSet manifest, held to what Kubernetes knows of JobSets.
 
-By JobSet's API as kubeflow-trainer-api has it; and, where $HRA_JOBSET_CRD names the
+By enums and ranges that stand here; by JobSet's API as kubeflow-trainer-api has it; and, where $HRA_JOBSET_CRD names the
 CustomResourceDefinition's file (`kubectl get crd jobsets.jobset.x-k8s.io -o yaml`), by
 the schema in that.
 """
@@ -77,6 +77,110 @@ def _spoilt(manifest: dict[str, Any]) -> list[dict[str, Any]]:
   wrong["spec"]["replicatedJobs"][0]["replicas"] = "two"
   del missing["spec"]["failurePolicy"]["rules"][0]["action"]
   return [unknown, wrong, missing]
+
+
+ACTIONS = ("FailJobSet", "RestartJobSet", "RestartJobSetAndIgnoreMaxRestarts")
+JOB = "spec replicatedJobs 0"
+
+
+def _at(manifest: Any, path: str) -> Any:
+  for name in path.split():
+    manifest = manifest[int(name) if name.isdigit() else name]
+  return manifest
+
+
+def _objections(manifest: dict[str, Any]) -> list[str]:
+  """What JobSet and Job have against the values of their own fields."""
+  policy = manifest["spec"]["failurePolicy"]
+  job = _at(manifest, f"{JOB} template spec")
+  allowed = {
+    "apiVersion": (manifest["apiVersion"], ["jobset.x-k8s.io/v1alpha2"]),
+    "kind": (manifest["kind"], ["JobSet"]),
+    "restartStrategy": (
+      policy["restartStrategy"],
+      ["Recreate", "BlockingRecreate"],
+    ),
+    "completionMode": (job["completionMode"], ["Indexed"]),
+    "restartPolicy": (
+      _at(job, "template spec restartPolicy"),
+      ["Never", "OnFailure"],
+    ),
+    **{
+      f"action of {rule['name']}": (rule["action"], ACTIONS)
+      for rule in policy["rules"]
+    },
+    **{
+      f"action {number} of pods": (rule["action"], ["FailJob"])
+      for number, rule in enumerate(job["podFailurePolicy"]["rules"])
+    },
+    **{
+      f"operator {number}": (rule["onExitCodes"]["operator"], ["In", "NotIn"])
+      for number, rule in enumerate(job["podFailurePolicy"]["rules"])
+      if "onExitCodes" in rule
+    },
+  }
+  least = {
+    "maxRestarts": (policy["maxRestarts"], 0),
+    "replicas": (_at(manifest, f"{JOB} replicas"), 1),
+    "parallelism": (job["parallelism"], 1),
+    "completions": (job["completions"], job["parallelism"]),
+    "backoffLimit": (job["backoffLimit"], 0),
+    "activeDeadlineSeconds": (job.get("activeDeadlineSeconds", 1), 1),
+    "terminationGracePeriodSeconds": (
+      _at(job, "template spec terminationGracePeriodSeconds"),
+      1,
+    ),
+  }
+  return [
+    *(name for name, (value, values) in allowed.items() if value not in values),
+    *(
+      name
+      for name, (value, low) in least.items()
+      if not isinstance(value, int) or value < low
+    ),
+  ]
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_a_manifest_has_values_that_there_are(manifest):
+  assert _objections(manifest) == []
+
+
+@pytest.mark.parametrize(
+  ("path", "name", "value"),
+  [
+    ("apiVersion", "apiVersion", "jobset.x-k8s.io/v1"),
+    ("kind", "kind", "Jobset"),
+    ("spec failurePolicy restartStrategy", "restartStrategy", "Blocking"),
+    ("spec failurePolicy maxRestarts", "maxRestarts", -1),
+    ("spec failurePolicy rules 0 action", "action of badInput", "FailJob"),
+    (f"{JOB} replicas", "replicas", 0),
+    (f"{JOB} template spec parallelism", "parallelism", -1),
+    (f"{JOB} template spec completions", "completions", "64"),
+    (f"{JOB} template spec completionMode", "completionMode", "indexed"),
+    (f"{JOB} template spec activeDeadlineSeconds", "activeDeadlineSeconds", 0),
+    (
+      f"{JOB} template spec template spec restartPolicy",
+      "restartPolicy",
+      "Always",
+    ),
+    (
+      f"{JOB} template spec podFailurePolicy rules 0 action",
+      "action 0 of pods",
+      "FailJobSet",
+    ),
+    (
+      f"{JOB} template spec podFailurePolicy rules 0 onExitCodes operator",
+      "operator 0",
+      "in",
+    ),
+  ],
+)
+def test_a_value_that_there_is_not_is_found(path, name, value):
+  manifest = copy.deepcopy(MANIFESTS[0])
+  folder, _, last = path.rpartition(" ")
+  _at(manifest, folder)[last] = value
+  assert _objections(manifest) == [name]
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS)

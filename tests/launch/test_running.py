@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from hra.errors import InputError
 from launch import running
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +49,21 @@ def _job(folder: Path, *codes: str, index: int = 0) -> running.Command:
 def _keep(jobs: list[running.Command], *, retries: int, grace=20.0) -> int:
   return running.keep_running(
     lambda: running.together(jobs, grace=grace), retries=retries, pause=0.0
+  )
+
+
+def _launcher(jobs: list[running.Command], **streams) -> subprocess.Popen[str]:
+  """A launcher in a process of its own."""
+  script = textwrap.dedent(f"""
+    import sys
+    from launch import running
+    jobs = [running.Command(words, {{}}) for words in {[j.words for j in jobs]}]
+    sys.exit(running.keep_running(
+      lambda: running.together(jobs, grace=20), retries=3, pause=0
+    ))
+  """)
+  return subprocess.Popen(
+    [sys.executable, "-c", script], cwd=ROOT, text=True, **streams
   )
 
 
@@ -116,26 +133,21 @@ def test_several_ends_are_one(codes, outcome):
   assert running.outcome(codes) == outcome
 
 
-@pytest.mark.parametrize("code", [75, 143])
-def test_signals_are_handed_on_to_all(tmp_path, code):
+@pytest.mark.parametrize(
+  ("number", "code"),
+  [(signal.SIGTERM, 75), (signal.SIGTERM, 143), (signal.SIGHUP, 75)],
+)
+def test_signals_are_handed_on_to_all(tmp_path, number, code):
   """What was asked for is not started again, saved or not."""
   jobs = [
     _job(tmp_path, END.format(code=code), index=index) for index in range(2)
   ]
-  script = textwrap.dedent(f"""
-    import sys
-    from launch import running
-    jobs = [running.Command(words, {{}}) for words in {[j.words for j in jobs]}]
-    sys.exit(running.keep_running(
-      lambda: running.together(jobs, grace=20), retries=3, pause=0
-    ))
-  """)
-  launcher = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+  launcher = _launcher(jobs)
   deadline = time.monotonic() + 60
   while not all((tmp_path / f"ready{index}").exists() for index in range(2)):
     assert time.monotonic() < deadline
     time.sleep(0.05)
-  os.kill(launcher.pid, signal.SIGTERM)
+  os.kill(launcher.pid, number)
   assert launcher.wait(60) == code
   assert _starts(tmp_path, 0) == _starts(tmp_path, 1) == 1
 
@@ -149,3 +161,57 @@ def test_lines_say_whose_they_are(tmp_path, capsys):
   assert sorted(lines) == ["line 0\n", "line 1\n"]
   shown = capsys.readouterr().out.splitlines()
   assert sorted(shown) == ["0: line 0", "1: line 1"]
+
+
+def test_a_job_ends_well_where_nobody_reads_it(tmp_path):
+  """As behind `| head`: who prints more than a pipe holds must not wait."""
+  jobs = [
+    _job(tmp_path, "print('\\u00e9 line' * 40000)", index=index)
+    for index in range(2)
+  ]
+  launcher = _launcher(jobs, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+  launcher.stdout.close()
+  assert launcher.wait(60) == 0
+  assert launcher.stderr.read() == ""
+
+
+def test_a_signal_while_processes_are_started_reaches_all(
+  tmp_path, monkeypatch
+):
+  start = running._start
+
+  def interrupted(command, **streams):
+    process = start(command, **streams)
+    if not (tmp_path / "sent").exists():
+      (tmp_path / "sent").touch()
+      os.kill(os.getpid(), signal.SIGTERM)
+    return process
+
+  monkeypatch.setattr(running, "_start", interrupted)
+  jobs = [_job(tmp_path, STAY, index=index) for index in range(2)]
+  began = time.monotonic()
+  assert running.together(jobs, grace=90) == (-signal.SIGTERM, True)
+  assert time.monotonic() - began < 60
+
+
+def test_a_process_runs_in_its_folder(tmp_path):
+  words = (sys.executable, "-c", "open('here', 'w')")
+  assert _keep([running.Command(words, {}, str(tmp_path))], retries=0) == 0
+  assert (tmp_path / "here").exists()
+
+
+def test_a_program_that_is_not_there_is_bad_input():
+  with pytest.raises(InputError, match="/nowhere: expected what"):
+    _keep([running.Command(("/nowhere",), {})], retries=3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_wait_for_a_new_start(number, capfd):
+  timer = threading.Timer(0.2, os.kill, (os.getpid(), number))
+
+  def run() -> running.Ended:
+    timer.start()
+    return running.Ended(1, asked=False)
+
+  assert running.keep_running(run, retries=3, pause=60) == 128 + number
+  assert "start 2 of 4 in 60 s" in capfd.readouterr().err

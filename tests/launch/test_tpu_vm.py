@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from launched import HARD
 
+from launch import tpu_vm
+from launch.job import Job
+
 ROOT = Path(__file__).parents[2]
 GCLOUD = """#!/bin/bash
 # Runs --command, and hides how it ended.
@@ -27,6 +30,7 @@ trap 'exit 75' TERM
 printf x >> starts
 printf '%s\\0' "$NOTE" "$@" > words
 while [ ! -e code ]; do sleep 0.05; done
+echo last word || exit 141
 exit "$(cat code)"
 """
 
@@ -77,6 +81,10 @@ class Vm:
   def pid_file(self) -> Path:
     return Path(f"/tmp/hra-{self.name}.pid")
 
+  @property
+  def log(self) -> Path:
+    return self.pid_file.with_suffix(".log")
+
 
 @pytest.fixture
 def vm(tmp_path) -> Iterator[Vm]:
@@ -87,6 +95,7 @@ def vm(tmp_path) -> Iterator[Vm]:
     job.kill()
     job.wait()
   made.pid_file.unlink(missing_ok=True)
+  made.log.unlink(missing_ok=True)
 
 
 def test_workers_say_how_they_ended(vm):
@@ -97,6 +106,31 @@ def test_workers_say_how_they_ended(vm):
   assert words == [HARD, "-m", "hra.commands.train", f"--workdir={HARD}"]
   [call] = (vm.folder / "calls").read_text().splitlines()
   assert "tpu-vm ssh mine --zone=here --worker=all --command=" in call
+
+
+def test_what_a_worker_prints_is_shown(vm, capfd):
+  vm.log.write_text("of an earlier start\n")
+  vm.end_with(0)
+  assert vm.launch().wait(60) == 0
+  assert capfd.readouterr().out == "last word\nhra ended with 0\n"
+  assert vm.log.read_text() == "of an earlier start\nlast word\n"
+
+
+def test_a_worker_whose_connection_is_lost_goes_on(vm):
+  job = Job(
+    arguments=("train",),
+    name=vm.name,
+    python=f"{vm.folder}/python",
+    folder=str(vm.folder),
+  )
+  shell = subprocess.Popen(
+    ["bash", "-c", tpu_vm.script(job)], stdout=subprocess.PIPE
+  )
+  shell.stdout.close()
+  vm.wait_for_starts(1)
+  vm.end_with(7)
+  shell.wait(60)
+  assert vm.log.read_text() == "last word\n"
 
 
 def test_what_died_is_started_again(vm):

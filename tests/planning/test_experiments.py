@@ -1,8 +1,10 @@
 """Experiments that say what they take: their words are the plan's."""
 
+import json
 import math
 import re
 import shlex
+from pathlib import Path
 
 import jax
 import pytest
@@ -15,6 +17,7 @@ from hra.planning import outlines, page, plan, scale
 from hra.sharding import BATCH, abstract_mesh, device_bytes, placed_shapes
 
 GIB = 2**30
+PLANNED = Path(__file__).parents[2] / "docs" / "plan.json"
 ESTIMATED = re.compile(r"([\d.]+) (?=[KMG]iB|TFLOP)")
 
 
@@ -65,6 +68,29 @@ def test_two_billion_parameters_need_no_backbone_to_plan(devices, places):
   placed = placed_shapes({"backbone": shapes}, mesh)
   held = sum(map(device_bytes, jax.tree.leaves(placed)))
   assert held < 1.1 * 2 * table.count(shapes) / 16
+
+
+@pytest.fixture(scope="module")
+def planned():
+  return json.loads(PLANNED.read_text())["cases"]
+
+
+def test_what_is_kept_is_what_xla_was_given(planned):
+  for name, case in planned.items():
+    given = case["compiled"]["memory_bytes"]["arguments"]
+    kept = sum(case["device_bytes"].values())
+    assert kept == pytest.approx(given, rel=0.01), name
+
+
+def test_two_billion_parameters_take_what_their_plans_say(planned):
+  said = configs.load_module(configs.experiment("usm_2b_euphonia")).__doc__
+  words = " ".join(said.split())
+  few, many, small = (
+    f"{case['compiled']['memory_bytes']['together'] / GIB:.1f}"
+    for case in (planned[name] for name in ("v5e_128", "v5e_4096", "v4_128"))
+  )
+  assert f"{few} and {many} of 16 GiB a chip of the v5e-256" in words
+  assert f"{small} of 32 of the v4-32" in words
 
 
 def _without(lines):

@@ -91,6 +91,22 @@ def test_collectives_count_as_often_as_they_run(program):
   assert sent["collective-permute"] == (1, 4 * 8 * 4)
 
 
+def test_a_sum_that_starts_says_only_what_leaves():
+  text = """HloModule sums, is_scheduled=true, replica_count=2, num_partitions=4
+
+ENTRY %main (a: f32[6], b: f32[2]) -> (f32[6], f32[2]) {
+  %a = f32[6]{0} parameter(0)
+  %b = f32[2]{0} parameter(1)
+  %start = (f32[6]{0}, f32[2]{0}) all-reduce-start(%a, %b), channel_id=1, replica_groups={}, to_apply=%region.1
+  ROOT %done = (f32[6]{0}, f32[2]{0}) all-reduce-done(%start)
+}
+"""
+  # Of all eight devices, as no group is named.
+  assert links.sent(hlo.parse(text)) == {
+    "all-reduce": (1, 2 * (6 + 2) * 4 * 7 // 8)
+  }
+
+
 @pytest.mark.parametrize(
   ("made", "window", "meetings"),
   [

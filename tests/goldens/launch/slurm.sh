@@ -20,8 +20,7 @@ unset JAX_COORDINATOR_ADDRESS JAX_NUM_PROCESSES JAX_PROCESS_ID
 export NOTE='it'"'"'s a "b" $HOME `c`
 $(d) \ {e} # %f'
 export HRA_CACHE=gs://mine/cache
-export XLA_FLAGS=--xla_gpu_deterministic_ops=true
-hra=(python3 -m hra.commands.train --config=experiments/adapt.py --workdir=runs/mine '--config.data.path=it'"'"'s a "b" $HOME `c`
+hra=(python3 -m hra.commands.train --deterministic --config=experiments/adapt.py --workdir=runs/mine '--config.data.path=it'"'"'s a "b" $HOME `c`
 $(d) \ {e} # %f')
 ending=
 trap 'ending=yes' TERM

@@ -12,9 +12,13 @@ fi
 export NOTE='"'"'it'"'"'"'"'"'"'"'"'s a "b" $HOME `c`
 $(d) \ {e} # %f'"'"'
 export HRA_CACHE=gs://mine/cache
+log=/tmp/hra-adapt.log
+: >> "$log"
+shown=$(wc -c < "$log")
 python3 -m hra.commands.train --config=experiments/adapt.py --workdir=runs/mine '"'"'--config.data.path=it'"'"'"'"'"'"'"'"'s a "b" $HOME `c`
-$(d) \ {e} # %f'"'"' &
+$(d) \ {e} # %f'"'"' >> "$log" 2>&1 &
 echo "$!" > "$pid"
+tail --pid="$!" --sleep-interval=0.5 -f -c "+$((shown + 1))" "$log"
 wait "$!"
 code=$?
 echo "hra ended with $code"
