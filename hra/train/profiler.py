@@ -48,11 +48,6 @@ def read_range(text: str) -> range | None:
   return steps
 
 
-def ignore_requests() -> None:
-  """Lets SIGUSR1 pass until a loop listens: it would end the process."""
-  signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-
-
 class Profiler:
   """Captures steps; as a context, it listens for SIGUSR1."""
 
