@@ -8,9 +8,9 @@ What follows `--` is what follows `hra sweep`, which is what runs: each element 
 run with `--only=NAME` in a folder that all machines share. Names, results and what is
 done already are those of `hra sweep` on one machine, and so is what a second call does:
 what is left; `--only=NAME` submits no others. A last job of Slurm lists what became of
-the runs (`--jobs=0`); behind JobSets one does that oneself. A JobSet is named by its
-run, so that one that is there isn't submitted again. `--dry_run` prints exactly what would be submitted. With
-`--launcher=workstation` it is `hra sweep` itself, kept running.
+the runs (`--jobs=0`); behind JobSets one does that oneself. A JobSet is named by its run,
+so that one that is there isn't submitted again. `--dry_run` prints exactly what would be
+submitted. With `--launcher=workstation` it is `hra sweep` itself, kept running.
 """
 
 import dataclasses
