@@ -66,7 +66,7 @@ def _launch(job: Job) -> int:
     print(workstation.render(job), end="")
     return 0
   _check(job)
-  names = absl_flags.FLAGS["only"].value
+  names = absl_flags.FLAGS["only"].value or ()
   job = dataclasses.replace(job, arguments=_without_only(job.arguments))
   elements = list(_elements(job, plan.only(command.planned(), names)))
   if not elements:
