@@ -232,10 +232,11 @@ class _Pool:
       elif not self._told:
         self._stop()
         self._say("stopping: the runs save; once more ends them at once")
+      pause = _PAUSE if self._active else _PATIENCE
       for each in tuple(self._active):
         self._look(each, stopping=signals.first is not None)
       self._show()
-      time.sleep(_PAUSE if self._active or not self._waiting else _PATIENCE)
+      time.sleep(pause)
 
   def _fill(self) -> None:
     while len(self._active) < self._jobs:
