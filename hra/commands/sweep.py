@@ -111,9 +111,12 @@ def _conclude(outcome: runner.Outcome, workdir: epath.Path) -> None:
       f"{f' and {len(outcome.failed)} failed ({failed})' if failed else ''}; the "
       "same command goes on"
     )
-  if outcome.died and _ONLY.value:
+  if outcome.died:
+    others = [each for each in outcome.failed if each not in outcome.died]
+    more = f", and others failed ({', '.join(others)})" if others else ""
     raise SystemExit(
-      f"hra sweep: {failed} died: see {runner.LOG}; the same command tries again"
+      f"hra sweep: {', '.join(outcome.died)} died{more}: see {runner.LOG}; the "
+      "same command tries again"
     )
   if failed:
     raise InputError(

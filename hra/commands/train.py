@@ -14,6 +14,7 @@ they share the run's folder, and the first one writes and prints. All end togeth
 """
 
 import math
+import signal
 from collections.abc import Sequence
 
 from absl import flags
@@ -21,6 +22,7 @@ from etils import epath
 
 from hra.commands import configs, process
 from hra.config import Config
+from hra.errors import InputError
 
 _CONFIG = configs.define()
 _WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder.")
@@ -37,14 +39,20 @@ _PROFILE = flags.DEFINE_string(
 
 def main(argv: Sequence[str]) -> None:
   del argv
+  signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until a loop listens
   process.set_up(several=True, deterministic=_DETERMINISTIC.value)
   from hra import claim, jobs, run
   from hra.train import profiler
 
-  profiler.ignore_requests()
   profile = profiler.read_range(_PROFILE.value)
   workdir = configs.required(_WORKDIR, "runs/mine")
   config = configs.from_flags()
+  if profile is not None and config.train.mode == "language_model":
+    raise InputError(
+      "--profile",
+      expected="none with config.train.mode 'language_model'",
+      got=repr(_PROFILE.value),
+    )
   with claim.alone(epath.Path(workdir), begins=True):
     if config.train.mode == "language_model":
       _train_language_model(config, workdir)

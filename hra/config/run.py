@@ -204,9 +204,11 @@ class TrainConfig:
   evaluation of the dev split saves; of equals, the earliest."""
   stall_seconds: float = 600.0
   """Without progress, after which the watchdog says which process stalls, and in what
-  (`hra.train.watchdog`); 0 watches nothing."""
+  (`hra.train.watchdog`); 0 watches nothing. From the first step to the last: neither
+  restoring nor exporting is watched."""
   stall_abort: bool = False
-  """Whether a process then ends with exit code 70, so that it is started again."""
+  """Whether a process then ends with exit code 70, so that it is started again; not in
+  a save, which is told only."""
   profile_steps: int = 5
   """How many next steps SIGUSR1 captures (`hra.train.profiler`)."""
   rows: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)

@@ -81,7 +81,7 @@ def flops(jaxpr: Jaxpr) -> int:
 
   2 M N K of a product and of a convolution's, one for each number of an arithmetic
   operation, one for each that a reduction sums; a scan's body as often as it runs,
-  the most expensive branch, and a loop whose length isn't known once.
+  what each device does by itself (shard_map) on all of them, the most expensive branch, and a loop whose length isn't known once.
   """
   return sum(map(_flops, jaxpr.eqns))
 
@@ -92,7 +92,7 @@ def _flops(equation: JaxprEqn) -> int:
     return max(flops(branch.jaxpr) for branch in params["branches"])
   inner = sum(map(flops, _called(equation)))
   if inner:
-    return inner * params.get("length", 1)
+    return inner * _times(equation)
   if not equation.outvars:
     return 0
   size = math.prod(_shape(equation.outvars[0]))
@@ -112,6 +112,15 @@ def _flops(equation: JaxprEqn) -> int:
   if name.startswith("reduce_") and name != "reduce_precision":
     return math.prod(_shape(equation.invars[0])) - size
   return 0
+
+
+def _times(equation: JaxprEqn) -> int:
+  """How often a body runs: a scan's in turn, a shard_map's on so many devices."""
+  params = equation.params
+  if equation.primitive.name == "shard_map":
+    sizes = params["mesh"].shape
+    return math.prod(sizes[axis] for axis in params["newly_manual_axes"])
+  return params.get("length", 1)
 
 
 def temporaries(jaxpr: Jaxpr, *, donated: bool = False) -> int:

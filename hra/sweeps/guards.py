@@ -57,18 +57,17 @@ def lock(
   return locks
 
 
-def makes(corpus: str, stack: contextlib.ExitStack) -> bool:
-  """Whether this process makes a corpus, as none elsewhere does."""
+def makes(corpus: str, stack: contextlib.ExitStack) -> IO[str] | None:
+  """The lock of a corpus that this process makes; None where one elsewhere does."""
   folder = epath.Path(corpus)
   with storage(folder, expected="a folder that can be made"):
     folder.mkdir(parents=True, exist_ok=True)
   try:
-    stack.enter_context(locked(folder, fix="wait for it", name=_LOCK))
+    return stack.enter_context(locked(folder, fix="wait for it", name=_LOCK))
   except StorageError:
     raise
   except InputError:
-    return False
-  return True
+    return None
 
 
 @contextlib.contextmanager

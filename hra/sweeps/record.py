@@ -8,7 +8,7 @@ each tells in a `status.json` of its own how it went, which the next list takes 
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from etils import epath
@@ -139,7 +139,12 @@ class Record:
     self._started: dict[str, float] = {}
     before = {each["name"]: each for each in entries(sweep.workdir)}
     planned = {run.name: run for run in sweep.runs}
-    self._told = _told(sweep.workdir)
+    with storage(sweep.workdir, expected="a folder that can be read"):
+      self._told = _told(
+        [run.folder / STATUS for run in sweep.runs]
+        if apart
+        else sorted(sweep.workdir.glob(f"*/{STATUS}"))
+      )
     before.update(self._told)
     self.entries = {
       name: {
@@ -239,10 +244,9 @@ def entries(workdir: epath.Path) -> list[dict[str, Any]]:
   return [] if found is None else found["runs"]
 
 
-def _told(workdir: epath.Path) -> dict[str, dict[str, Any]]:
+def _told(paths: Iterable[epath.Path]) -> dict[str, dict[str, Any]]:
   """The entries that runs wrote by themselves since the list was written."""
-  with storage(workdir, expected="a folder that can be read"):
-    found = [_read(path) for path in sorted(workdir.glob(f"*/{STATUS}"))]
+  found = [entry for entry in map(_read, paths) if entry is not None]
   return {entry["name"]: entry for entry in found}
 
 

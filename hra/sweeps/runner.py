@@ -45,6 +45,9 @@ _GRACE = 60.0
 _PAUSE = 0.1
 """Seconds between two looks at the processes."""
 
+_PATIENCE = 2.0
+"""Seconds between two looks at speech that others make."""
+
 _REFRESH = 0.5
 """Seconds between two states of the progress line."""
 
@@ -167,8 +170,8 @@ class _Pool:
     self._jobs = max(1, min(jobs, len(waiting)))
     self._locks = locks
     self.died: list[str] = []
-    self._making: dict[str, contextlib.ExitStack] = {}
-    """The speech that each run makes, locked."""
+    self._making: dict[str, tuple[contextlib.ExitStack, IO[str]]] = {}
+    """What unlocks the speech that each run makes, and its lock."""
     self._out = out
     self._commands = commands
     self._active: list[_Active] = []
@@ -229,10 +232,11 @@ class _Pool:
       elif not self._told:
         self._stop()
         self._say("stopping: the runs save; once more ends them at once")
+      pause = _PAUSE if self._active else _PATIENCE
       for each in tuple(self._active):
         self._look(each, stopping=signals.first is not None)
       self._show()
-      time.sleep(_PAUSE)
+      time.sleep(pause)
 
   def _fill(self) -> None:
     while len(self._active) < self._jobs:
@@ -265,9 +269,10 @@ class _Pool:
   def _makes(self, run: plan.Run) -> bool:
     """Whether it is this run that makes its speech, and nobody elsewhere."""
     stack = contextlib.ExitStack()
-    if not guards.makes(run.corpus, stack):
+    made = guards.makes(run.corpus, stack)
+    if made is None:
       return False
-    self._making[run.name] = stack
+    self._making[run.name] = stack, made
     return True
 
   def _start(self, active: _Active) -> None:
@@ -278,6 +283,7 @@ class _Pool:
     """
     verb = active.verbs[0]
     command = self._commands(active.run)[verb]
+    locks = [*self._locks, *self._making.get(active.run.name, ())[1:]]
     found, gpus = self._machine
     share = cores.share(active.place, jobs=self._jobs, cores=found, gpus=gpus)
     with storage(active.log, expected="a file that can be written"):
@@ -295,7 +301,7 @@ class _Pool:
           # A group of its own: Ctrl-C reaches a run once, from here. What
           # outlives this process keeps the folders locked.
           start_new_session=True,
-          pass_fds=[lock.fileno() for lock in self._locks],
+          pass_fds=[lock.fileno() for lock in locks],
         )
       except OSError as error:
         raise InputError(
@@ -334,7 +340,7 @@ class _Pool:
     run = active.run
     self._active.remove(active)
     if run.name in self._making:
-      self._making.pop(run.name).close()
+      self._making.pop(run.name)[0].close()
     if stopped:
       self._listed.interrupt(run)
       self._tell(run, "stopped", "")

@@ -5,12 +5,14 @@ of all time since the run's first start that went into steps which still count: 
 restart does again was lost, and so was the time until it went on.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Literal, get_args
 
 from etils import epath
 
+from hra.errors import InputError, StorageError
 from hra.files import read_json, write_json
 
 NAME = "goodput.json"
@@ -21,6 +23,7 @@ Doing = Literal["start", "data", "compile", "step", "evaluation", "save"]
 _LOST = ("redone", "away")
 """Steps that a restart did again, and the time between two processes."""
 _SPENT = (*get_args(Doing), *_LOST)
+_KEYS = ("started", "seen", "starts", "seconds", "marks")
 _MARKS = 64
 """Saved positions that are remembered: more than checkpoints are kept."""
 _SECONDS = 10.0
@@ -43,34 +46,39 @@ class Goodput:
 
     Args:
       began: when this process's training did.
-      writes: whether this process keeps the file.
+      writes: whether this process keeps the file, which no other one reads.
       now: seconds since the epoch, which processes on several days share.
 
-    Raises:
-      InputError: the file is damaged.
+    A damaged file is told and begun anew: it only says where the time went.
     """
     self._path, self._writes, self._now = workdir / NAME, writes, now
     self._started = self._seen = began
     self._starts = 0
     self.seconds = dict.fromkeys(_SPENT, 0.0)
     self._marks: list[tuple[int, float]] = []
-    if self._path.exists():
+    if writes and self._path.exists():
       self._go_on(position)
     self._starts += 1
 
   def _go_on(self, position: int) -> None:
-    told = read_json(
-      self._path,
-      keys=("started", "seen", "starts", "seconds", "marks"),
-      fix="delete it: it only says where the time went",
-    )
-    self._started, self._starts = told["started"], told["starts"]
-    self.seconds.update(told["seconds"])
-    self._marks = [(at, spent) for at, spent in told["marks"] if at <= position]
+    try:
+      told = read_json(self._path, keys=_KEYS)
+      started, seen = float(told["started"]), float(told["seen"])
+      starts = int(told["starts"])
+      seconds = {name: float(told["seconds"].get(name, 0)) for name in _SPENT}
+      marks = [(int(at), float(spent)) for at, spent in told["marks"]]
+    except StorageError:
+      raise
+    except (InputError, AttributeError, TypeError, ValueError) as error:
+      said = " ".join(str(error).split())
+      print(f"{self._path} is begun anew: {said}", file=sys.stderr)
+      return
+    self._started, self._starts, self.seconds = started, starts, seconds
+    self._marks = [mark for mark in marks if mark[0] <= position]
     counts = self._marks[-1][1] if self._marks else 0.0
     self.seconds["redone"] += self.seconds["step"] - counts
     self.seconds["step"] = counts
-    self.seconds["away"] += max(0.0, self._seen - told["seen"])
+    self.seconds["away"] += max(0.0, self._seen - seen)
 
   def spend(self, doing: Doing, seconds: float) -> None:
     self.seconds[doing] += seconds

@@ -114,9 +114,10 @@ class Observer:
 
   def alive(self, position: int | None = None) -> None:
     """Something went on."""
-    beat = self._beat
-    at = beat.position if position is None else position
-    self._beat = Beat(at, beat.doing, time.monotonic())
+    if position is not None:
+      self._beat = self._beat._replace(position=position)
+    self._turn(self._beat.doing)  # type: ignore[arg-type]
+    self._goodput.keep()
 
   @contextlib.contextmanager
   def saving(self, position: int) -> Iterator[None]:
@@ -140,7 +141,6 @@ class Observer:
       "mfu": self._fast / busy if self._ideal and busy else None,
     }
     self._window, self._fast = dict.fromkeys(window, 0.0), 0.0
-    self._goodput.keep()
     return line
 
   def _turn(self, doing: Doing, *, spent: Doing | None = None) -> None:

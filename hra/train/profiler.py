@@ -2,7 +2,8 @@
 
 Asked for by a range of steps, or by SIGUSR1: the next ones. A process writes a folder
 of its own, which xprof and TensorBoard read, with a `perfetto_trace.json.gz` for
-ui.perfetto.dev. Where nothing is asked for, a step costs one comparison more.
+ui.perfetto.dev. Where nothing is asked for, a step costs two comparisons more. What
+can't be captured or written is a line on stderr: no profile ends a training.
 """
 
 import contextlib
@@ -12,12 +13,12 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Self
 
 import jax
 from etils import epath
+from jax._src import profiler as jax_profiler
 
 from hra.errors import InputError
 from hra.files import is_remote, storage
@@ -47,11 +48,6 @@ def read_range(text: str) -> range | None:
   return steps
 
 
-def ignore_requests() -> None:
-  """Lets SIGUSR1 pass until a loop listens: it would end the process."""
-  signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-
-
 class Profiler:
   """Captures steps; as a context, it listens for SIGUSR1."""
 
@@ -67,11 +63,14 @@ class Profiler:
     Args:
       next_steps: how many a signal asks for.
     """
-    self._workdir = workdir
-    self._steps = steps
+    self._folder = workdir / NAME
+    self._waiting = steps
     self._next = next_steps
     self._asked = False
-    self._going: contextlib.ExitStack | None = None
+    self._going: _Capture | None = None
+    self._steps = range(0)
+    """Of the capture that goes on."""
+    self._done = 0
 
   def __enter__(self) -> Self:
     self._listens = threading.current_thread() is threading.main_thread()
@@ -80,9 +79,9 @@ class Profiler:
     return self
 
   def __exit__(self, *raised: object) -> None:
-    if self._going is not None:
-      with self._going:
-        self._going = None
+    self._end()
+    if self._waiting is not None:
+      _tell(f"steps {_name(self._waiting)} didn't come, and are not captured")
     if self._listens:
       signal.signal(signal.SIGUSR1, self._before)
 
@@ -94,57 +93,116 @@ class Profiler:
     self, position: int, state: Any
   ) -> contextlib.AbstractContextManager:
     """Around the dispatch of a step, which gets its number in a profile."""
+    if self._asked or self._waiting is not None:
+      self._look(position, state)
+    if self._going is None:
+      return contextlib.nullcontext()
+    return jax.profiler.StepTraceAnnotation("train", step_num=position)
+
+  def _look(self, position: int, state: Any) -> None:
+    """Begins what is asked for, one profile at a time."""
     if self._asked:
       self._asked = False
       if self._going is None:
-        self._steps = range(position, position + self._next)
-    if self._steps is None or position not in self._steps:
-      return contextlib.nullcontext()
-    if self._going is None:
-      jax.block_until_ready(state)  # steps before are no part of it
-      self._steps = range(position, self._steps.stop)
-      self._going = contextlib.ExitStack()
-      self._going.enter_context(_capture(self._folder(self._steps)))
-    return jax.profiler.StepTraceAnnotation("train", step_num=position)
+        self._begin(range(position, position + self._next), state)
+      else:
+        _tell(f"SIGUSR1 asks for nothing while {_name(self._steps)} goes on")
+    waiting = self._waiting
+    if self._going is None and waiting is not None:
+      if position >= waiting.stop:
+        _tell(
+          f"steps {_name(waiting)} are over, and not captured by themselves"
+        )
+        self._waiting = None
+      elif position >= waiting.start:
+        self._begin(range(position, waiting.stop), state)
+        self._waiting = None
+
+  def _begin(self, steps: range, state: Any) -> None:
+    jax.block_until_ready(state)  # steps before are no part of it
+    try:
+      self._going = _Capture(self._folder, steps)
+    except Exception as error:  # as XLA's, which it names nowhere
+      _tell(f"steps {_name(steps)} can't be captured: {_line(error)}")
+    self._steps, self._done = steps, steps.start
 
   def done(self, position: int, state: Any) -> None:
-    """Ends the profile behind its last step.
+    """Ends the profile behind its last step."""
+    if self._going is None:
+      return
+    self._done = position
+    if position >= self._steps.stop:
+      jax.block_until_ready(state)
+      self._end()
 
-    Raises:
-      StorageError: it can't be written.
-    """
-    if self._going is None or self._steps is None:
-      return
-    if position < self._steps.stop:
-      return
-    jax.block_until_ready(state)
-    folder, self._steps = self._folder(self._steps), None
+  def _end(self) -> None:
     going, self._going = self._going, None
-    going.close()
-    print(f"profile: {folder}", file=sys.stderr)
+    if going is None:
+      return
+    steps = range(self._steps.start, max(self._done, self._steps.start + 1))
+    try:
+      folder = going.end(steps)
+    except Exception as error:
+      _tell(f"steps {_name(steps)} can't be written: {_line(error)}")
+      return
+    cut = "" if steps == self._steps else f" (asked for {_name(self._steps)})"
+    _tell(f"{folder}{cut}")
 
-  def _folder(self, steps: range) -> epath.Path:
-    """Of one profile and process: XLA's own names are but of the second."""
-    name = f"steps-{steps.start}-{steps.stop - 1}"
-    return self._workdir / NAME / name / f"process-{jax.process_index()}"
 
+class _Capture:
+  """A profile that goes on, in a folder of its own: XLA's names are of seconds."""
 
-@contextlib.contextmanager
-def _capture(folder: epath.Path) -> Iterator[None]:
-  options = jax.profiler.ProfileOptions()
-  options.python_tracer_level = 0  # each call of Python would slow it down
-  with contextlib.ExitStack() as stack:
-    local = folder
+  def __init__(self, folder: epath.Path, steps: range):
+    self._folder = folder
+    self._stack = contextlib.ExitStack()
+    self._local = self._target(steps)
     if is_remote(folder):  # XLA writes to local folders
-      made = stack.enter_context(tempfile.TemporaryDirectory())
-      local = epath.Path(made)
-      stack.callback(_copy, pathlib.Path(made), folder)
-    with storage(local, expected="a folder that can be made"):
-      local.mkdir(parents=True, exist_ok=True)
-    with jax.profiler.trace(
-      local, create_perfetto_trace=True, profiler_options=options
-    ):
-      yield
+      made = self._stack.enter_context(tempfile.TemporaryDirectory())
+      self._local = epath.Path(made)
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0  # each call of Python would slow it down
+    with contextlib.ExitStack() as failed:
+      failed.push(self._stack)
+      with storage(self._local, expected="a folder that can be made"):
+        self._local.mkdir(parents=True, exist_ok=True)
+      jax.profiler.start_trace(
+        self._local, create_perfetto_trace=True, profiler_options=options
+      )
+      failed.pop_all()
+
+  def end(self, steps: range) -> epath.Path:
+    """Writes it under the steps that it holds; returns the folder."""
+    target = self._target(steps)
+    with self._stack:
+      try:
+        jax.profiler.stop_trace()
+      except BaseException:
+        jax_profiler._profile_state.reset()  # else there is no other one
+        raise
+      if is_remote(target):
+        _copy(pathlib.Path(self._local), target)
+      elif target != self._local:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._local.rename(target)
+        with contextlib.suppress(OSError):  # others' may be there
+          self._local.parent.rmdir()
+    return target
+
+  def _target(self, steps: range) -> epath.Path:
+    process = f"process-{jax.process_index()}"
+    return self._folder / f"steps-{_name(steps)}" / process
+
+
+def _name(steps: range) -> str:
+  return f"{steps.start}-{steps.stop - 1}"
+
+
+def _line(error: Exception) -> str:
+  return " ".join(str(error).split()) or type(error).__name__
+
+
+def _tell(text: str) -> None:
+  print(f"profile: {text}", file=sys.stderr)
 
 
 def _copy(source: pathlib.Path, target: epath.Path) -> None:

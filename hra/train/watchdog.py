@@ -7,6 +7,7 @@ wait for is behind them, or at something that needs nobody else.
 
 import contextlib
 import json
+import math
 import os
 import sys
 import threading
@@ -18,7 +19,7 @@ from types import FrameType
 from typing import Any, NamedTuple, Self
 
 import jax
-from jax._src import distributed
+from jax._src import compiler, distributed
 
 STALLED = 70
 """Exit code of a process that gave up: worth a new start (EX_SOFTWARE)."""
@@ -95,12 +96,15 @@ class Watchdog:
       beat: what this process is at.
       seconds: without progress that are a stall; 0 watches nothing. What compiles
         may take its time.
-      abort: whether a stall ends the process, after it is told.
+      abort: whether a stall ends the process, after it is told; a save's doesn't,
+        as the next start would meet the same.
     """
     self._beat, self._seconds, self._abort = beat, seconds, abort
     self._board = board or Board()
     self._pause = min(seconds / _OFTEN, _PAUSE)
     self._number = 0
+    self._compiled = -math.inf
+    """When it was last seen that this process compiles."""
     self._ended = threading.Event()
     self._thread = threading.Thread(target=self._work, daemon=True)
 
@@ -121,8 +125,7 @@ class Watchdog:
     told_of = None
     try:
       while not self._ended.wait(self._pause):
-        beat = self._beat()
-        self._say(beat)
+        beat = self._look()
         if beat == told_of or not self._stalls(beat):
           continue
         if self._tell(beat):
@@ -130,6 +133,16 @@ class Watchdog:
     except jax.errors.JaxRuntimeError as error:
       if not self._ended.is_set():
         _print(f"no watchdog any more: the coordinator says {error}")
+
+  def _look(self) -> Beat:
+    """What this process is at, which it says: whatever it does, it may compile."""
+    beat, now = self._beat(), time.monotonic()
+    if compiles(self._stack()):
+      self._compiled = now
+      beat = beat._replace(doing="compile")
+    beat = beat._replace(since=max(beat.since, self._compiled))
+    self._say(beat)
+    return beat
 
   def _stalls(self, beat: Beat) -> bool:
     quiet = time.monotonic() - beat.since
@@ -147,9 +160,8 @@ class Watchdog:
     """Says who stalls, if it lasts and there is somebody."""
     before = self._board.read()
     for _ in range(3):  # long enough for those that live to say something
-      if self._ended.wait(self._pause) or self._beat() != beat:
+      if self._ended.wait(self._pause) or self._look() != beat:
         return False
-      self._say(beat)
     after = self._board.read()
     count = jax.process_count()
     silent = silent_among(range(count), before, after)
@@ -157,13 +169,14 @@ class Watchdog:
     if not stalls:
       return False
     here = jax.process_index()
-    if here == min(set(range(count)) - silent):
+    if here == teller(after, silent=silent):
       for process in stalls:
         _print(described(process, after, count=count, silent=silent))
     if here in stalls:
       stack = "".join(traceback.format_stack(self._stack()))
       _print(f"process {here} of {count} is here:\n{stack.rstrip()}")
-    if self._abort:
+    saves = any(p in after and after[p].doing == "save" for p in stalls)
+    if self._abort and not saves:
       _print(f"process {here} of {count} gives up (exit code {STALLED})")
       if here == 0 and count > 1:  # others would miss the coordinator
         time.sleep(3 * self._pause)
@@ -207,6 +220,24 @@ def stalling(told: Mapping[int, Told], *, silent: set[int]) -> list[int]:
   last = [p for p in sorted(going) if going[p].position == behind]
   alone = [p for p in last if told[p].doing != _TOGETHER]
   return alone or last
+
+
+def teller(told: Mapping[int, Told], *, silent: set[int]) -> int:
+  """The process that says who stalls: the first that is still there."""
+  return min(
+    process
+    for process, each in told.items()
+    if process not in silent and each.doing != _ENDED
+  )
+
+
+def compiles(frame: FrameType | None) -> bool:
+  """Whether XLA compiles somewhere in a stack, or reads what it has compiled."""
+  while frame is not None:
+    if frame.f_code.co_filename == compiler.__file__:
+      return True
+    frame = frame.f_back
+  return False
 
 
 def described(

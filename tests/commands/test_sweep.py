@@ -109,16 +109,16 @@ def test_two_runs_end_to_end(tmp_path):
   assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-def test_failed_runs_are_named_and_end_with_2(tmp_path, plain):
+def test_runs_that_died_are_named_and_end_with_1(tmp_path, plain):
   done = _done(
     f"--config={plain}",
     f"--workdir={tmp_path / 'sweep'}",
     "--axis=seed=0,1",
     script=FAKE.format(mode="fail"),
   )
-  assert done.returncode == 2
+  assert done.returncode == 1
   assert done.stderr.count("\n") == 1
-  assert "2 that failed (seed=0, seed=1)" in done.stderr
+  assert "seed=0, seed=1 died" in done.stderr
   assert done.stdout.count("hra train: no luck") == 2
 
 

@@ -1,6 +1,8 @@
 """Sweeps that a cluster does: what is rendered, of what is left to do."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 
@@ -35,6 +37,17 @@ print(json.dumps(told))
 """
 
 
+# Takes each name once, and has seed=1's already.
+KUBECTL = """#!/bin/sh
+set=$(cat)
+name=$(echo "$set" | sed -n 's/^  name: //p')
+case "$set" in *--only=seed=1*) touch "$0-$name" ;; esac
+[ ! -e "$0-$name" ] && touch "$0-$name" && echo "$name created" && exit
+echo "Error from server (AlreadyExists): \"$name\" already exists" >&2
+exit 1
+"""
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
   """Exit code, output and errors of several calls; and the experiment's file."""
@@ -58,10 +71,20 @@ def told(tmp_path_factory):
     "slice": [*sets, "--accelerator=v5e:4x4", *dry],
     "hosts": [*array, "--hosts=2", *dry],
     "unknown": ["--dry_run", "--", "--axes=seed=0"],
+    "only": [*sets, *dry, "--only", "seed=1"],
+    "jobs": [*array, *dry, "--jobs=2"],
+    "relative": [*array, "--folder=/elsewhere", *dry, "--workdir=here"],
+    "submitted": [*sets, "--", *asked],
+    "again": [*sets, "--", *asked, "--only=seed=1", "--only=seed=2"],
     "empty": ["--launcher=slurm", "--dry_run", "--", *asked[:2]],
   }
+  kubectl = folder / "bin" / "kubectl"
+  kubectl.parent.mkdir()
+  kubectl.write_text(KUBECTL)
+  kubectl.chmod(0o755)
   done = subprocess.run(
     [sys.executable, "-c", SCRIPT, json.dumps(list(calls.values()))],
+    env={**os.environ, "PATH": f"{kubectl.parent}:{os.environ['PATH']}"},
     capture_output=True,
     text=True,
     check=False,
@@ -98,7 +121,8 @@ def test_each_run_is_a_jobset(told):
   assert code == 0
   sets = list(yaml.safe_load_all(out))
   names = [each["metadata"]["name"] for each in sets]
-  assert names == ["widths-0", "widths-1", "widths-2"]
+  assert len(set(names)) == 3
+  assert all(re.fullmatch("widths-[0-9a-f]{8}", name) for name in names)
   for seed, each in enumerate(sets):
     (jobs,) = each["spec"]["replicatedJobs"]
     pod = jobs["template"]["spec"]["template"]["spec"]
@@ -107,6 +131,35 @@ def test_each_run_is_a_jobset(told):
       *("python3", "-m", "hra.commands.sweep"),
       *(*asked, f"--only=seed={seed}"),
     ]
+
+
+def test_one_run_alone_has_the_name_that_it_has_among_all(told):
+  sets = [
+    list(yaml.safe_load_all(told[0][each][1])) for each in ("jobset", "only")
+  ]
+  (alone,) = sets[1]
+  assert alone["metadata"]["name"] == sets[0][1]["metadata"]["name"]
+  (jobs,) = alone["spec"]["replicatedJobs"]
+  (container,) = jobs["template"]["spec"]["template"]["spec"]["containers"]
+  assert [
+    word for word in container["command"] if word.startswith("--only")
+  ] == ["--only=seed=1"]
+
+
+def test_what_is_there_already_keeps_no_other_run_back(told):
+  code, out, err = told[0]["submitted"]
+  assert (code, err) == (0, "")
+  lines = out.splitlines()
+  names = [line.split()[0] for line in lines[:3]]
+  assert lines[0] == f"{names[0]} created: seed=0"
+  assert lines[1] == f"{names[1]} is there already: seed=1"
+  assert lines[2] == f"{names[2]} created: seed=2"
+  assert lines[-1].split() == [
+    *("kubectl", "delete", "jobset", "--namespace=default", names[1])
+  ]
+  code, out, _ = told[0]["again"]
+  assert code == 0
+  assert out.splitlines()[-1].split()[-2:] == names[1:]
 
 
 def test_on_this_machine_it_is_the_sweep_itself(told):
@@ -123,6 +176,8 @@ def test_on_this_machine_it_is_the_sweep_itself(told):
   [
     ("slice", "--accelerator: expected one machine for each run"),
     ("hosts", "--hosts: expected one machine for each run"),
+    ("jobs", "--jobs: expected none with --launcher=slurm"),
+    ("relative", "--workdir: expected an absolute path"),
     ("unknown", "Unknown command line flag 'axes'"),
     ("empty", "--axis: expected an axis"),
   ],

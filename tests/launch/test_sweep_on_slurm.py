@@ -71,8 +71,8 @@ def _check(here, folder):
         *(f"--config={folder / 'mine.py'}", f"--workdir={workdir}"),
         "--axis=seed=0,1,2,3,4,5",
       ],
-      cwd=ROOT,
-      env=here.environment,
+      cwd=folder,  # where Slurm leaves its logs
+      env={**here.environment, "PYTHONPATH": str(ROOT)},
       capture_output=True,
       text=True,
       check=False,

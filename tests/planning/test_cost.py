@@ -57,6 +57,15 @@ def test_a_scan_counts_its_body_and_holds_what_it_stacks(trips):
   assert cost.temporaries(jaxpr) == 4 * (trips + 2) * size
 
 
+def test_what_each_device_does_counts_on_all():
+  mesh = jax.sharding.AbstractMesh((2, 4), ("data", "fsdp"))
+  spec = jax.sharding.PartitionSpec("data")
+  run = jax.shard_map(
+    jnp.tanh, mesh=mesh, in_specs=spec, out_specs=spec, axis_names={"data"}
+  )
+  assert cost.flops(_jaxpr(run, np.ones((8, 4), np.float32))) == 8 * 4
+
+
 def test_a_donated_table_is_written_in_place():
   table, rows = np.ones((4096, 8)), np.ones((2, 8))
 

@@ -595,11 +595,14 @@ def test_each_run_has_one_process_at_work_and_the_sweep_none(tmp_path):
     _run(sweep, only=["seed=1"])
 
 
-def test_a_run_waits_for_the_speech_that_another_process_makes(tmp_path):
+def test_a_run_waits_for_the_speech_that_another_process_makes(
+  tmp_path, monkeypatch
+):
   base = Config(data=DataConfig(source="synthetic"))
   sweep = _sweep(tmp_path, "seed=0,1", base=base)
   corpus = Path(sweep.runs[0].corpus)
   corpus.mkdir(parents=True)
+  monkeypatch.setattr(runner, "_PATIENCE", 0.1)
   held = contextlib.ExitStack()
   held.enter_context(locked(corpus, fix="", name=".sweep.lock"))
 

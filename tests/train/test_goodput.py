@@ -5,7 +5,6 @@ import json
 import pytest
 from etils import epath
 
-from hra.errors import InputError
 from hra.train import goodput
 
 
@@ -61,7 +60,31 @@ def test_the_file_is_not_written_at_every_line(tmp_path):
   assert (tmp_path / goodput.NAME).exists()
 
 
-def test_a_damaged_file_is_one_clear_line(tmp_path):
-  (tmp_path / goodput.NAME).write_text("{}")
-  with pytest.raises(InputError, match="delete it"):
-    _ledger(tmp_path, [0.0], position=0)
+@pytest.mark.parametrize(
+  "damage",
+  [
+    "{",
+    "{}",
+    "[]",
+    '{"marks": [[1]]}',
+    '{"marks": 3}',
+    '{"seconds": {"step": "x"}}',
+  ],
+)
+def test_a_damaged_file_is_told_and_begun_anew(tmp_path, capsys, damage):
+  path = tmp_path / goodput.NAME
+  _ledger(tmp_path, [0.0], position=0).mark(3)
+  try:
+    change = dict(json.loads(damage))
+  except ValueError:
+    change = {}
+  path.write_text(
+    json.dumps(json.loads(path.read_text()) | change) if change else damage
+  )
+  assert _ledger(tmp_path, [0.0], position=0, writes=False).share() == 0
+  assert capsys.readouterr().err == ""
+  ledger = _ledger(tmp_path, [7.0], position=5)
+  (line,) = capsys.readouterr().err.splitlines()
+  assert "is begun anew" in line
+  ledger.mark(5)
+  assert json.loads(path.read_text())["started"] == 7.0

@@ -4,12 +4,14 @@ import copy
 import json
 import os
 import re
+import shutil
 import signal
 
 import corpus
 import jax
 import jax.numpy as jnp
 import pytest
+from etils import epath
 
 from hra import hardware, jobs, run
 from hra.errors import InputError
@@ -138,3 +140,47 @@ def test_a_profile_may_go_to_a_bucket(bucket):
   names = [path.name for path in folder.iterdir()]
   assert "perfetto_trace.json.gz" in names
   assert any(name.endswith(".xplane.pb") for name in names)
+
+
+def _steps(profiler, stop, *, asked_at=()):
+  state = jnp.zeros(3)
+  for position in range(stop):
+    if position in asked_at:
+      os.kill(os.getpid(), signal.SIGUSR1)
+    with profiler.step(position, state):
+      state = state + 1
+    profiler.done(position + 1, state)
+
+
+def test_what_is_asked_for_takes_no_range_away_and_is_told(tmp_path, capfd):
+  workdir = epath.Path(tmp_path)
+  with Profiler(workdir, steps=range(3, 9), next_steps=1) as profiler:
+    _steps(profiler, 5, asked_at=(1, 4))
+  names = {each.name for each in (workdir / "profile").iterdir()}
+  assert names == {"steps-1-1", "steps-3-4"}
+  told = capfd.readouterr().err
+  assert "SIGUSR1 asks for nothing while 3-8 goes on" in told
+  assert "steps-3-4/process-0 (asked for 3-8)" in told
+  with Profiler(workdir, steps=range(7, 9), next_steps=1) as profiler:
+    _steps(profiler, 1)
+  assert "steps 7-8 didn't come" in capfd.readouterr().err
+
+
+def test_a_profile_that_cannot_be_made_ends_no_training(tmp_path, capfd):
+  (tmp_path / "profile").write_text("in the way")
+  workdir = epath.Path(tmp_path)
+  with Profiler(workdir, steps=range(1, 2), next_steps=1) as profiler:
+    _steps(profiler, 3)
+  assert "steps 1-1 can't be captured" in capfd.readouterr().err
+  (tmp_path / "profile").unlink()
+  with Profiler(workdir, steps=range(1, 2), next_steps=1) as profiler:
+    _steps(profiler, 1)
+    with profiler.step(1, jnp.zeros(3)):
+      shutil.rmtree(workdir / "profile")
+      (workdir / "profile").write_text("in the way")
+    profiler.done(2, jnp.zeros(3))
+  assert "steps 1-1 can't be written" in capfd.readouterr().err
+  (tmp_path / "profile").unlink()
+  with Profiler(workdir, steps=range(1, 2), next_steps=1) as profiler:
+    _steps(profiler, 3)
+  assert (workdir / "profile" / "steps-1-1").is_dir()

@@ -7,7 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax._src import compiler
 
 from hra.train import watchdog
 from hra.train.watchdog import (
@@ -17,6 +20,7 @@ from hra.train.watchdog import (
   Watchdog,
   silent_among,
   stalling,
+  teller,
 )
 
 
@@ -47,6 +51,12 @@ def test_who_has_ended_is_not_silent():
   assert silent_among(range(4), said, later) == {0, 3}
 
 
+def test_the_first_that_is_still_there_tells():
+  told = {0: _told(9, "ended"), 1: _told(8, "save"), 2: _told(9, "step")}
+  assert teller(told, silent=set()) == 1
+  assert teller(told, silent={1}) == 2
+
+
 def _watched(beat, *, seconds=0.25, wait=1.2):
   with Watchdog(lambda: beat[0], seconds=seconds, abort=False):
     time.sleep(wait)
@@ -72,6 +82,32 @@ def test_a_stall_is_told_once_with_its_place(capsys):
 def test_nothing_is_told_of_what_goes_on(capsys, beat, seconds):
   _watched([beat], seconds=seconds, wait=0.6)
   assert capsys.readouterr().err == ""
+
+
+def test_compiling_in_an_evaluation_is_no_stall(monkeypatch, capsys):
+  compiled = compiler.backend_compile_and_load
+
+  def takes_its_time(*args, **named):
+    time.sleep(1.5)
+    return compiled(*args, **named)
+
+  lowered = jax.jit(lambda x: x * 17).lower(jnp.ones(3))
+  monkeypatch.setattr(compiler, "backend_compile_and_load", takes_its_time)
+  beat = Beat(17, "evaluation", time.monotonic())
+  with Watchdog(lambda: beat, seconds=0.5, abort=False):
+    lowered.compile()
+    beat = beat._replace(since=time.monotonic())
+  assert capsys.readouterr().err == ""
+
+
+def test_a_save_is_told_and_goes_on(monkeypatch, capsys):
+  monkeypatch.setattr(os, "_exit", lambda code: pytest.fail(f"exit {code}"))
+  beat = Beat(17, "save", time.monotonic())
+  with Watchdog(lambda: beat, seconds=0.25, abort=True):
+    time.sleep(0.8)
+  told = capsys.readouterr().err
+  assert "at step 17, in save" in told
+  assert "gives up" not in told
 
 
 WORKER = """
