@@ -360,11 +360,11 @@ def divide(
     return min(config.tasks_per_batch, tasks), 1
   if config.tasks_per_batch % processes:
     raise InputError(
-      "data.tasks_per_batch",
+      "config.data.tasks_per_batch",
       expected=f"a multiple of the {processes} processes",
       got=str(config.tasks_per_batch),
-      fix="with fewer tasks than processes, data.utterances_per_task may be"
-      " the multiple instead",
+      fix="with fewer tasks than processes, config.data.utterances_per_task may"
+      " be the multiple instead",
     )
   # Of one task, devices divide the utterances.
   multiple = math.lcm(processes, devices) if tasks > 1 else processes
