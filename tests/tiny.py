@@ -58,7 +58,8 @@ def backbone(seed: int = 0, **changes) -> Backbone:
   config = dataclasses.replace(BACKBONE, **changes)
   name = repr((seed, config, jax.config.read("jax_enable_x64")))
   if name not in _MADE:
-    _MADE[name] = _drawn(seed, config)
+    with jax.ensure_compile_time_eval():  # also while something is traced
+      _MADE[name] = _drawn(seed, config)
   return jax.tree.map(jnp.copy, _MADE[name])
 
 

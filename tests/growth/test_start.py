@@ -46,7 +46,10 @@ def _loss(parts, submodel, task):
   return float(total / weight)
 
 
-@pytest.mark.parametrize("space", ["table", "embedding", "offset"])
+@pytest.mark.parametrize(
+  "space",
+  ["table", "embedding", pytest.param("offset", marks=pytest.mark.slow)],
+)
 def test_that_the_nearest_has_the_lowest_loss_on_training_recordings(
   copied, tmp_path, space
 ):
@@ -72,7 +75,9 @@ def test_that_the_nearest_has_the_lowest_loss_on_training_recordings(
       np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("space", ["table", "offset"])
+@pytest.mark.parametrize(
+  "space", ["table", pytest.param("offset", marks=pytest.mark.slow)]
+)
 def test_that_who_joined_before_may_be_the_nearest(copied, tmp_path, space):
   """Also by a row that no task of the run has."""
   workdir = copied(space)

@@ -59,7 +59,13 @@ def _told(made, workdir, axes, *assignments):
   ],
   ids=["adapts", "int8", "pretrains"],
 )
-@pytest.mark.parametrize("axes", [(1, 1, 1), (2, 2, 2)], ids=["one", "eight"])
+@pytest.mark.parametrize(
+  "axes",
+  [
+    pytest.param((1, 1, 1), id="one", marks=pytest.mark.slow),
+    pytest.param((2, 2, 2), id="eight"),
+  ],
+)
 def test_what_is_kept_is_what_was_planned(made, tmp_path, axes, assignments):
   if "backbone.weights=int8" in assignments:
     pytest.importorskip("qwix")
