@@ -28,6 +28,8 @@ def log(monkeypatch):
     logger = logging.getLogger(name)
     for field in ("handlers", "propagate", "level"):
       monkeypatch.setattr(logger, field, getattr(logger, field))
+  # Commands that ran in this process have silenced it.
+  logging.getLogger("absl").setLevel(logging.WARNING)
 
   def made(*, named):
     log = Log(io.StringIO(), named=named)
