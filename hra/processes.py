@@ -1,7 +1,7 @@
 """Several processes that are one job: who this is, and what all of them agree on.
 
-Enters: the environment that a scheduler or `launch/` sets. Leaves: this process's
-index among them. What is agreed goes through the coordinator, in the first process,
+Enters: what the environment says (`hra.cluster`). Leaves: this process's index among
+them. What is agreed goes through the coordinator, in the first process,
 and not through the devices: it waits for no step and no step waits for it. All
 processes call what is collective here in the same order, from their main threads;
 with one process nothing here waits for anybody.
@@ -15,20 +15,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
+from hra import cluster
 from hra.errors import InputError
 
 Value = TypeVar("Value")
 
-ADDRESS = "JAX_COORDINATOR_ADDRESS"
-COUNT = "JAX_NUM_PROCESSES"
-INDEX = "JAX_PROCESS_ID"
-"""What is said explicitly; all three together."""
-
-_POD_INDEX = "JOB_COMPLETION_INDEX"
-"""Kubernetes' name for the index, in an indexed job."""
 _JOIN_SECONDS = "HRA_JOIN_SECONDS", 300
 _HEARTBEAT_SECONDS = "HRA_HEARTBEAT_SECONDS", 60
 """How long a process that says nothing is thought to live."""
@@ -50,14 +44,6 @@ _expected: dict[str, Callable[[str], None]] = {}
 """What is done, in a thread of its own, when a key of the coordinator's is set."""
 
 
-class _Told(NamedTuple):
-  """What the environment says explicitly."""
-
-  address: str
-  processes: int
-  place: int
-
-
 class _Who(NamedTuple):
   """This process, among all."""
 
@@ -66,12 +52,6 @@ class _Who(NamedTuple):
 
 
 _who = _Who(0, 1)
-
-
-def are_expected() -> bool:
-  """Whether the environment says that this process is one of several."""
-  told = _told(os.environ)
-  return told.processes > 1 if told else _in_cluster(os.environ)
 
 
 def join() -> None:
@@ -91,17 +71,21 @@ def join() -> None:
   if jax.distributed.is_initialized():
     _take_part()
     return
-  if not are_expected():
+  if not cluster.are_expected(os.environ):
     return
-  told = _told(os.environ)
+  told = cluster.told(os.environ)
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   # It would take SIGTERM from Python, and knows nothing of Ctrl-C.
   jax.config.update("jax_enable_preemption_service", False)
-  seconds = _seconds(*_JOIN_SECONDS)
+  seconds = cluster.seconds(os.environ, *_JOIN_SECONDS)
   options: dict[str, Any] = {
     "initialization_timeout": seconds + 60,  # JAX would abort: see below
-    "heartbeat_timeout_seconds": _seconds(*_HEARTBEAT_SECONDS),
-    "shutdown_timeout_seconds": _seconds(*_HEARTBEAT_SECONDS),
+    "heartbeat_timeout_seconds": cluster.seconds(
+      os.environ, *_HEARTBEAT_SECONDS
+    ),
+    "shutdown_timeout_seconds": cluster.seconds(
+      os.environ, *_HEARTBEAT_SECONDS
+    ),
   }
   if told:
     options |= {
@@ -153,86 +137,6 @@ def _take_part() -> None:
   looks.start()
   # Before JAX leaves: a thread that asks would end in a torn down interpreter.
   atexit.register(_stop_looking, looks)
-
-
-def _told(environment: Mapping[str, str]) -> _Told | None:
-  given = {
-    name: environment[name]
-    for name in (ADDRESS, COUNT, INDEX)
-    if environment.get(name)
-  }
-  if not given:
-    return None
-  if given.keys() == {ADDRESS, COUNT} and environment.get(_POD_INDEX):
-    given[INDEX] = environment[_POD_INDEX]
-  for name in (COUNT, ADDRESS, INDEX):
-    if name not in given and given.get(COUNT) != "1":
-      raise InputError(
-        f"${name}",
-        expected=f"a value, as ${', $'.join(sorted(given))} has one",
-        got="none",
-        fix="set all three, or none",
-      )
-  count = _number(COUNT, given[COUNT], least=1)
-  if count == 1:
-    return _Told("", 1, 0)
-  index = _number(INDEX, given[INDEX], least=0)
-  if index >= count:
-    raise InputError(
-      f"${INDEX}",
-      expected=f"0 to {count - 1}, as ${COUNT} is {count}",
-      got=str(index),
-    )
-  address = given[ADDRESS]
-  if not address.rpartition(":")[2].isdigit():
-    raise InputError(
-      f"${ADDRESS}", expected="HOST:PORT of the first process", got=address
-    )
-  return _Told(address, count, index)
-
-
-def _number(name: str, text: str, *, least: int) -> int:
-  if not text.isdigit() or int(text) < least:
-    raise InputError(
-      f"${name}", expected=f"a whole number from {least} on", got=repr(text)
-    )
-  return int(text)
-
-
-def _in_cluster(environment: Mapping[str, str]) -> bool:
-  """Whether a scheduler that JAX detects has started several processes."""
-  if all(
-    environment.get(name)
-    for name in ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID")
-  ):
-    # Of a shell in an allocation: the step is the shell alone.
-    step = environment.get("SLURM_STEP_NUM_TASKS")
-    return int(step or environment.get("SLURM_NTASKS", "1")) > 1
-  if environment.get("OMPI_MCA_orte_hnp_uri"):
-    return int(environment.get("OMPI_COMM_WORLD_SIZE", "1")) > 1
-  return _on_tpu(environment)
-
-
-def _on_tpu(environment: Mapping[str, str]) -> bool:
-  """Whether this is a host of a TPU slice: of a single one, JAX knows that too."""
-  platforms = environment.get("JAX_PLATFORMS", "")
-  if platforms and "tpu" not in platforms.split(","):
-    return False
-  hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get(
-    "TPU_WORKER_HOSTNAMES"
-  )
-  if hosts:
-    slices = int(environment.get("MEGASCALE_NUM_SLICES") or "1")
-    return len(hosts.split(",")) * slices > 1
-  from jax._src.cloud_tpu_init import running_in_cloud_tpu_vm
-
-  there = any(map(os.path.exists, ("/dev/accel0", "/dev/vfio/0")))
-  return running_in_cloud_tpu_vm and there
-
-
-def _seconds(name: str, default: int) -> int:
-  text = os.environ.get(name)
-  return _number(name, text, least=1) if text else default
 
 
 def _state() -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from hra import cluster
 from hra.errors import InputError
 from launch import accelerators, submitting
 from launch.job import (
@@ -238,8 +239,8 @@ def _variables(job: Job, hosts: int) -> list[dict[str, Any]]:
   if hosts > 1 and not isinstance(job.devices, accelerators.Tpus):
     first = f"{job.name}-{_WORKERS}-0-0.{job.name}"
     variables |= {
-      "JAX_COORDINATOR_ADDRESS": f"{first}:{job.port or _PORT}",
-      "JAX_NUM_PROCESSES": str(hosts),
+      cluster.ADDRESS: f"{first}:{job.port or _PORT}",
+      cluster.COUNT: str(hosts),
     }
   return [
     *(

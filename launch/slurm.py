@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from hra import cluster
 from hra.errors import InputError
 from launch import accelerators, submitting
 from launch.job import (
@@ -28,7 +29,7 @@ from launch.job import (
 _NAME = "slurm"
 _GRACE_LIMIT = 2**16 - 1
 """Of the seconds of sbatch's --signal."""
-_OTHERS = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+_OTHERS = (cluster.ADDRESS, cluster.COUNT, cluster.INDEX)
 """Of a job that is no job of Slurm's."""
 
 

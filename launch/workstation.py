@@ -10,6 +10,7 @@ import shlex
 import socket
 import sys
 
+from hra import cluster
 from hra.errors import InputError
 from launch import accelerators, running, submitting
 from launch.job import Job, check_unused, command, environment, shell
@@ -65,9 +66,9 @@ def _variables(job: Job, index: int, count: int, port: int) -> dict[str, str]:
     alone = {"JAX_CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
     return {**alone, **environment(job, inherited=os.environ)}
   return {
-    "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-    "JAX_NUM_PROCESSES": str(count),
-    "JAX_PROCESS_ID": str(index),
+    cluster.ADDRESS: f"127.0.0.1:{port}",
+    cluster.COUNT: str(count),
+    cluster.INDEX: str(index),
     **environment(job, inherited=os.environ),
     **({"JAX_LOCAL_DEVICE_IDS": gpus} if gpus else {}),
   }

@@ -11,7 +11,8 @@ PACKAGE = Path(hra.__file__).parent
 
 ORDER = (
   {"errors", "dims", "hardware", "keys"},
-  {"files", "processes"},
+  {"cluster", "files"},
+  {"processes"},
   {"config"},
   {"config_rules"},
   {"config_tree"},

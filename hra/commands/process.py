@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any
 
-from hra import processes
+from hra import cluster, processes
 from hra.errors import InputError
 from hra.files import cache_folder, is_remote
 
@@ -33,12 +33,12 @@ def set_up(*, several: bool = False, deterministic: bool = False) -> None:
   if deterministic:
     given = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{given} {DETERMINISTIC}".strip()
-  if not several and processes.are_expected():
+  if not several and cluster.are_expected(os.environ):
     raise InputError(
       "this process",
       expected="the only one, as only hra train and hra evaluate run on several",
       got="one of several",
-      fix=f"run it once, without srun or with {processes.COUNT}=1; on a host of a "
+      fix=f"run it once, without srun or with {cluster.COUNT}=1; on a host of a "
       "TPU slice with JAX_PLATFORMS=cpu",
     )
   processes.join()

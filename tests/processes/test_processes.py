@@ -6,7 +6,7 @@ import types
 import pytest
 import several
 
-from hra import processes
+from hra import cluster, processes
 from hra.commands import main as cli
 from hra.commands import process
 from hra.errors import InputError
@@ -83,7 +83,7 @@ def test_one_process_waits_for_nobody():
   assert [agreed.reached(), agreed.reached()] == ["because", None]
 
 
-ADDRESS, COUNT, INDEX = processes.ADDRESS, processes.COUNT, processes.INDEX
+ADDRESS, COUNT, INDEX = cluster.ADDRESS, cluster.COUNT, cluster.INDEX
 
 
 @pytest.mark.parametrize(
