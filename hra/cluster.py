@@ -25,6 +25,11 @@ class Told(NamedTuple):
   processes: int
   place: int
 
+  @property
+  def is_local(self) -> bool:
+    """Whether all processes are on this machine."""
+    return self.address.startswith(("127.", "localhost:"))
+
 
 def are_expected(environment: Mapping[str, str]) -> bool:
   """Whether the environment says that this process is one of several."""
@@ -66,7 +71,8 @@ def told(environment: Mapping[str, str]) -> Told | None:
       got=str(index),
     )
   address = given[ADDRESS]
-  if not address.rpartition(":")[2].isdigit():
+  port = address.rpartition(":")[2]
+  if not port.isdigit() or int(port) >= 2**16:
     raise InputError(
       f"${ADDRESS}", expected="HOST:PORT of the first process", got=address
     )

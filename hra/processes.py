@@ -12,11 +12,13 @@ import contextlib
 import itertools
 import json
 import os
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from concurrent.futures import Future
+from typing import Any, Literal, NamedTuple, NoReturn, TypeVar, cast
 
 from hra import cluster
 from hra.errors import InputError
@@ -61,10 +63,11 @@ def join() -> None:
   set; else as JAX itself detects Slurm, TPU pods and Open MPI. A second call does
   nothing.
 
-  Ends the process, with a line and 1, where the others don't come in time.
+  Ends the process, with a line and 1, where the others don't come in time or the
+  coordinator can't be started or reached: the same may work a moment later.
 
   Raises:
-    InputError: the environment contradicts itself, or the coordinator refuses.
+    InputError: the environment contradicts itself.
   """
   import jax  # a leaf: slow to import
 
@@ -94,34 +97,54 @@ def join() -> None:
       "process_id": told.place,
       "cluster_detection_method": "deactivate",
     }
-    if told.address.startswith(("127.", "localhost:")):
+    if told.is_local:
       options["coordinator_bind_address"] = told.address
+    if told.place == 0:
+      _check_free(told)
   where = told.address if told else "the cluster's coordinator"
-  late = threading.Timer(seconds, _not_joined, (where, seconds))
+  fewer = (
+    f"{where}: expected all processes of the job within {seconds} s, got fewer; "
+    "see that all run, with one address, their number and an index each"
+  )
+  late = threading.Timer(seconds, _end, (fewer,))
   late.daemon = True
   late.start()
   try:
     jax.distributed.initialize(**options)
-  except (RuntimeError, ValueError, OSError) as error:
+  except ValueError as error:
     raise InputError(
       where,
-      expected="a coordinator that this process may join",
-      got=" ".join(str(error).split())[:300],
-      fix="see that each process has an index of its own",
+      expected="a job that this process may join",
+      got=_one_line(error),
     ) from error
+  except (RuntimeError, OSError) as error:
+    _end(
+      f"{where}: expected a coordinator there, got {_one_line(error)}; see that "
+      "the address is the first process's"
+    )
   finally:
     late.cancel()
   _take_part()
 
 
-def _not_joined(where: str, seconds: int) -> None:
-  """Ends this process in a way that is tried again: the others may come late."""
-  print(
-    f"hra: {where}: expected all processes of the job within {seconds} s, got "
-    "fewer; see that all run, with one address, their number and an index each",
-    file=sys.stderr,
-    flush=True,
-  )
+def _check_free(told: cluster.Told) -> None:
+  """Ends the process where another one has its port: JAX may crash there."""
+  host, _, port = told.address.rpartition(":")
+  with socket.socket() as tried:
+    tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+      tried.bind((host if told.is_local else "", int(port)))
+    except OSError as error:
+      _end(f"{told.address}: expected a free port, got {_one_line(error)}")
+
+
+def _one_line(error: Exception) -> str:
+  return " ".join(str(error).split())[:300]
+
+
+def _end(message: str) -> NoReturn:
+  """Ends this process in a way that is tried again."""
+  print(f"hra: {message}", file=sys.stderr, flush=True)
   os._exit(1)
 
 
@@ -164,7 +187,8 @@ def wait_for_all(name: str) -> None:
   """Returns when all processes have come here."""
   if count() == 1:
     return
-  _state().client.wait_at_barrier(_key(name), _PATIENCE_MS)
+  key = _key(name)
+  _answered(lambda: _state().client.wait_at_barrier(key, _PATIENCE_MS))
 
 
 def any_of(value: bool) -> bool:
@@ -174,8 +198,23 @@ def any_of(value: bool) -> bool:
   key, client = _key("any"), _state().client
   if value:
     client.key_value_set(f"{key}/{index()}", "")
-  client.wait_at_barrier(f"{key}/all", _PATIENCE_MS)
+  _answered(lambda: client.wait_at_barrier(f"{key}/all", _PATIENCE_MS))
   return bool(client.key_value_dir_get(f"{key}/"))
+
+
+def _answered(ask: Callable[[], Value]) -> Value:
+  """What the coordinator answers; signals are heard meanwhile, as they wouldn't be
+  while this thread is in JAX's client."""
+  answer: Future[Value] = Future()
+
+  def wait() -> None:
+    try:
+      answer.set_result(ask())
+    except RuntimeError as error:
+      answer.set_exception(error)
+
+  threading.Thread(target=wait, daemon=True).start()
+  return answer.result()
 
 
 def first_says(value: Value) -> Value:
@@ -185,7 +224,9 @@ def first_says(value: Value) -> Value:
   key, client = _key("says"), _state().client
   if is_first():
     client.key_value_set(key, json.dumps(value))
-  return json.loads(client.blocking_key_value_get(key, _PATIENCE_MS))
+  return json.loads(
+    _answered(lambda: client.blocking_key_value_get(key, _PATIENCE_MS))
+  )
 
 
 def first_does(do: Callable[[], Value]) -> Value:

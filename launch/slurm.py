@@ -27,6 +27,8 @@ from launch.job import (
 )
 
 _NAME = "slurm"
+MOST_ELEMENTS = 1000
+"""Of an array, where Slurm's MaxArraySize is what it is by default."""
 _GRACE_LIMIT = 2**16 - 1
 """Of the seconds of sbatch's --signal."""
 _OTHERS = (cluster.ADDRESS, cluster.COUNT, cluster.INDEX)
@@ -44,7 +46,7 @@ def render_array(
   """One array, whose elements are the jobs in their order.
 
   Args:
-    jobs: alike but for their names and what they run.
+    jobs: alike but for their names and what they run; at most `MOST_ELEMENTS`.
     name: the array's.
     at_once: how many may run at a time; 0 is any number.
   """

@@ -72,7 +72,7 @@ def _launch(job: Job) -> int:
   if not elements:
     print(f"all is done: hra sweep {_LISTS} with the same flags lists it")
   elif _LAUNCHER.value == "slurm":
-    _submit_array(job, elements)
+    _submit_arrays(job, elements)
   else:
     _submit_sets(elements)
   return 0
@@ -153,33 +153,49 @@ def _digest(run: plan.Run) -> str:
   return hashlib.blake2b(folder.encode(), digest_size=4).hexdigest()
 
 
-def _submit_array(job: Job, elements: Sequence[Job]) -> None:
-  """The runs, and behind them, however they end, a job that lists them."""
-  array = slurm.render_array(
-    elements,
-    name=job.name,
-    at_once=_AT_ONCE.value,
-  )
+def _submit_arrays(job: Job, elements: Sequence[Job]) -> None:
+  """The runs, each array behind the one before; and behind them, however they end, a
+  job that lists them."""
+  numbers: list[str] = []
+  for start in range(0, len(elements), slurm.MOST_ELEMENTS):
+    part = elements[start : start + slurm.MOST_ELEMENTS]
+    part = [_after(each, numbers[-1:]) for each in part]
+    array = slurm.render_array(part, name=job.name, at_once=_AT_ONCE.value)
+    if _DRY_RUN.value:
+      print(array.text)
+      numbers.append("ARRAY")
+    else:
+      numbers.append(slurm.submit(array, secrets=job.secrets))
+  lister = slurm.render(_lister(job, numbers[-1]))
   if _DRY_RUN.value:
-    print(
-      array.text, slurm.render(_lister(job, "ARRAY")).text, sep="\n", end=""
-    )
+    print(lister.text, end="")
     return
-  number = slurm.submit(array, secrets=job.secrets)
-  last = slurm.submit(slurm.render(_lister(job, number)))
-  print(f"{len(elements)} runs: squeue --job={number}; job {last} lists them")
+  print(
+    f"{len(elements)} runs: squeue --job={','.join(numbers)}; job "
+    f"{slurm.submit(lister)} lists them"
+  )
+
+
+def _after(job: Job, numbers: Sequence[str]) -> Job:
+  """A job that waits until others have ended, in whatever way."""
+  options = [f"--dependency=afterany:{number}" for number in numbers]
+  return dataclasses.replace(
+    job,
+    slurm=dataclasses.replace(
+      job.slurm, options=(*job.slurm.options, *options)
+    ),
+  )
 
 
 def _lister(job: Job, array: str) -> Job:
-  after = f"--dependency=afterany:{array}"
-  return dataclasses.replace(
+  job = dataclasses.replace(
     job,
     name=f"{job.name}-list",
     arguments=(*job.arguments, _LISTS),
     accelerator="",
     memory_gib=0,
-    slurm=dataclasses.replace(job.slurm, options=(*job.slurm.options, after)),
   )
+  return _after(job, [array])
 
 
 def _submit_sets(elements: Sequence[Job]) -> None:

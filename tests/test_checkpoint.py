@@ -9,11 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from orbax.checkpoint import v1 as ocp
 
 from hra import files, processes
 from hra.checkpoint import Checkpoints
+from hra.config import MeshConfig
 from hra.errors import InputError, StorageError
+from hra.sharding import make_mesh
+from hra.train import state as train_state
+from hra.train.placement import make_state
 from hra.train.session import Keeper, agreed
 
 
@@ -67,6 +72,24 @@ def test_another_shape_is_named(checkpoints):
     checkpoints.restore(other)
   with pytest.raises(InputError, match=r"rows/a: expected nothing"):
     checkpoints.restore({**_state(), "rows": {"b": jnp.zeros(2)}})
+
+
+def test_rows_of_nobody_hide_no_other_number_of_tasks(checkpoints):
+  """A divided table is padded, so that N and N + 1 tasks may have equal rows."""
+  mesh = make_mesh(MeshConfig())
+  space, optimizers = tiny.space(), tiny.optimizers()
+
+  def of(names):
+    return make_state(
+      lambda: train_state.init(space, optimizers, names, key=jax.random.key(0)),
+      mesh=mesh,
+      shard_rows="always",
+    )
+
+  checkpoints.save(1, of(tiny.NAMES[:3]))
+  checkpoints.wait()
+  with pytest.raises(InputError, match=r"expected shape \(4,.*got shape \(3,"):
+    checkpoints.restore(of(tiny.NAMES[:4]))
 
 
 @pytest.fixture

@@ -76,6 +76,10 @@ def told(tmp_path_factory):
     "relative": [*array, "--folder=/elsewhere", *dry, "--workdir=here"],
     "submitted": [*sets, "--", *asked],
     "again": [*sets, "--", *asked, "--only=seed=1", "--only=seed=2"],
+    "many": [
+      *(*array, *dry[:2], *asked[:2]),
+      f"--axis=seed={','.join(map(str, range(1001)))}",
+    ],
     "empty": ["--launcher=slurm", "--dry_run", "--", *asked[:2]],
   }
   kubectl = folder / "bin" / "kubectl"
@@ -114,6 +118,20 @@ def test_an_array_has_an_element_for_each_run_and_a_list_behind_it(told):
   assert " ".join(_quoted(asked, "--jobs=0")) in last
   assert "gpus" not in last
   assert "--mem" not in last
+
+
+def test_more_runs_than_an_array_has_are_several_behind_each_other(told):
+  code, out, err = told[0]["many"]
+  assert (code, err) == (0, "")
+  first, second, last = out.split("\n\n")
+  assert "#SBATCH --array=0-999\n" in first
+  assert "--dependency" not in first
+  assert "\n999) hra=" in first
+  for script in (second, last):
+    assert "#SBATCH --dependency=afterany:ARRAY" in script
+  assert "#SBATCH --array=0-0\n" in second
+  assert "--only=seed=1000)" in second
+  assert "--jobs=0" in last
 
 
 def test_each_run_is_a_jobset(told):

@@ -1,6 +1,8 @@
 """What several processes of a job agree on."""
 
 import json
+import signal
+import socket
 import types
 
 import pytest
@@ -70,6 +72,17 @@ def test_the_first_may_take_longer_than_a_heartbeat():
   assert ends[0].out == "reported\n"
 
 
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_signal_is_heard_where_one_waits_for_another(who):
+  jobs = several.start(several.worker("waits"))
+  for job in jobs:
+    assert job.stdout.readline() == "joined\n"
+  jobs[who].send_signal(signal.SIGTERM)
+  ends = several.ended(jobs, seconds=60)
+  assert [each.code for each in ends] == [143, 143], ends
+  assert ends[who].err.splitlines()[-1] == "hra evaluate: stopped"
+
+
 def test_one_process_waits_for_nobody():
   assert (processes.index(), processes.count()) == (0, 1)
   assert processes.is_first()
@@ -97,6 +110,7 @@ ADDRESS, COUNT, INDEX = cluster.ADDRESS, cluster.COUNT, cluster.INDEX
     ({ADDRESS: "a:1", COUNT: "0", INDEX: "0"}, COUNT),
     ({ADDRESS: "a:1", COUNT: "2", INDEX: "-1"}, INDEX),
     ({ADDRESS: "a", COUNT: "2", INDEX: "1"}, ADDRESS),
+    ({ADDRESS: "a:65536", COUNT: "2", INDEX: "1"}, ADDRESS),
   ],
 )
 def test_an_environment_that_contradicts_itself_is_refused(
@@ -165,3 +179,17 @@ def test_who_waits_for_others_in_vain_says_so(place):
   jobs[1 - place].communicate()
   assert end.code == 1
   assert "expected all processes of the job within 1 s, got fewer" in end.err
+
+
+def test_a_port_that_is_taken_may_be_free_when_it_is_tried_again():
+  with socket.socket() as taken:
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    jobs = several.start(
+      several.worker("agree"),
+      count=1,
+      **{ADDRESS: f"127.0.0.1:{taken.getsockname()[1]}", COUNT: "2"},
+    )
+    (end,) = several.ended(jobs)
+  assert end.code == 1
+  assert "expected a free port, got" in end.err.splitlines()[-1]

@@ -1,6 +1,6 @@
 """One of several processes on loopback: what it sees and agrees on, as JSON.
 
-python worker.py agree|fail|late
+python worker.py agree|fail|late|waits
 """
 
 import json
@@ -86,5 +86,20 @@ def late() -> None:
   cli.run_verb("evaluate")
 
 
+def waits() -> None:
+  """A verb whose second process waits for what the first does."""
+
+  def main(argv: list[str]) -> None:
+    del argv
+    processes.join()
+    print("joined", flush=True)
+    processes.first_does(lambda: time.sleep(300))
+
+  evaluate.main = main
+  sys.argv.pop()
+  cli.run_verb("evaluate")
+
+
 if __name__ == "__main__":
-  {"agree": agree, "fail": fail, "late": late}[sys.argv[1]]()
+  does = {"agree": agree, "fail": fail, "late": late, "waits": waits}
+  does[sys.argv[1]]()
