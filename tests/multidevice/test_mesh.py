@@ -48,9 +48,14 @@ def folder(tmp_path_factory):
 
 
 def _train(
-  dtype: str, folder: str, out: Path, axes: tuple[int, int, int], count: int = 1
+  dtype: str,
+  folder: str,
+  out: Path,
+  axes: tuple[int, int, int],
+  count: int = 1,
+  *kept: str,
 ) -> Trained:
-  command = [str(WORKER), dtype, str(out), folder, *map(str, axes)]
+  command = [str(WORKER), dtype, str(out), folder, *map(str, axes), *kept]
   devices = int(np.prod(axes)) // count
   jobs = several.start(command, count=count, devices=devices, **PATH)
   ends = several.ended(jobs, seconds=SECONDS)
@@ -95,6 +100,31 @@ def test_devices_of_two_processes_train_what_one_does(tmp_path, folder):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_so_does_the_quickstart_s_model(tmp_path, dtype):
   _check_equal(dtype, "tiny", tmp_path, EIGHT, APART)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_another_mesh_goes_on_from_a_checkpoint(tmp_path, dtype):
+  """What two processes of four devices began, one device ends; what that began,
+  eight of one process."""
+  whole = _train(dtype, "tiny", tmp_path / "whole.npz", (1, 1, 1))
+  half = len(whole.losses) // 2
+  for name, first, second in (
+    ("apart, then one", APART, ("one", (1, 1, 1), 1)),
+    ("one, then eight", ("one", (1, 1, 1), 1), EIGHT),
+  ):
+    parts = []
+    for _, axes, count in (first, second):
+      out, kept = tmp_path / f"{name}.npz", str(tmp_path / name)
+      parts.append(_train(dtype, "tiny", out, axes, count, kept))
+    losses = np.concatenate([each.losses for each in parts])
+    assert len(parts[0].losses) == half
+    np.testing.assert_allclose(losses, whole.losses, rtol=1e-5)
+    if dtype == "float64":
+      for leaf, values in whole.kept.items():
+        np.testing.assert_allclose(
+          values, parts[1].kept[leaf], rtol=0, atol=1e-9
+        )
 
 
 @pytest.mark.slow

@@ -1,13 +1,15 @@
 """Trains 20 steps on a mesh of simulated devices; prints losses, saves rows.
 
-    python worker.py DTYPE OUT BACKBONE DATA FSDP TENSOR
+    python worker.py DTYPE OUT BACKBONE DATA FSDP TENSOR [CHECKPOINTS]
 
-BACKBONE is a folder; each process reads of it what its devices hold. Runs in
+BACKBONE is a folder; each process reads of it what its devices hold. With a folder of
+checkpoints it stops after half of the steps and saves, or does the other half. Runs in
 processes of their own: the number of devices is fixed when JAX starts.
 """
 
 import json
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,6 +19,7 @@ from hra import processes
 from hra.adapters import families, spaces, table
 from hra.backbone import store
 from hra.backbone.tensors import TensorFile
+from hra.checkpoint import Checkpoints
 from hra.config import AdapterConfig, BackboneConfig, MeshConfig, SpaceConfig
 from hra.model import Model
 from hra.sharding import make_mesh
@@ -39,7 +42,9 @@ ADAPTERS = {
 """The quickstart's, for the bundled backbone; one for the tests' own."""
 
 
-def main(dtype: str, out: str, folder: str, *axes: int) -> None:
+def main(
+  dtype: str, out: str, folder: str, axes: list[int], kept: str | None
+) -> None:
   processes.join()
   jax.config.update("jax_enable_x64", dtype == "float64")
   mesh = make_mesh(MeshConfig(*axes, shard_rows="always"))
@@ -67,15 +72,27 @@ def main(dtype: str, out: str, folder: str, *axes: int) -> None:
     trained,
     mesh,
   )
+  checkpoints = kept and Checkpoints(Path(kept))
+  begin, end = 0, STEPS
+  if checkpoints:
+    done = processes.first_says(checkpoints.latest)
+    begin, end = (done, STEPS) if done else (0, STEPS // 2)
+    if done:
+      trained = checkpoints.restore(trained)
   losses = []
-  for own_step in range(STEPS):
+  for own_step in range(begin, end):
     batch = tiny.batch(
       tiny.NAMES[:PLACES], own_step=own_step, dtype=np.dtype(dtype).type
     )
     own = jax.tree.map(lambda leaf: leaf[own_places(mesh, PLACES)], batch)
     trained, metrics = step(trained, stored.module, place_batch(own, placement))
     losses.append(processes.fetch(metrics.loss_K).tolist())
-  kept = processes.fetch((trained.rows, trained.shared["adapter"]))
+  if checkpoints:
+    if not begin:
+      checkpoints.save(end, trained)
+      checkpoints.wait()
+    checkpoints.close()
+  owned = processes.fetch((trained.rows, trained.shared["adapter"]))
   held = sum(_held(leaf) for leaf in jax.tree.leaves(stored.module))
   print(
     json.dumps(
@@ -93,8 +110,8 @@ def main(dtype: str, out: str, folder: str, *axes: int) -> None:
     )
   )
   if processes.is_first():
-    leaves = [leaf[: len(tiny.NAMES)] for leaf in jax.tree.leaves(kept[0])]
-    np.savez(out, *leaves, *jax.tree.leaves(kept[1]))
+    leaves = [leaf[: len(tiny.NAMES)] for leaf in jax.tree.leaves(owned[0])]
+    np.savez(out, *leaves, *jax.tree.leaves(owned[1]))
 
 
 def _counted() -> list[int]:
@@ -118,4 +135,8 @@ def _held(leaf: jax.Array) -> int:
 
 
 if __name__ == "__main__":
-  main(*sys.argv[1:4], *map(int, sys.argv[4:]))
+  main(
+    *sys.argv[1:4],
+    axes=[int(each) for each in sys.argv[4:7]],
+    kept=sys.argv[7] if len(sys.argv) > 7 else None,
+  )
