@@ -32,6 +32,11 @@ CONFIG = "experiments/usm_2b_euphonia.py"
 CASES = {
   "v5e_128": ("--topology=v5e:16x16", "--tasks=128"),
   "v5e_4096": ("--topology=v5e:16x16", "--tasks=4096"),
+  "two_slices": (
+    "--topology=2*v5e:16x16",
+    "--tasks=4096",
+    "--config.mesh.slices=2",
+  ),
   "v4_128": (
     "--topology=v4:2x2x4",
     "--tasks=128",
