@@ -1,6 +1,6 @@
 """Several processes that are one job: who this is, and what all of them agree on.
 
-Enters: what the environment says (`hra.cluster`). Leaves: this process's index among
+Enters: what JAX knows of them (`hra.joining`). Leaves: this process's index among
 them. What is agreed goes through the coordinator, in the first process,
 and not through the devices: it waits for no step and no step waits for it. All
 processes call what is collective here in the same order, from their main threads;
@@ -12,22 +12,15 @@ import contextlib
 import itertools
 import json
 import os
-import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Literal, NamedTuple, NoReturn, TypeVar, cast
-
-from hra import cluster
-from hra.errors import InputError
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 Value = TypeVar("Value")
 
-_JOIN_SECONDS = "HRA_JOIN_SECONDS", 300
-_HEARTBEAT_SECONDS = "HRA_HEARTBEAT_SECONDS", 60
-"""How long a process that says nothing is thought to live."""
 _HEARD_SECONDS = 10
 """How long who fails waits for the others to hear of it."""
 _LEAVING_SECONDS = 0.3
@@ -56,100 +49,8 @@ class _Who(NamedTuple):
 _who = _Who(0, 1)
 
 
-def join() -> None:
-  """Makes this process one of its job's; call it before JAX computes anything.
-
-  By JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID where they are
-  set; else as JAX itself detects Slurm, TPU pods and Open MPI. A second call does
-  nothing.
-
-  Ends the process, with a line and 1, where the others don't come in time or the
-  coordinator can't be started or reached: the same may work a moment later.
-
-  Raises:
-    InputError: the environment contradicts itself.
-  """
-  import jax  # a leaf: slow to import
-
-  if jax.distributed.is_initialized():
-    _take_part()
-    return
-  if not cluster.are_expected(os.environ):
-    return
-  told = cluster.told(os.environ)
-  jax.config.update("jax_cpu_collectives_implementation", "gloo")
-  # It would take SIGTERM from Python, and knows nothing of Ctrl-C.
-  jax.config.update("jax_enable_preemption_service", False)
-  seconds = cluster.seconds(os.environ, *_JOIN_SECONDS)
-  options: dict[str, Any] = {
-    "initialization_timeout": seconds + 60,  # JAX would abort: see below
-    "heartbeat_timeout_seconds": cluster.seconds(
-      os.environ, *_HEARTBEAT_SECONDS
-    ),
-    "shutdown_timeout_seconds": cluster.seconds(
-      os.environ, *_HEARTBEAT_SECONDS
-    ),
-  }
-  if told:
-    options |= {
-      "coordinator_address": told.address,
-      "num_processes": told.processes,
-      "process_id": told.place,
-      "cluster_detection_method": "deactivate",
-    }
-    if told.is_local:
-      options["coordinator_bind_address"] = told.address
-    if told.place == 0:
-      _check_free(told)
-  where = told.address if told else "the cluster's coordinator"
-  fewer = (
-    f"{where}: expected all processes of the job within {seconds} s, got fewer; "
-    "see that all run, with one address, their number and an index each"
-  )
-  late = threading.Timer(seconds, _end, (fewer,))
-  late.daemon = True
-  late.start()
-  try:
-    jax.distributed.initialize(**options)
-  except ValueError as error:
-    raise InputError(
-      where,
-      expected="a job that this process may join",
-      got=_one_line(error),
-    ) from error
-  except (RuntimeError, OSError) as error:
-    _end(
-      f"{where}: expected a coordinator there, got {_one_line(error)}; see that "
-      "the address is the first process's"
-    )
-  finally:
-    late.cancel()
-  _take_part()
-
-
-def _check_free(told: cluster.Told) -> None:
-  """Ends the process where another one has its port: JAX may crash there."""
-  host, _, port = told.address.rpartition(":")
-  with socket.socket() as tried:
-    tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-      tried.bind((host if told.is_local else "", int(port)))
-    except OSError as error:
-      _end(f"{told.address}: expected a free port, got {_one_line(error)}")
-
-
-def _one_line(error: Exception) -> str:
-  return " ".join(str(error).split())[:300]
-
-
-def _end(message: str) -> NoReturn:
-  """Ends this process in a way that is tried again."""
-  print(f"hra: {message}", file=sys.stderr, flush=True)
-  os._exit(1)
-
-
-def _take_part() -> None:
-  """Notes who this is, and listens to the others."""
+def take_part() -> None:
+  """Notes who this is, and listens to the others; once JAX knows them."""
   global _who
   state = _state()
   if state.num_processes == 1 or _who.total > 1:

@@ -13,6 +13,7 @@ ORDER = (
   {"errors", "dims", "hardware", "keys"},
   {"cluster", "files"},
   {"processes"},
+  {"joining"},
   {"config"},
   {"config_rules"},
   {"config_tree"},

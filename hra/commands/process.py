@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any
 
-from hra import cluster, processes
+from hra import cluster, joining, processes
 from hra.errors import InputError
 from hra.files import cache_folder, is_remote
 
@@ -28,7 +28,7 @@ def set_up(*, several: bool = False, deterministic: bool = False) -> None:
 
   Raises:
     InputError: there are several, and the command is one for a single one; as
-      `hra.processes.join`.
+      `hra.joining.join`.
   """
   if deterministic:
     given = os.environ.get("XLA_FLAGS", "")
@@ -41,7 +41,7 @@ def set_up(*, several: bool = False, deterministic: bool = False) -> None:
       fix=f"run it once, without srun or with {cluster.COUNT}=1; on a host of a "
       "TPU slice with JAX_PLATFORMS=cpu",
     )
-  processes.join()
+  joining.join()
   if not processes.is_first():
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   keep_memory()

@@ -15,9 +15,9 @@ MORE = 5
 
 
 def main(folder: Path) -> None:
-  from hra import processes
+  from hra import joining, processes
 
-  processes.join()
+  joining.join()
   import numpy as np
   from jax.experimental import multihost_utils
 

@@ -11,14 +11,14 @@ import sys
 
 import jax
 
-from hra import processes
+from hra import joining
 from hra.backbone import store
 from hra.config import MeshConfig
 from hra.sharding import make_mesh
 
 
 def main(folder: str) -> None:
-  processes.join()
+  joining.join()
   mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
   before = _most()
   stored = store.load(folder, mesh=mesh)

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import tiny
 
-from hra import processes
+from hra import joining, processes
 from hra.adapters import families, spaces, table
 from hra.backbone import store
 from hra.backbone.tensors import TensorFile
@@ -45,7 +45,7 @@ ADAPTERS = {
 def main(
   dtype: str, out: str, folder: str, axes: list[int], kept: str | None
 ) -> None:
-  processes.join()
+  joining.join()
   jax.config.update("jax_enable_x64", dtype == "float64")
   mesh = make_mesh(MeshConfig(*axes, shard_rows="always"))
   read = _counted()

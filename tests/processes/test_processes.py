@@ -8,7 +8,7 @@ import types
 import pytest
 import several
 
-from hra import cluster, processes
+from hra import cluster, joining, processes
 from hra.commands import main as cli
 from hra.commands import process
 from hra.errors import InputError
@@ -121,7 +121,7 @@ def test_an_environment_that_contradicts_itself_is_refused(
   for name, value in given.items():
     monkeypatch.setenv(name, value)
   with pytest.raises(InputError) as raised:
-    processes.join()
+    joining.join()
   assert raised.value.where == f"${where}"
 
 
@@ -152,7 +152,7 @@ def test_an_environment_that_contradicts_itself_is_refused(
 def test_a_single_process_joins_nobody(monkeypatch, given):
   for name, value in given.items():
     monkeypatch.setenv(name, value)
-  processes.join()
+  joining.join()
   assert processes.count() == 1
 
 
@@ -166,7 +166,7 @@ def test_a_single_process_joins_nobody(monkeypatch, given):
 def test_a_command_of_one_process_refuses_before_it_joins(monkeypatch, given):
   for name, value in given.items():
     monkeypatch.setenv(name, value)
-  monkeypatch.setattr(processes, "join", lambda: pytest.fail("joined"))
+  monkeypatch.setattr(joining, "join", lambda: pytest.fail("joined"))
   with pytest.raises(InputError, match=r"one of several.*JAX_PLATFORMS=cpu"):
     process.set_up()
 

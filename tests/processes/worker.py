@@ -8,13 +8,13 @@ import os
 import sys
 import time
 
-from hra import processes
+from hra import joining, processes
 from hra.commands import evaluate
 from hra.commands import main as cli
 
 
 def agree() -> None:
-  processes.join()
+  joining.join()
   first = processes.is_first()
   done: list[str] = []
   found = processes.first_does(lambda: done.append("written") or len(done))
@@ -63,7 +63,7 @@ def _points() -> list[tuple[int, str]]:
 
 
 def fail() -> None:
-  processes.join()
+  joining.join()
   if processes.index() == int(sys.argv[2]):
     processes.fail("no bread", code=2)
     os._exit(2)
@@ -76,7 +76,7 @@ def late() -> None:
 
   def main(argv: list[str]) -> None:
     del argv
-    processes.join()
+    joining.join()
     if processes.is_first():
       time.sleep(seconds)
       print("reported")
@@ -91,7 +91,7 @@ def waits() -> None:
 
   def main(argv: list[str]) -> None:
     del argv
-    processes.join()
+    joining.join()
     print("joined", flush=True)
     processes.first_does(lambda: time.sleep(300))
 
