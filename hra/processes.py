@@ -111,7 +111,7 @@ def _answered(ask: Callable[[], Value]) -> Value:
   def wait() -> None:
     try:
       answer.set_result(ask())
-    except RuntimeError as error:
+    except Exception as error:
       answer.set_exception(error)
 
   threading.Thread(target=wait, daemon=True).start()
