@@ -36,6 +36,7 @@ CASES = {
     "--topology=2*v5e:16x16",
     "--tasks=4096",
     "--config.mesh.slices=2",
+    "--config.data.tasks_per_batch=128",
   ),
   "v4_128": (
     "--topology=v4:2x2x4",
