@@ -28,6 +28,7 @@ from hra.train.placement import place_state
 from hra.train.state import TrainState
 
 RATE = 1e-3
+JOINT, ALONE = NAMES = ("ours, joint", "ours, one by one")
 
 
 class Shape(NamedTuple):
@@ -104,10 +105,27 @@ def of(batch: Batch, speaker: int) -> Batch:
   return jax.tree.map(lambda leaf: leaf[speaker : speaker + 1], batch)
 
 
-def one_by_one(alone: training.Training, batch: Batch) -> Run:
-  """A step of every speaker of a batch each time, one after the other."""
+def batch(shape: Shape, *, labels: int) -> Batch:
+  """The noise that `training.make` lets all of the speakers speak."""
+  return training.noise(
+    config(AdapterConfig(), shape),
+    [f"task-{index}" for index in range(shape.speakers)],
+    labels=labels,
+    seconds=shape.seconds,
+  )
+
+
+def running(made: training.Training, heard: Batch) -> Run:
+  """A step of every speaker of a batch each time."""
+  if len(made.batch.task_K) == len(heard.task_K):
+    return training.advancing(made)
+  return one_by_one(made, heard)
+
+
+def one_by_one(alone: training.Training, heard: Batch) -> Run:
+  """The same, one after the other."""
   now = alone.state
-  batches = [of(batch, index) for index in range(len(batch.task_K))]
+  batches = [of(heard, index) for index in range(len(heard.task_K))]
 
   def run() -> Any:
     nonlocal now

@@ -41,9 +41,10 @@ ADAPTERS = {
 """Beside the quickstart's settings."""
 CONTAINED = ("residual",)
 """Whose rows depend on nothing that tasks share."""
-NEAR = 1e-3
-"""Of the loss, and of a row's norm, by which a speaker alone may differ for rounding:
-as in tests/train/test_independence.py."""
+NEAR = 1e-2
+"""Of the loss, and of a row's norm, by which a speaker alone may differ for float32's
+rounding, which AdamW's near-zero gradients let grow: 3e-3 was seen after 50 steps. Of 20
+steps, tests/train/test_independence.py asks for 1e-3, and in float64 for 1e-9."""
 
 
 def define_flags() -> None:

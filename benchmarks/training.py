@@ -105,7 +105,7 @@ def make(
     optimizers,
     policy=specaugment.chosen(config.augment),
   )
-  batch = _batch(
+  batch = noise(
     config,
     names[: config.data.tasks_per_batch],
     labels=backbone.module.config.vocabulary,
@@ -155,10 +155,10 @@ def _dense(fresh: state.TrainState) -> state.TrainState:
   )
 
 
-def _batch(
+def noise(
   config: Config, names: Sequence[str], *, labels: int, seconds: float
 ) -> Batch:
-  """Noise of the given length, ten labels a second."""
+  """Recordings of noise of the given length, ten labels a second."""
   rng = np.random.default_rng(0)
   size = (len(names), config.data.utterances_per_task)
   samples, spoken = round(seconds * SAMPLE_RATE), round(10 * seconds)

@@ -115,7 +115,7 @@ def test_speakers_who_end_alike_pass():
 
 @pytest.mark.parametrize(
   "spoilt",
-  [{"alone_loss": 1.01}, {"alone_loss": math.nan}, {"rows_apart": 0.01}],
+  [{"alone_loss": 1.02}, {"alone_loss": math.nan}, {"rows_apart": 0.02}],
 )
 def test_one_who_ends_otherwise_is_told(spoilt):
   with pytest.raises(InputError, match="speaker-07"):
