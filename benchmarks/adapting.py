@@ -23,13 +23,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import adapting_ours as ours
 import adapting_page
 import jax
-import numpy as np
 import results
 import serving_engine
 import tqdm

@@ -98,20 +98,20 @@ def ours(stored: StoredBackbone, made: Made) -> dict[str, Spent]:
   """Read from stores, from PEFT's folders; placed in a table that serves."""
   count = len(made.folders)
   found = {
-    "ours, store opened and read": whole(lambda: _read(made.store), count),
+    "ours, store opened and read": whole(lambda: read(made.store), count),
     "ours, packed store opened and read": whole(
-      lambda: _read(made.packed), count
+      lambda: read(made.packed), count
     ),
     "ours, PEFT's folders read": whole(
       lambda: [peft_folder.read(path, stored) for path in made.folders], count
     ),
   }
-  place = placing(stored, _read(made.packed))
+  place = placing(stored, read(made.packed))
   found["ours, rows placed in a table"] = whole(place, count)
   return found
 
 
-def _read(folder: epath.Path) -> list[Submodel]:
+def read(folder: epath.Path) -> list[Submodel]:
   store = Store(folder)
   return [store[entry.task] for entry in store.entries()]
 

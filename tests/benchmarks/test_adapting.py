@@ -10,6 +10,7 @@ pytest.importorskip("peft")
 
 import adapting_ours as ours
 import adapting_parity as parity
+import adapting_registration as registration
 import adapting_torch as theirs
 import originals
 import serving_engine
@@ -120,3 +121,24 @@ def test_torch_takes_steps_that_lower_the_loss(made, name):
     trained.run()
   after, _ = trained.gradients()
   assert (after < before).all()
+
+
+def test_all_ways_of_registration_hold_the_same_rows(made, tmp_path):
+  original, stored, _, _ = made
+  count = 3
+  written = registration.make(tmp_path, stored, ADAPTER, count)
+  found = registration.theirs(original.model, written, timed=2)
+  found |= registration.ours(stored, written)
+  assert len(found) == 7
+  assert all(0 < each.seconds < 100 for each in found.values())
+  assert {each.timed for each in found.values()} == {2, count}
+  stacked = registration.stacked(written.folders)
+  assert {len(leaf) for leaf in stacked.values()} == {count}
+  loose, packed = map(registration.read, (written.store, written.packed))
+  table = registration.placing(stored, packed)()
+  for index, path in enumerate(written.folders):
+    row = peft_folder.read(path, stored).row
+    jax.tree.map(np.testing.assert_array_equal, loose[index].row, row)
+    jax.tree.map(np.testing.assert_array_equal, packed[index].row, row)
+    placed = jax.tree.map(lambda leaf, slot=index + 1: leaf[slot], table)
+    jax.tree.map(np.testing.assert_array_equal, placed, row)
