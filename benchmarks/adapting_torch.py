@@ -226,7 +226,7 @@ class Stacked:
   ):
     self._original, self._heard = original, heard
     self._model = copy.deepcopy(original.model)
-    self._layers = dict(_stack(self._model, folders))
+    self._layers = dict(stack(self._model, folders))
     self._optimizer = _adamw(
       [leaf for leaf in self._model.parameters() if leaf.requires_grad], rate
     )
@@ -256,7 +256,7 @@ class Stacked:
     ]
 
 
-def _stack(
+def stack(
   model: torch.nn.Module, folders: Sequence[pathlib.Path]
 ) -> Iterator[tuple[str, _StackedLinear]]:
   """Puts the folders' adapters in the place of projections, which are named."""
