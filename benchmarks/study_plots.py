@@ -233,6 +233,46 @@ def ablations(
     axis.set_xlabel("WER, %")
 
 
+def parts_of_time(
+  bars: Mapping[str, Mapping[str, float]],
+  *,
+  parts: Sequence[str],
+  label: str,
+  path: epath.PathLike,
+) -> None:
+  """What time is spent on: a bar for each way, the longest of them full.
+
+  Args:
+    bars: name -> seconds by part, from above to below.
+    parts: in their order from the left.
+    label: of the seconds.
+    path: of the PNG.
+  """
+  with _page(path, columns=1, height=1.2 + 0.55 * len(bars)) as (axis,):
+    left = [0.0] * len(bars)
+    for colour, part in zip(_COLOURS, parts, strict=False):
+      widths = [spent[part] for spent in bars.values()]
+      axis.barh(range(len(bars)), widths, left=left, color=colour, label=part)
+      left = [a + b for a, b in zip(left, widths, strict=True)]
+    for place, whole in enumerate(left):
+      axis.annotate(
+        f"{whole:.3g}",
+        (whole, place),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+      )
+    axis.set_yticks(range(len(bars)), list(bars))
+    axis.set_xlim(0, 1.1 * max(left))
+    axis.invert_yaxis()
+    axis.tick_params(axis="y", length=0)
+    axis.grid(visible=False, axis="y")
+    axis.set_xlabel(label)
+    axis.figure.legend(
+      loc="outside lower left", ncols=len(parts), frameon=False
+    )
+
+
 @contextlib.contextmanager
 def _page(
   path: epath.PathLike, *, columns: int, height: float

@@ -24,6 +24,7 @@ from hra.train.placement import jit_step, place_state
 from hra.train.step import Terms, make_step
 
 Advance = Callable[[state.TrainState], state.TrainState]
+Step = Callable[[state.TrainState, Batch], state.TrainState]
 
 
 class Adaptee(NamedTuple):
@@ -40,6 +41,8 @@ class Training(NamedTuple):
   """On the devices."""
   advance: Advance
   """The compiled step on one batch; it donates the state."""
+  step: Step
+  """The same on any batch of the same shapes."""
   flops: float
   """Of a step, as XLA counts: the body of each scan once."""
   temporaries: int
@@ -102,7 +105,7 @@ def make(
     optimizers,
     policy=specaugment.chosen(config.augment),
   )
-  batch = _batch(
+  batch = noise(
     config,
     names[: config.data.tasks_per_batch],
     labels=backbone.module.config.vocabulary,
@@ -111,9 +114,14 @@ def make(
   frozen = None if pretraining else backbone.module
   bound = jit_step(step, Terms(jax.random.key(1), shared), fresh, mesh)
   compiled = bound.func.lower(fresh, frozen, batch, **bound.keywords).compile()
+
+  def advanced(now: state.TrainState, batch: Batch) -> state.TrainState:
+    return compiled(now, frozen, batch, **bound.keywords)[0]
+
   return Training(
     state=fresh,
-    advance=lambda now: compiled(now, frozen, batch, **bound.keywords)[0],
+    advance=lambda now: advanced(now, batch),
+    step=advanced,
     flops=compiled.cost_analysis()["flops"],
     temporaries=compiled.memory_analysis().temp_size_in_bytes,
     batch=batch,
@@ -147,10 +155,10 @@ def _dense(fresh: state.TrainState) -> state.TrainState:
   )
 
 
-def _batch(
+def noise(
   config: Config, names: Sequence[str], *, labels: int, seconds: float
 ) -> Batch:
-  """Noise of the given length, ten labels a second."""
+  """Recordings of noise of the given length, ten labels a second."""
   rng = np.random.default_rng(0)
   size = (len(names), config.data.utterances_per_task)
   samples, spoken = round(seconds * SAMPLE_RATE), round(10 * seconds)
