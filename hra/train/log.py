@@ -9,7 +9,6 @@ import json
 import math
 import os
 import socket
-import struct
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from etils import epath
 
 from hra import processes
 from hra.files import is_remote, storage, write_aside
+from hra.train import events
 
 DEV_WER = "dev_wer"
 """What an evaluation of the dev split adds to metrics.jsonl."""
@@ -95,49 +95,19 @@ class _Growing:
 
 
 class _Events:
-  """Scalars as a TensorBoard event file.
-
-  The form: TFRecords (length, its masked CRC-32C, data, its masked CRC-32C) of
-  Event messages; https://www.tensorflow.org/tutorials/load_data/tfrecord.
-  """
+  """Scalars as a TensorBoard event file."""
 
   def __init__(self, folder: epath.Path, *, purge_step: int):
-    from tensorboardX.proto import event_pb2  # a leaf: 0.3 s of imports
-
-    self._new = event_pb2.Event
     with storage(folder, expected="a folder that can be made"):
       folder.mkdir(parents=True, exist_ok=True)
-    name = (
-      f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
-      f".{os.getpid()}"
-    )
-    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-    # A start at a step hides what earlier files hold from that step on.
+    now = time.time()
+    name = f"events.out.tfevents.{now:.6f}.{socket.gethostname()}.{os.getpid()}"
     self._file = _Growing(
-      folder / name,
-      self._record(file_version="brain.Event:2")
-      + self._record(step=purge_step, session_log=start),
+      folder / name, events.version(now) + events.start(now, step=purge_step)
     )
 
   def write(self, step: int, scalars: Mapping[str, float]) -> None:
-    values = [
-      {"tag": name, "simple_value": value} for name, value in scalars.items()
-    ]
-    self._file.append(self._record(step=step, summary={"value": values}))
-
-  def _record(self, **fields: Any) -> bytes:
-    from tensorboardX.record_writer import masked_crc32c
-
-    event = self._new(wall_time=time.time(), **fields).SerializeToString()
-    length = struct.pack("<Q", len(event))
-    return b"".join(
-      (
-        length,
-        struct.pack("<I", masked_crc32c(length)),
-        event,
-        struct.pack("<I", masked_crc32c(event)),
-      )
-    )
+    self._file.append(events.scalars(time.time(), scalars, step=step))
 
 
 def _step_of(line: str) -> float:

@@ -2,7 +2,10 @@
 
 import json
 import struct
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 from etils import epath
 from tensorboardX.proto import event_pb2
@@ -72,6 +75,35 @@ def test_events_are_those_of_tensorboard(workdir):
   assert (start.step, start.session_log.status) == (7, 1)
   (value,) = event.summary.value
   assert (event.step, value.tag, value.simple_value) == (8, "loss", 0.5)
+
+
+@pytest.mark.parametrize(
+  ("value", "kept"),
+  [(300, 300.0), (-1e-3, np.float32(-1e-3)), (1e300, np.inf), (-1e300, -np.inf)],
+)
+def test_events_hold_any_number_and_step(workdir, value, kept):
+  """Of several bytes, and beyond float32."""
+  written = MetricsLog(workdir, 2**40)
+  written.write({"step": 2**33, "länge" * 40: value, "next": 1})
+  (path,) = (workdir / "tensorboard").iterdir()
+  _, start, event = _events(path)
+  assert (start.step, event.step) == (2**40 + 1, 2**33)
+  assert [(each.tag, each.simple_value) for each in event.summary.value] == [
+    ("länge" * 40, kept),
+    ("next", 1),
+  ]
+
+
+def test_logging_imports_no_other_writer(tmp_path):
+  code = (
+    "import sys; from etils import epath; from hra.train.log import MetricsLog\n"
+    f"MetricsLog(epath.Path({str(tmp_path)!r}), 0).write({{'step': 1}})\n"
+    "print(sorted({'torch', 'boto3', 'tensorboardX'} & sys.modules.keys()))"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  )
+  assert done.stdout == "[]\n"
 
 
 def test_two_starts_in_a_second_write_two_files(workdir):
