@@ -79,7 +79,12 @@ def test_events_are_those_of_tensorboard(workdir):
 
 @pytest.mark.parametrize(
   ("value", "kept"),
-  [(300, 300.0), (-1e-3, np.float32(-1e-3)), (1e300, np.inf), (-1e300, -np.inf)],
+  [
+    (300, 300.0),
+    (-1e-3, np.float32(-1e-3)),
+    (1e300, np.inf),
+    (-1e300, -np.inf),
+  ],
 )
 def test_events_hold_any_number_and_step(workdir, value, kept):
   """Of several bytes, and beyond float32."""
