@@ -64,12 +64,14 @@ class Learner(NamedTuple):
   frozen: Backbone | None
 
 
-def random_backbone(config: BackboneConfig) -> Adaptee:
+def random_backbone(
+  config: BackboneConfig, *, frontend: FrontendConfig | None = None
+) -> Adaptee:
   """A backbone of any size with random weights, on the devices."""
-  frontend = FrontendConfig()
+  frontend = frontend or FrontendConfig()
 
   def build() -> Backbone:
-    return Backbone(config, mels=frontend.num_mels, key=jax.random.key(0))
+    return Backbone(config, mels=frontend.width, key=jax.random.key(0))
 
   mesh = make_mesh(Config().mesh)
   placed = shardings({"backbone": jax.eval_shape(build)}, mesh)["backbone"]
