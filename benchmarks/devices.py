@@ -1,9 +1,9 @@
-"""`--device=cpu|gpu`: where everything of a benchmark runs."""
+"""Flags of benchmarks: where everything runs, and lists of sizes."""
+
+from collections.abc import Sequence
 
 import jax
 from absl import flags
-
-from hra.errors import InputError
 
 
 def define_device() -> None:
@@ -14,10 +14,9 @@ def define_device() -> None:
 
 
 def choose() -> None:
-  """Makes JAX use the device that the flag names; before it computes anything.
+  """Makes JAX use the device that the flag names, before it computes anything.
 
-  Raises:
-    InputError: it isn't there.
+  Ends the program with a line where it isn't there.
   """
   asked = flags.FLAGS.device
   if not asked:
@@ -26,10 +25,16 @@ def choose() -> None:
   try:
     found = jax.default_backend()
   except RuntimeError as error:
-    raise InputError(
-      f"--device={asked}",
-      expected="a device that JAX finds",
-      got=str(error).partition("\n")[0],
-    ) from error
+    found = str(error).partition("\n")[0]
   if found != asked:
-    raise InputError(f"--device={asked}", expected=asked, got=found)
+    raise SystemExit(f"--device={asked}: expected such a device, got {found}")
+
+
+def define_counts(name: str, default: Sequence[int], about: str) -> None:
+  """Defines a list of positive whole numbers."""
+  flags.DEFINE_list(name, list(map(str, default)), about)
+  flags.register_validator(
+    name,
+    lambda given: bool(given) and all(n.isdecimal() and int(n) for n in given),
+    message="takes positive whole numbers, with commas between them",
+  )

@@ -23,6 +23,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import devices
 import floor_parts
 import rates
 import results
@@ -56,7 +57,7 @@ def define_flags() -> None:
   flags.DEFINE_integer("blocks", 7, "Blocks of each program.")
   flags.DEFINE_integer("steps", 2, "Runs of a block.")
   flags.DEFINE_integer("batches", 20, "Of data; 0 makes none.")
-  flags.DEFINE_list("sizes", ["512", "1024", "2048"], "Of matrices.")
+  devices.define_counts("sizes", (512, 1024, 2048), "Of matrices.")
   flags.DEFINE_integer("mebibytes", 256, "Of what is copied.")
 
 

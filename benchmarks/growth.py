@@ -72,7 +72,7 @@ def define_flags() -> None:
     message=f"knows {', '.join(SIZES)}",
   )
   for axis, sizes in SIZES.items():
-    flags.DEFINE_list(axis, list(map(str, sizes)), f"Sizes: {UNITS[axis]}.")
+    devices.define_counts(axis, sizes, f"Sizes: {UNITS[axis]}.")
   flags.DEFINE_integer("blocks", 7, "Blocks of each size.", lower_bound=1)
   flags.DEFINE_integer("steps", 2, "Steps of a block.", lower_bound=1)
 
