@@ -4,11 +4,16 @@
     python benchmarks/steps.py --out=docs/h100 --name=steps_1b --width=1280 \
         --layers=32 --heads=20 --seconds=30 --tasks=32 --dtype=bfloat16 --remat=full
 
-A Conformer of random weights, a batch of as many speakers as recordings, noise. The
+    python benchmarks/steps.py --name=steps_whisper --encoder=whisper --width=1280 \
+        --layers=32 --heads=20 --seconds=30 --tasks=32 --dtype=bfloat16 --remat=full \
+        --families=hra --device=gpu
+
+A Conformer of random weights, or an encoder of Whisper's shape with a CTC head, a batch of as many speakers as recordings, noise. The
 cases take turns in one process; wall and CPU seconds are medians of blocks.
 
 - *forward*: waveforms to labels by the bare backbone, and with 1 or all different
   Submodels of a table mixed in the batch.
+- *MFU*: FLOPs of the model, nothing computed again, at a known chip's bfloat16 peak.
 - *step*: all that training does to a batch, by adapter. `one_by_one` is the step of a
   single speaker's single recording: as often as there are speakers, what the job
   would cost one speaker after the other.
@@ -22,6 +27,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import devices
 import jax
 import jax.numpy as jnp
 import results
@@ -30,17 +36,29 @@ import training
 from absl import app, flags, logging
 from timing import Run, take_turns
 
+from hra import hardware
 from hra.adapters import families, table
 from hra.adapters.interface import Frozen
+from hra.backbone.foreign import published
 from hra.commands import process
-from hra.config import AdapterConfig, BackboneConfig, Config, TrainConfig
+from hra.config import (
+  AdapterConfig,
+  BackboneConfig,
+  Config,
+  DecoderConfig,
+  TrainConfig,
+)
 from hra.evaluate.transcribe import greedy
 from hra.model import Model
 
 _OUT = results.define_out()
+devices.define_device()
 _NAME = flags.DEFINE_string("name", "steps", "Of the files that are written.")
-_WIDTH = flags.DEFINE_integer("width", 144, "Of the Conformer.")
-_LAYERS = flags.DEFINE_integer("layers", 16, "Of the Conformer.")
+_ENCODER = flags.DEFINE_enum(
+  "encoder", "conformer", ["conformer", "whisper"], "Whisper's hears 30 s."
+)
+_WIDTH = flags.DEFINE_integer("width", 144, "Of the encoder.")
+_LAYERS = flags.DEFINE_integer("layers", 16, "Of the encoder.")
 _HEADS = flags.DEFINE_integer("heads", 4, "Of its attention.")
 _KERNEL = flags.DEFINE_integer("kernel", 31, "Taps of its convolution.")
 _DTYPE = flags.DEFINE_enum(
@@ -56,14 +74,16 @@ flags.register_validator("families", lambda given: "hra" in given)
 _BLOCKS = flags.DEFINE_integer("blocks", 7, "Blocks of each case.")
 _STEPS = flags.DEFINE_integer("steps", 2, "Steps of a block.")
 
+_WHISPER = "openai/whisper-large-v3"
 BARE, FULL, ALONE = "backbone", "full, pooled", "hra, one_by_one"
 
 
 def main(argv: Sequence[str]) -> None:
   del argv
   logging.set_verbosity(logging.FATAL)
+  devices.choose()
   process.set_up()
-  backbone = training.random_backbone(_backbone())
+  backbone = _random(_backbone())
   cases: dict[str, Run] = {}
   said: dict[str, dict[str, Any]] = {}
   steps = {
@@ -81,6 +101,7 @@ def main(argv: Sequence[str]) -> None:
       "kind": "step",
       "compile_seconds": time.perf_counter() - began,
       "temporary_mebibytes": made.temporaries / 2**20,
+      "model_flops": made.model_flops(),
     }
     batch = made.batch
   wave_BS = batch.wave_KBS.reshape(-1, batch.wave_KBS.shape[-1])
@@ -93,6 +114,7 @@ def main(argv: Sequence[str]) -> None:
       "wall_range": [min(times.walls), max(times.walls)],
       "cpu_seconds": times.cpu,
     }
+    said[name] |= _utilisation(said[name])
   about = results.about("steps") | {"setting": _setting(backbone)}
   given = [each for each in sys.argv[1:] if not each.startswith("--out")]
   about["command"] = " ".join([about["command"], *given])
@@ -104,8 +126,20 @@ def main(argv: Sequence[str]) -> None:
   )
 
 
+def _random(config: BackboneConfig) -> training.Adaptee:
+  if _ENCODER.value == "conformer":
+    return training.random_backbone(config)
+  _, frontend = published.outline(_WHISPER)
+  return training.random_backbone(config, frontend=frontend)
+
+
 def _backbone() -> BackboneConfig:
-  return BackboneConfig(
+  shape = BackboneConfig()
+  if _ENCODER.value == "whisper":
+    published_as, _ = published.outline(_WHISPER)
+    shape = dataclasses.replace(published_as, decoder=DecoderConfig())
+  return dataclasses.replace(
+    shape,
     width=_WIDTH.value,
     layers=_LAYERS.value,
     heads=_HEADS.value,
@@ -138,7 +172,7 @@ def _make(
   if pool:
     # Weights that train are kept in float32, as everywhere.
     config = dataclasses.replace(_backbone(), param_dtype="float32")
-    backbone = training.random_backbone(config)
+    backbone = _random(config)
   config = Config(adapter=adapter, train=train)
   config.data.tasks_per_batch = 1 if pool else tasks
   config.data.utterances_per_task = tasks if pool else 1
@@ -182,11 +216,20 @@ def _forwards(backbone: training.Adaptee, wave_BS: jax.Array) -> dict[str, Run]:
   return found
 
 
+def _utilisation(row: dict[str, Any]) -> dict[str, float]:
+  """The share of a known chip's peak that the model's own FLOPs are of."""
+  chip = hardware.of_kind(jax.devices()[0].device_kind)
+  if chip is None or "model_flops" not in row:
+    return {}
+  rate = row["model_flops"] / row["wall_seconds"]
+  return {"mfu": rate / chip.bf16_flops_per_s}
+
+
 def _setting(backbone: training.Adaptee) -> str:
   config = backbone.module.config
   count = sum(leaf.size for leaf in jax.tree.leaves(backbone.module))
   return (
-    f"Conformer of {config.layers} layers of width {config.width} "
+    f"{_ENCODER.value.title()} of {config.layers} layers of width {config.width} "
     f"({count / 1e6:.0f}M parameters), {config.param_dtype}, rematerialisation "
     f"`{config.remat}`; {_TASKS.value} recordings of {_SECONDS.value:g} s, each of "
     "another speaker"
@@ -213,13 +256,14 @@ def _markdown(about: dict[str, Any], said: dict[str, dict[str, Any]]) -> str:
   lines += [
     "",
     "| step | wall, s | CPU, s | / forward | / full | temporaries, MiB | "
-    "first, s |",
-    "|---|---|---|---|---|---|---|",
+    "GFLOP | MFU | first, s |",
+    "|---|---|---|---|---|---|---|---|---|",
   ]
   lines += [
     f"| {name} | {row['wall_seconds']:.4f} | {row['cpu_seconds']:.4f} | "
     f"{row['wall_seconds'] / bare:.2f} | {row['wall_seconds'] / full:.2f} | "
-    f"{row['temporary_mebibytes']:.0f} | {row['compile_seconds']:.1f} |"
+    f"{row['temporary_mebibytes']:.0f} | {row['model_flops'] / 1e9:.1f} | "
+    f"{_percent(row)} | {row['compile_seconds']:.1f} |"
     for name, row in said.items()
     if row["kind"] == "step"
   ]
@@ -231,6 +275,10 @@ def _markdown(about: dict[str, Any], said: dict[str, dict[str, Any]]) -> str:
     f"{serial / joint:.1f} times the joint step.",
   ]
   return "\n".join([*lines, ""])
+
+
+def _percent(row: dict[str, Any]) -> str:
+  return f"{100 * row['mfu']:.1f}%" if "mfu" in row else "unknown"
 
 
 if __name__ == "__main__":

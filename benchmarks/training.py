@@ -9,8 +9,10 @@ import numpy as np
 from timing import Run
 
 from hra.adapters import families, spaces
+from hra.adapters.interface import Adapter
 from hra.backbone import store
 from hra.backbone.network import Backbone
+from hra.checkpoint import abstract
 from hra.config import BackboneConfig, Config, FrontendConfig
 from hra.data import settings
 from hra.data.batching import Batch
@@ -18,6 +20,7 @@ from hra.dims import SAMPLE_RATE
 from hra.features import specaugment
 from hra.keys import hash_words
 from hra.model import Model
+from hra.planning import utilisation
 from hra.sharding import make_mesh, shardings
 from hra.train import optimizer, state
 from hra.train.placement import jit_step, place_state
@@ -48,18 +51,41 @@ class Training(NamedTuple):
   temporaries: int
   """Bytes that the step allocates beside what enters and leaves."""
   batch: Batch
+  compiled: jax.stages.Compiled
+  """The step."""
+  learner: "Learner"
+  model_flops: Callable[[], int]
+  """Of a step, every loop as often as it runs, nothing computed again."""
 
 
-def random_backbone(config: BackboneConfig) -> Adaptee:
+class Learner(NamedTuple):
+  """What a step is made of."""
+
+  model: Model
+  space: spaces.TaskSpace
+  policy: specaugment.Policy | None
+  frozen: Backbone | None
+
+
+def random_backbone(
+  config: BackboneConfig, *, frontend: FrontendConfig | None = None
+) -> Adaptee:
   """A backbone of any size with random weights, on the devices."""
-  frontend = FrontendConfig()
+  frontend = frontend or FrontendConfig()
 
   def build() -> Backbone:
-    return Backbone(config, mels=frontend.num_mels, key=jax.random.key(0))
+    return Backbone(config, mels=frontend.width, key=jax.random.key(0))
 
   mesh = make_mesh(Config().mesh)
   placed = shardings({"backbone": jax.eval_shape(build)}, mesh)["backbone"]
   return Adaptee(jax.jit(build, out_shardings=placed)(), frontend)
+
+
+def bundled(config: Config) -> Adaptee:
+  """The bundled backbone, computed as a configuration says."""
+  mesh = make_mesh(config.mesh)
+  stored = store.load("tiny", computed=config.backbone, mesh=mesh)
+  return Adaptee(stored.module, stored.frontend)
 
 
 def make(
@@ -69,6 +95,7 @@ def make(
   seconds: float,
   backbone: Adaptee | None = None,
   dense: bool = True,
+  adapter: Adapter | None = None,
 ) -> Training:
   """A job whose first tasks make the batch.
 
@@ -76,14 +103,16 @@ def make(
     seconds: of each recording, noise.
     backbone: what is adapted in place of the bundled one, or trained.
     dense: rows and moments as training leaves them, not zeros.
+    adapter: in place of the configuration's.
   """
   mesh = make_mesh(config.mesh)
   if backbone is None:
-    stored = store.load("tiny", computed=config.backbone, mesh=mesh)
-    backbone = Adaptee(stored.module, stored.frontend)
+    backbone = bundled(config)
   pretraining = config.train.mode == "pretrain"
   mels = backbone.frontend.num_mels * backbone.frontend.stack
-  adapter = families.build(config.adapter, backbone.module.config, mels=mels)
+  adapter = adapter or families.build(
+    config.adapter, backbone.module.config, mels=mels
+  )
   model = Model(adapter=adapter, frontend=backbone.frontend)
   space = spaces.build(config.space, adapter=adapter, family=config.adapter)
   adamw = optimizer.build(b1=config.train.rows.b1, b2=config.train.rows.b2)
@@ -99,12 +128,8 @@ def make(
   )
   fresh = place_state(_dense(fresh) if dense else fresh, mesh)
   shared = settings.settings(config.train.shared, steps=config.train.steps)
-  step = make_step(
-    model,
-    space,
-    optimizers,
-    policy=specaugment.chosen(config.augment),
-  )
+  policy = specaugment.chosen(config.augment)
+  step = make_step(model, space, optimizers, policy=policy)
   batch = noise(
     config,
     names[: config.data.tasks_per_batch],
@@ -112,6 +137,7 @@ def make(
     seconds=seconds,
   )
   frozen = None if pretraining else backbone.module
+  shapes = abstract(fresh)  # the state itself is given away
   bound = jit_step(step, Terms(jax.random.key(1), shared), fresh, mesh)
   compiled = bound.func.lower(fresh, frozen, batch, **bound.keywords).compile()
 
@@ -125,6 +151,9 @@ def make(
     flops=compiled.cost_analysis()["flops"],
     temporaries=compiled.memory_analysis().temp_size_in_bytes,
     batch=batch,
+    compiled=compiled,
+    learner=Learner(model, space, policy, frozen),
+    model_flops=lambda: utilisation.flops(bound, shapes, frozen, batch),
   )
 
 

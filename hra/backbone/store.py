@@ -183,8 +183,9 @@ def load(
   if computed is not None:
     config = computed_as(config, computed)
     config = prompted(config, tokenizer, language=computed.decoder.language)
-  _check_holds(file.entries, config, frontend, where=str(folder))
-  module = _placed(file.parts, config, frontend, mesh=mesh)
+  floats = _floats(config, frontend)
+  _check_holds(file.entries, floats, where=str(folder))
+  module = _placed(file.parts, floats, config, frontend, mesh=mesh)
   about = described["about"]
   return StoredBackbone(module, config, frontend, tokenizer, fingerprint, about)
 
@@ -263,19 +264,16 @@ def from_tensors(
   def parts(path: str, indices: Sequence[_Index]) -> list[np.ndarray]:
     return [tensors[path][index] for index in indices]
 
-  _check_holds(tensors, config, frontend, where=where)
-  return _placed(parts, config, frontend, mesh=mesh)
+  floats = _floats(config, frontend)
+  _check_holds(tensors, floats, where=where)
+  return _placed(parts, floats, config, frontend, mesh=mesh)
 
 
 def _check_holds(
-  tensors: Mapping[str, Any],
-  config: BackboneConfig,
-  frontend: FrontendConfig,
-  *,
-  where: str,
+  tensors: Mapping[str, Any], floats: Backbone, *, where: str
 ) -> None:
   """Whether there is exactly what the configuration asks for."""
-  wanted = _floats(config, frontend)
+  wanted = dict(named_leaves(floats))
   for path in sorted(wanted.keys() | tensors.keys()):
     ours = wanted[path].shape if path in wanted else "nothing"
     theirs = tensors[path].shape if path in tensors else "nothing"
@@ -283,15 +281,14 @@ def _check_holds(
       raise InputError(f"{where}: {path}", expected=str(ours), got=str(theirs))
 
 
-def _floats(
-  config: BackboneConfig, frontend: FrontendConfig
-) -> dict[str, jax.ShapeDtypeStruct]:
-  """What a folder holds, by path."""
-  return dict(named_leaves(jax.eval_shape(lambda: _built(config, frontend))))
+def _floats(config: BackboneConfig, frontend: FrontendConfig) -> Backbone:
+  """What a folder holds, as shapes."""
+  return jax.eval_shape(lambda: _built(config, frontend))
 
 
 def _placed(
   parts: Callable[[str, Sequence[_Index]], list[np.ndarray]],
+  floats: Backbone,
   config: BackboneConfig,
   frontend: FrontendConfig,
   *,
@@ -299,7 +296,8 @@ def _placed(
 ) -> Backbone:
   """The module, leaf by leaf where it belongs: a host holds no more than its own
   devices' parts of one, and devices the floats of one beside what is kept."""
-  shapes = abstract(config, frontend)
+  quantised = config.weights == "int8"
+  shapes = abstract(config, frontend) if quantised else floats
   kept = dict(named_leaves(shapes))
   placed: dict[str, Any] = dict.fromkeys(kept)
   if mesh is not None:
@@ -307,7 +305,7 @@ def _placed(
       named_leaves(shardings({"backbone": shapes}, mesh)["backbone"])
     )
   made: dict[str, jax.Array] = {}
-  for path, like in _floats(config, frontend).items():
+  for path, like in named_leaves(floats):
     leaf = _leaf(functools.partial(parts, path), like, placed[path])
     if kept[path].dtype == like.dtype:
       made[path] = leaf

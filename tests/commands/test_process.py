@@ -33,7 +33,9 @@ def test_compiled_programs_may_be_in_a_bucket(bucket, settings):
   jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
   process.use_compilation_cache()
   assert jax.config.jax_persistent_cache_enable_xla_caches == "none"
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+  least = "jax_persistent_cache_min_compile_time_secs"
+  assert getattr(jax.config, least) == 0.5
+  jax.config.update(least, 0)
   hits = []
 
   def listen(event, **_):
@@ -45,6 +47,13 @@ def test_compiled_programs_may_be_in_a_bucket(bucket, settings):
   jax.monitoring.unregister_event_listener(listen)
   assert [path.name.endswith("-cache") for path in folder.iterdir()]
   assert "/jax/compilation_cache/cache_hits" in hits
+
+
+def test_a_disk_keeps_the_smallest_programs(settings, tmp_path):
+  jax.config.update("jax_compilation_cache_dir", os.fspath(tmp_path))
+  process.use_compilation_cache()
+  jax.jit(lambda x: x + 3)(jnp.ones(5)).block_until_ready()
+  assert any("lambda" in path.name for path in tmp_path.iterdir())
 
 
 def test_the_programs_own_cache_is_local(settings, monkeypatch):
