@@ -203,6 +203,9 @@ def _method(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
   said = "; ".join(
     f"{adapter}: {new} of {sample} sampled jobs compiled something, the other "
     f"{sample - new} stand for {speakers - new} speakers"
+    if new < sample
+    else f"{adapter}: all {sample} sampled jobs compiled something, those after the "
+    f"first stand for {speakers - 1} speakers, which is too much"
     for adapter, (new, sample, speakers) in counts.items()
   )
   return [

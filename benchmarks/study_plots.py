@@ -252,16 +252,11 @@ def parts_of_time(
     left = [0.0] * len(bars)
     for colour, part in zip(_COLOURS, parts, strict=False):
       widths = [spent[part] for spent in bars.values()]
-      axis.barh(range(len(bars)), widths, left=left, color=colour, label=part)
-      left = [a + b for a, b in zip(left, widths, strict=True)]
-    for place, whole in enumerate(left):
-      axis.annotate(
-        f"{whole:.3g}",
-        (whole, place),
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="center",
+      last = axis.barh(
+        range(len(bars)), widths, left=left, color=colour, label=part
       )
+      left = [a + b for a, b in zip(left, widths, strict=True)]
+    axis.bar_label(last, [f"{whole:.3g}" for whole in left], padding=4)
     axis.set_yticks(range(len(bars)), list(bars))
     axis.set_xlim(0, 1.1 * max(left))
     axis.invert_yaxis()

@@ -25,6 +25,15 @@ SHAPE = ours.Shape(speakers=3, recordings=2, seconds=0.5)
 ADAPTER = AdapterConfig(family="lora", width=2)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+  """Tiny operations gain nothing by more, which wait for each other."""
+  before = theirs.torch.get_num_threads()
+  theirs.use_threads(1)
+  yield
+  theirs.use_threads(before)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
   """(original, our backbone, LoRA folders, our contestants)"""

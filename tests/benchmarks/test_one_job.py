@@ -89,16 +89,26 @@ def test_ratios_are_of_all_speakers():
   assert found["alone"]["mean_parts"]["steps"] == pytest.approx(3)
 
 
+ABOUT = {
+  "command": "python benchmarks/one_job.py",
+  "date": "2026-01-02",
+  "hardware": "2 cores",
+  "versions": "jax 1",
+  "setting": "10 speakers",
+}
+
+
+def test_the_page_says_where_no_job_found_every_program():
+  cold = figures.compared(JOINT, [job(30.0, compiled=1)] * 3, speakers=10)
+  row = {**cold, "speakers_heard": [heard()], "contained": True}
+  page = figures.page(ABOUT, {"residual": row})
+  assert "all 3 sampled jobs compiled something" in page
+  assert "stand for 9 speakers" in page
+
+
 def test_the_page_has_both_ways_and_says_how_many_were_run():
-  about = {
-    "command": "python benchmarks/one_job.py",
-    "date": "2026-01-02",
-    "hardware": "2 cores",
-    "versions": "jax 1",
-    "setting": "10 speakers",
-  }
   page = figures.page(
-    about, {"residual": compared(), "hra": compared(contained=False)}
+    ABOUT, {"residual": compared(), "hra": compared(contained=False)}
   )
   assert "| residual, one job for 10 | 360 | 100 | 200 | 60 |" in page
   assert "| residual, one job each (by 4) | 247 | 146 (130-162) |" in page

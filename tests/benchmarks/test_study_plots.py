@@ -118,3 +118,25 @@ def test_conditions_stand_apart_and_arms_side_by_side(tmp_path, drawn):
   path = tmp_path / "conditions.png"
   plots.wer_by_condition(conditions, path=path)
   assert width_of(path) == 900
+
+
+def test_bars_of_time_end_with_their_sum(tmp_path, monkeypatch):
+  seen = []
+  limits = plots.Axes.invert_yaxis
+  monkeypatch.setattr(
+    plots.Axes,
+    "invert_yaxis",
+    lambda axis: (seen.append(axis), limits(axis)),
+  )
+  bars = {"one job": {"start": 1, "steps": 3}, "each": {"start": 9, "steps": 3}}
+  path = tmp_path / "time.png"
+  plots.parts_of_time(
+    bars, parts=("start", "steps"), label="seconds", path=path
+  )
+  assert width_of(path) == 900
+  (axis,) = seen
+  assert [text.get_text() for text in axis.texts] == ["4", "12"]
+  assert [bar.get_width() for bar in axis.patches] == [1, 9, 3, 3]
+  assert [bar.get_x() for bar in axis.patches] == [0, 0, 1, 9]
+  (legend,) = axis.figure.legends
+  assert [text.get_text() for text in legend.get_texts()] == ["start", "steps"]
