@@ -47,7 +47,7 @@ def define_flags() -> None:
   """Only of the program: tests and the memory's processes import this module."""
   results.define_out()
   flags.DEFINE_list("speakers", ["8", "16"], "Of a batch.")
-  flags.DEFINE_list("recordings", ["1", "2"], "Of each speaker.")
+  flags.DEFINE_list("recordings", ["1"], "Of each speaker.")
   flags.DEFINE_list("seconds", ["2", "4"], "Of each recording.")
   flags.DEFINE_integer("width", 144, "Of the Conformer.")
   flags.DEFINE_integer("layers", 16, "Of the Conformer.")

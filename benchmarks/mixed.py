@@ -23,6 +23,7 @@ import functools
 import os
 import pathlib
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -57,6 +58,8 @@ FEWEST = 16
 """Recordings of a batch."""
 LONGEST = 10
 """Seconds."""
+BLOCK = 0.3
+"""Seconds of the bare backbone in a block, at least a batch."""
 
 
 def define_flags() -> None:
@@ -213,12 +216,21 @@ def _measured(made: Made, cell: Cell) -> dict[str, Any]:
   tqdm.tqdm.write(f"{where}: compiling")
   runs = contestants(made, cell, [int(each) for each in flags.FLAGS.tables])
   gate = check_parity({name: run() for name, run in runs.items()}, where=where)
-  times = take_turns(runs, blocks=flags.FLAGS.blocks, steps=1)
+  times = take_turns(
+    runs, blocks=flags.FLAGS.blocks, steps=_steps(runs["torch"])
+  )
   return {**cell._asdict(), "recordings": len(cell.speaker_B)} | {
     "cases": {
       name: _told(each) | {"apart": gate[name]} for name, each in times.items()
     }
   }
+
+
+def _steps(run: Callable[[], Any]) -> int:
+  """Of a block, that it isn't over in a moment."""
+  began = time.perf_counter()
+  run()
+  return max(1, round(BLOCK / (time.perf_counter() - began)))
 
 
 def _told(times: Times) -> dict[str, Any]:

@@ -185,6 +185,7 @@ def _panel(axis: Any, cells: Sequence[Cell]) -> None:
   axis.axhline(1, color="0.8", zorder=0)
   axis.set_xscale("log", base=2)
   axis.set_yscale("log", base=2)
+  axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
   speakers = sorted({cell["speakers"] for cell in cells})
   axis.set_xticks(speakers, [str(each) for each in speakers])
   axis.set_xlabel("speakers in the batch")
