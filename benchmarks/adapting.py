@@ -40,6 +40,7 @@ from hra.backbone import store
 from hra.backbone.store import StoredBackbone
 from hra.commands import process
 from hra.config import AdapterConfig
+from hra.data.batching import Batch
 from hra.peft import folder as peft_folder
 
 
@@ -184,6 +185,14 @@ def built(folder: pathlib.Path, shape: Shape, name: str) -> Built:
   return Built(contestant.run, contestant, spent, None)
 
 
+def _exact(folder: pathlib.Path, shape: Shape, batch: Batch) -> Any:
+  import adapting_torch
+
+  heard = adapting_torch.spoken(batch.wave_KBS, batch.labels_KBU)
+  original = adapting_torch.load(folder / "original")
+  return adapting_torch.exact(original, _folders(folder, shape), heard)
+
+
 def _cell(
   folder: pathlib.Path, stored: StoredBackbone, shape: Shape
 ) -> dict[str, Any]:
@@ -199,8 +208,9 @@ def _cell(
   }
   joint, alone = (made[name].compared for name in ours.NAMES)
   gate = {
-    "torch": parity.torch_agrees(
+    "gradients": parity.all_agree(
       {name: made[name].compared for name in adapting_torch.CONTESTANTS},
+      _exact(folder, shape, joint.batch),
       stored,
       _folders(folder, shape),
       joint.batch,

@@ -1,7 +1,7 @@
 """What has to hold before steps are timed: the same work, on the same weights.
 
-(1) PEFT's, the stacked layout's and our losses and gradients of every speaker's LoRA
-are equal, read from the same folders. (2) Rows after joint steps equal those after
+(1) PEFT's, the stacked layout's and our losses and gradients of every speaker's LoRA,
+read from the same folders, are those of PEFT in 64 bits. (2) Rows after joint steps equal those after
 steps of one speaker at a time.
 """
 
@@ -102,37 +102,50 @@ def _norm(tree: Tree) -> np.ndarray:
   return np.linalg.norm(_flat(tree), axis=1)
 
 
-def torch_agrees(
+def all_agree(
   contestants: Mapping[str, Compared],
+  exact: Compared,
   stored: StoredBackbone,
   folders: Sequence[pathlib.Path],
   batch: Batch,
 ) -> dict[str, dict[str, float]]:
-  """What torch's contestants are apart from us.
+  """What torch's contestants and we are apart from PEFT in 64 bits.
 
   Raises:
     InputError: too far.
   """
-  import adapting_torch
-
   adapter, rows_K = ours.read_rows(folders, stored)
-  loss_K, gradient = ours.gradients(stored, adapter, rows_K, batch)
-  found = {}
-  for name, contestant in contestants.items():
-    their_K, tensors = contestant.gradients()
-    with tempfile.TemporaryDirectory() as temporary:
-      written = [
-        pathlib.Path(temporary) / str(index) for index in range(len(tensors))
-      ]
-      for path, each, like in zip(written, tensors, folders, strict=True):
-        adapting_torch.write(path, each, like=like)
-      read = [peft_folder.read(path, stored).row for path in written]
-    theirs = jax.tree.map(lambda *leaves: np.stack(leaves), *read)
-    found[name] = {
+  said = {
+    name: _said(each, stored, folders) for name, each in contestants.items()
+  }
+  said["ours"] = ours.gradients(stored, adapter, rows_K, batch)
+  loss_K, gradient = _said(exact, stored, folders)
+  return {
+    name: {
       "loss": losses_agree(loss_K, their_K, where=name),
       "gradient": gradients_agree(gradient, theirs, where=name),
     }
-  return found
+    for name, (their_K, theirs) in said.items()
+  }
+
+
+def _said(
+  contestant: Compared,
+  stored: StoredBackbone,
+  folders: Sequence[pathlib.Path],
+) -> tuple[np.ndarray, Tree]:
+  """Losses [K] and gradients [K, ...] of one of torch's, as rows of ours."""
+  import adapting_torch
+
+  loss_K, tensors = contestant.gradients()
+  with tempfile.TemporaryDirectory() as temporary:
+    written = [
+      pathlib.Path(temporary) / str(index) for index in range(len(tensors))
+    ]
+    for path, each, like in zip(written, tensors, folders, strict=True):
+      adapting_torch.write(path, each, like=like)
+    read = [peft_folder.read(path, stored).row for path in written]
+  return loss_K, jax.tree.map(lambda *leaves: np.stack(leaves), *read)
 
 
 def joint_is_alone(made: ours.Contestants) -> float:

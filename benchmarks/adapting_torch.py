@@ -113,7 +113,7 @@ def loss_K(original: Original, model: Any, heard: Spoken) -> torch.Tensor:
     list(waves),
     sampling_rate=original.extractor.sampling_rate,
     return_tensors="pt",
-  ).input_features
+  ).input_features.to(next(model.parameters()).dtype)
   logits_BTV = model(input_features=features).logits
   count = len(logits_BTV)
   loss_B = functional.ctc_loss(
@@ -162,6 +162,10 @@ class OneByOne:
       for index in range(len(folders))
     ]
 
+  def double(self) -> None:
+    """Widens the adapters, too."""
+    self._model.double()
+
   def _tensors(self, speaker: str) -> Iterator[tuple[str, torch.Tensor]]:
     """A speaker's, by their names in a folder."""
     for name, leaf in self._model.named_parameters():
@@ -188,6 +192,17 @@ class OneByOne:
       {name: leaf.grad.clone() for name, leaf in own.items()}
       for own in self._own
     ]
+
+
+def exact(
+  original: Original, folders: Sequence[pathlib.Path], heard: Spoken
+) -> OneByOne:
+  """PEFT in 64 bits, to which all are held: float32 rounds for each otherwise."""
+  model = copy.deepcopy(original.model).double()
+  wide = original._replace(model=model)
+  made = OneByOne(wide, folders, heard, rate=0.0)
+  made.double()
+  return made
 
 
 class _StackedLinear(torch.nn.Module):

@@ -67,11 +67,18 @@ def torches(made):
   }
 
 
+def _exact(made, folders):
+  batch = made[-1].joint.batch
+  heard = theirs.spoken(batch.wave_KBS, batch.labels_KBU)
+  return theirs.exact(made[0], folders, heard)
+
+
 def test_torch_and_we_agree(made, torches):
   _, stored, folders, contestants = made
   batch = contestants.joint.batch
-  found = parity.torch_agrees(torches, stored, folders, batch)
-  assert found.keys() == theirs.CONTESTANTS.keys()
+  exact = _exact(made, folders)
+  found = parity.all_agree(torches, exact, stored, folders, batch)
+  assert found.keys() == {*theirs.CONTESTANTS, "ours"}
   # A loss that is zero, or a row that does nothing, would agree as well.
   adapter, rows_K = ours.read_rows(folders, stored)
   loss_K, gradient = ours.gradients(stored, adapter, rows_K, batch)
@@ -97,8 +104,9 @@ def _spoilt(tree, speaker, *, by):
 def test_a_spoilt_row_is_found(made, torches):
   _, stored, folders, contestants = made
   swapped = [folders[0], folders[2], folders[1]]
-  with pytest.raises(InputError, match="of speaker 1"):
-    parity.torch_agrees(torches, stored, swapped, contestants.joint.batch)
+  exact = _exact(made, folders)
+  with pytest.raises(InputError, match="ours: loss of speaker 1"):
+    parity.all_agree(torches, exact, stored, swapped, contestants.joint.batch)
 
 
 def test_a_spoilt_gradient_or_joint_row_is_found(made):

@@ -31,7 +31,7 @@ def found():
       {
         "shape": shape,
         "gate": {
-          "torch": {
+          "gradients": {
             "PEFT, one by one": {"loss": 1e-7, "gradient": 2e-6},
             "stacked torch": {"loss": 3e-7, "gradient": 1e-6},
           },
