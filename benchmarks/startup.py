@@ -165,7 +165,7 @@ def _await(
   until = time.monotonic() + flags.FLAGS.limit
   while time.monotonic() < until:
     # Who has ended stays to be asked until `wait`.
-    there = os.WEXITED | os.WNOHANG 
+    there = os.WEXITED | os.WNOHANG | os.WNOWAIT
     ended = os.waitid(os.P_PID, process.pid, there) is not None
     if is_done():
       return _cpu_seconds(process.pid)
