@@ -113,12 +113,17 @@ def _case(flags_: tuple[str, ...], case: dict[str, Any]) -> list[str]:
     f"| {kind}, {sent['times']:,} times | sends {size(sent['bytes'])} |"
     for kind, sent in told["collectives"].items()
   ]
+  between = (
+    "; those between slices are slower than is assumed here"
+    if case["mesh"]["slice"] > 1
+    else ""
+  )
   return [
     *lines,
     f"| FLOPs | {told['flops_per_chip'] / 1e12:.1f} T, "
     f"{told['flops_per_chip'] / traced:.2f} of its part of the traced step |",
     f"| at best | {told['compute_seconds']:.3f} s of FLOPs, "
-    f"{told['link_seconds']:.3f} s on links |",
+    f"{told['link_seconds']:.3f} s on links{between} |",
   ]
 
 
