@@ -295,8 +295,10 @@ def stack(
     yield module, layer
 
 
+PEFT = "PEFT, one by one"
+"""The oracle."""
 CONTESTANTS: Mapping[str, type[OneByOne] | type[Stacked]] = {
-  "PEFT, one by one": OneByOne,
+  PEFT: OneByOne,
   "stacked torch": Stacked,
 }
 
