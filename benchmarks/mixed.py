@@ -117,6 +117,7 @@ def main(argv: Sequence[str]) -> None:
   about = results.about("mixed") | {
     "threads": len(os.sched_getaffinity(0)),
     "blocks": given.blocks,
+    "most_seconds": given.most_seconds,
   }
   results.write(
     "mixed",

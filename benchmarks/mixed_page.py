@@ -70,7 +70,10 @@ def page(about: Mapping[str, Any], cells: Sequence[Cell]) -> str:
     "",
     "Seconds of a batch and, in brackets, how often those of the bare backbone in the "
     "same framework (medians of neighbouring blocks). Behind a name, rows of the "
-    "table. The first row is our bare backbone by torch's.",
+    "table. The first row is our bare backbone by torch's. PEFT has no table: it holds "
+    "the speakers of the batch. Left out are batches of more than "
+    f"{about['most_seconds']:g} s in all, tables of fewer rows than speakers, and "
+    "*ragged* but for the smallest table, whose rows it goes through one by one.",
   ]
   for model in dict.fromkeys(cell["model"] for cell in cells):
     own = [cell for cell in cells if cell["model"] == model]
@@ -81,7 +84,8 @@ def page(about: Mapping[str, Any], cells: Sequence[Cell]) -> str:
   )
   lines += [
     "",
-    f"Outputs are {apart:.1e} of their deviation from PEFT's at most.",
+    f"Before: outputs differ from PEFT's by {apart:.1e} at most, over their standard "
+    "deviation.",
     "",
     "![Overhead of mixing speakers](mixed.png)",
     "",

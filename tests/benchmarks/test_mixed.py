@@ -119,6 +119,7 @@ def test_a_page_and_a_plot(tmp_path):
     "versions": "none",
     "threads": 2,
     "blocks": 3,
+    "most_seconds": 200,
   }
   page = mixed_page.page(about, [CELL])
   assert "| PEFT mixed | 4.000 (3.00) |" in page
