@@ -8,8 +8,9 @@
         --layers=32 --heads=20 --seconds=30 --tasks=32 --dtype=bfloat16 --remat=full \
         --families=hra --device=gpu
 
-A Conformer of random weights, or an encoder of Whisper's shape with a CTC head, a batch of as many speakers as recordings, noise. The
-cases take turns in one process; wall and CPU seconds are medians of blocks.
+A Conformer of random weights, or an encoder of Whisper's shape with a CTC head, a batch
+of as many speakers as recordings, noise. The cases take turns in one process; wall and
+CPU seconds are medians of blocks.
 
 - *forward*: waveforms to labels by the bare backbone, and with 1 or all different
   Submodels of a table mixed in the batch.

@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import time
 import types
 
 import pytest
@@ -77,6 +78,7 @@ def test_a_signal_is_heard_where_one_waits_for_another(who):
   jobs = several.start(several.worker("waits"))
   for job in jobs:
     assert job.stdout.readline() == "joined\n"
+  time.sleep(1)  # until they wait
   jobs[who].send_signal(signal.SIGTERM)
   ends = several.ended(jobs, seconds=60)
   assert [each.code for each in ends] == [143, 143], ends
