@@ -39,23 +39,55 @@ from hra.nn.depth import Step
 from hra.nn.tap import Tap
 
 
-def _all_but_casts(primitive: Any, *_: Any, **__: Any) -> bool:
+def _all_but_elementwise(primitive: Any, *_: Any, **__: Any) -> bool:
   """Keeps for the backward pass all that is worth it.
 
-  Cast or broadcast, a layer's weights would be kept layer after layer: a copy of
-  the whole backbone. As they are, they are kept nowhere.
+  Functions of single numbers are computed again while their inputs are read, which
+  is no slower than to write and read them. Cast or broadcast, a layer's weights
+  would be kept layer after layer: a copy of the whole backbone. As they are, they
+  are kept nowhere.
   """
-  return primitive.name not in _CASTS
+  return primitive.name not in _ELEMENTWISE | _MOVED
 
 
-_CASTS = frozenset(
-  {"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "slice"}
+_ELEMENTWISE = frozenset(
+  [
+    "add",
+    "add_any",
+    "convert_element_type",
+    "erf",
+    "exp",
+    "integer_pow",
+    "logistic",
+    "max",
+    "mul",
+    "neg",
+    "rsqrt",
+    "select_n",
+    "square",
+    "sub",
+    "tanh",
+  ]
+)
+_MOVED = frozenset(
+  [
+    "broadcast_in_dim",
+    "concatenate",
+    "pad",
+    "reshape",
+    "slice",
+    "split",
+    "squeeze",
+    "transpose",
+  ]
 )
 _BRANCH = "branch"
+_SITE = "site"
+"""Names of what taps hand on: kept as one, not as the sums that it is made of."""
 _BRANCH_SITES = (".output", ".down")
 """How sites end at which a branch of a layer leaves for the residual stream."""
 _REMAT_POLICIES = {
-  "none": _all_but_casts,
+  "none": _all_but_elementwise,
   "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
   "branches": jax.checkpoint_policies.save_only_these_names(_BRANCH),
   "full": jax.checkpoint_policies.nothing_saveable,
@@ -124,9 +156,8 @@ class _Depth:
     def tap(site: str, inputs: jax.Array, outputs: jax.Array) -> jax.Array:
       moved = self.adapter.tap(*self._of(own), own.layer, site, inputs, outputs)
       moved = switch(self.active, moved, outputs)
-      if self.remat == "branches" and site.endswith(_BRANCH_SITES):
-        return checkpoint_name(moved, _BRANCH)
-      return moved
+      ends = site.endswith(_BRANCH_SITES)
+      return checkpoint_name(moved, _BRANCH if ends else _SITE)
 
     return tap
 

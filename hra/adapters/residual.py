@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from hra.adapters.interface import Frozen, Tree
 from hra.nn.affine import affine
+from hra.nn.norm import standardized
 
 _EPSILON = 1e-5
 
@@ -68,7 +69,7 @@ class Residual(Frozen):
   ) -> tuple[Tree, jax.Array]:
     del shared, layer
     own, dtype = row["layers"], hidden_TD.dtype
-    normed_TD = _standardized(hidden_TD)
+    normed_TD = standardized(hidden_TD, _EPSILON)
     if "norm" in own:
       scale_D, bias_D = (
         own["norm"][name].astype(normed_TD.dtype) for name in ("scale", "bias")
@@ -77,11 +78,3 @@ class Residual(Frozen):
     inner_TI = jax.nn.relu(affine(normed_TD.astype(dtype), own["down"]))
     update_TD = affine(inner_TI.astype(dtype), own["up"])
     return carry, hidden_TD + update_TD.astype(dtype)
-
-
-def _standardized(hidden_TD: jax.Array) -> jax.Array:
-  """Each frame with mean 0 and variance 1, in at least float32."""
-  x_TD = hidden_TD.astype(jnp.promote_types(hidden_TD.dtype, jnp.float32))
-  centered_TD = x_TD - x_TD.mean(axis=-1, keepdims=True)
-  variance_T1 = jnp.square(centered_TD).mean(axis=-1, keepdims=True)
-  return centered_TD * jax.lax.rsqrt(variance_T1 + _EPSILON)

@@ -12,7 +12,7 @@ from hra.config import BackboneConfig, ConformerConfig
 from hra.nn.attention import Attention, Context, Limits, make_context
 from hra.nn.convolution import ConvolutionModule
 from hra.nn.feed_forward import FeedForward
-from hra.nn.norm import layer_norm
+from hra.nn.norm import LayerNorm, layer_norm
 from hra.nn.tap import Tap, no_tap
 from hra.nn.types import types_of
 
@@ -28,7 +28,7 @@ class ConformerLayer(nnx.Module):
     width, parts = config.width, config.conformer
     self.parts = parts
 
-    def norm() -> nnx.LayerNorm:
+    def norm() -> LayerNorm:
       return layer_norm(width, parts=parts, types=types, rngs=rngs)
 
     def feed_forward() -> FeedForward:

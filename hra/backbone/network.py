@@ -14,7 +14,7 @@ from hra.backbone.encoders import ENCODERS
 from hra.config import BackboneConfig
 from hra.decoders.families import DECODERS
 from hra.errors import InputError
-from hra.nn.norm import layer_norm
+from hra.nn.norm import LayerNorm, layer_norm
 from hra.nn.subsampling import SUBSAMPLINGS, Subsampling
 from hra.nn.types import types_of
 
@@ -81,9 +81,7 @@ def _check_fills(hidden_TD: jax.Array, table_TD: jax.Array) -> None:
     )
 
 
-def _final_norm(
-  config: BackboneConfig, *, rngs: nnx.Rngs
-) -> nnx.LayerNorm | None:
+def _final_norm(config: BackboneConfig, *, rngs: nnx.Rngs) -> LayerNorm | None:
   parts, types = config.conformer, types_of(config)
   if not (parts.final_norm or config.encoder == "transformer"):
     return None

@@ -13,6 +13,7 @@ from flax import nnx
 
 from hra.config import BackboneConfig
 from hra.nn.lstm import Lstm
+from hra.nn.norm import EPSILON, LayerNorm
 from hra.nn.tap import Tap, no_tap
 from hra.nn.types import types_of
 
@@ -33,7 +34,7 @@ class RecurrentLayer(nnx.Module):
       lstm = Lstm(config.width, _cells(config), types=types, rngs=rngs)
       setattr(self, direction, lstm)
     self.directions = _directions(config)
-    self.norm = nnx.LayerNorm(config.width, epsilon=1e-5, rngs=rngs, **types)
+    self.norm = LayerNorm(config.width, epsilon=EPSILON, rngs=rngs, **types)
 
   def __call__(
     self, hidden_TD: jax.Array, context: Frames, *, tap: Tap = no_tap

@@ -258,8 +258,8 @@ class BackboneConfig:
   """Of the layers' projections while they are frozen. `int8`: in 8 bits, with a
   scale for each output (`hra.nn.int8`; extra `int8`)."""
   remat: Literal["none", "dots", "branches", "full"] = "none"
-  """What the backward pass recomputes of a layer: nothing; all but products with
-  weights; all but what its branches say; everything."""
+  """What the backward pass recomputes of a layer: elementwise functions; all but
+  products with weights; all but what its branches say; everything."""
   decoder: DecoderConfig = dataclasses.field(default_factory=DecoderConfig)
 
 

@@ -20,6 +20,7 @@ from hra.config import LanguageModelConfig
 from hra.decoders.interface import BLANK, Loss, exactly, masked
 from hra.nn.attention import Cache, make_context
 from hra.nn.lstm import LstmStack, LstmState
+from hra.nn.norm import EPSILON, LayerNorm
 from hra.nn.transformer import TransformerLayer, stacked
 from hra.nn.types import Types
 
@@ -198,8 +199,8 @@ def build(config: LanguageModelConfig, *, key: jax.Array) -> LanguageModule:
   return LANGUAGE_MODELS[config.kind](config, rngs=nnx.Rngs(key))
 
 
-def _norm(config: LanguageModelConfig, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
-  return nnx.LayerNorm(config.width, epsilon=1e-5, rngs=rngs, **_types(config))
+def _norm(config: LanguageModelConfig, *, rngs: nnx.Rngs) -> LayerNorm:
+  return LayerNorm(config.width, epsilon=EPSILON, rngs=rngs, **_types(config))
 
 
 def _types(config: LanguageModelConfig) -> Types:

@@ -24,7 +24,7 @@ from hra.decoders.scorers import AttentionScorer
 from hra.nn import transformer
 from hra.nn.attention import Cache, Memory, make_context
 from hra.nn.depth import Depth
-from hra.nn.norm import EPSILON
+from hra.nn.norm import EPSILON, LayerNorm
 from hra.nn.tap import Tap
 from hra.nn.transformer import TransformerLayer
 from hra.nn.types import types_of
@@ -49,7 +49,7 @@ class TransformerSpeller(nnx.Module):
       crosses=True,
       types=types,
     )
-    self.norm = nnx.LayerNorm(config.width, epsilon=EPSILON, rngs=rngs, **types)
+    self.norm = LayerNorm(config.width, epsilon=EPSILON, rngs=rngs, **types)
 
   def adapted(self, depth: Depth) -> "Speller":
     return Speller(self, depth)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from hra.nn.softmax import mixed, softmax
 from hra.nn.tap import Tap, no_tap
 from hra.nn.types import Types
 
@@ -152,8 +153,9 @@ class Attention(nnx.Module):
     elif self.position == "distance":
       scores_ATT = self._distance_scores(query_TAI, key_TAI, context.positions)
     else:
-      scores_ATT = jnp.einsum("qai,kai->aqk", query_TAI, key_TAI)
-    mixed_TD, _ = _mixed(scores_ATT, value_TAI, context.visible_TT)
+      scores_ATT = _products(query_TAI, key_TAI)
+    mixed_TAI = mixed(scores_ATT, value_TAI, context.visible_TT)
+    mixed_TD = mixed_TAI.reshape(hidden_TD.shape)
     return tap("attention.output", mixed_TD, self.output(mixed_TD))
 
   def step(
@@ -185,10 +187,11 @@ class Attention(nnx.Module):
       jnp.where(here_T, key_TAI, cache.key_TAI),
       jnp.where(here_T, value_TAI, cache.value_TAI),
     )
-    scores_AT = jnp.einsum("qai,kai->aqk", query_TAI, cache.key_TAI)
+    scores_A1T = _products(query_TAI, cache.key_TAI)
     seen_T = jnp.arange(places) <= count
-    mixed_TD, _ = _mixed(scores_AT, cache.value_TAI, seen_T)
-    return tap("attention.output", mixed_TD, self.output(mixed_TD))[0], cache
+    mixed_1AI = mixed(scores_A1T, cache.value_TAI, seen_T)
+    mixed_1D = mixed_1AI.reshape(1, -1)
+    return tap("attention.output", mixed_1D, self.output(mixed_1D))[0], cache
 
   def _projected(
     self, hidden_TD: jax.Array, tap: Tap
@@ -210,8 +213,8 @@ class Attention(nnx.Module):
     relative = self.relative(sinusoids).reshape(2 * frames - 1, self.heads, -1)
     content = query_TAI + self.content_bias[...].astype(query_TAI.dtype)
     position = query_TAI + self.position_bias[...].astype(query_TAI.dtype)
-    by_content = jnp.einsum("qai,kai->aqk", content, key_TAI)
-    by_offset = jnp.einsum("qai,rai->aqr", position, relative)
+    by_content = _products(content, key_TAI)
+    by_offset = _products(position, relative)
     return by_content + _relative_shift(by_offset, frames)
 
   def _distance_scores(
@@ -223,8 +226,8 @@ class Attention(nnx.Module):
     of the few vectors gathered: the gradient of a gather adds up in no fixed order.
     """
     vectors_RI = self.distance[...].astype(query_TAI.dtype)[rows_R]
-    by_content = jnp.einsum("qai,kai->aqk", query_TAI, key_TAI)
-    by_offset = jnp.einsum("qai,ri->aqr", query_TAI, vectors_RI)
+    by_content = _products(query_TAI, key_TAI)
+    by_offset = jnp.einsum("qai,ri->aqr", _scaled(query_TAI), vectors_RI)
     return by_content + _relative_shift(by_offset, len(query_TAI))
 
 
@@ -262,9 +265,8 @@ class CrossAttention(nnx.Module):
   ) -> tuple[jax.Array, jax.Array]:
     """hidden_PD, and the heads' weights [A, P, T]."""
     query_PAI = self._projected("query", hidden_PD, tap)
-    scores_APT = jnp.einsum("pai,ait->apt", query_PAI, memory.key_AIT)
-    scores_APT /= math.sqrt(query_PAI.shape[-1])
-    weights_APT = _softmax(scores_APT, jnp.ones(scores_APT.shape[-1], bool))
+    scores_APT = jnp.einsum("pai,ait->apt", _scaled(query_PAI), memory.key_AIT)
+    weights_APT = softmax(scores_APT, jnp.ones(scores_APT.shape[-1], bool))
     mixed_PAI = jnp.einsum(
       "apt,ati->pai",
       weights_APT.astype(memory.value_ATI.dtype),
@@ -280,24 +282,14 @@ class CrossAttention(nnx.Module):
     return outputs.reshape(len(outputs), self.heads, -1)
 
 
-def _mixed(
-  scores_AQK: jax.Array, value_KAI: jax.Array, visible: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """(values by the softmax of scaled scores [Q, D], the softmax [A, Q, K])."""
-  scores_AQK /= math.sqrt(value_KAI.shape[-1])
-  weights_AQK = _softmax(scores_AQK, visible)
-  mixed_QAI = jnp.einsum(
-    "aqk,kai->qai", weights_AQK.astype(value_KAI.dtype), value_KAI
-  )
-  return mixed_QAI.reshape(len(mixed_QAI), -1), weights_AQK
+def _products(query_QAI: jax.Array, key_KAI: jax.Array) -> jax.Array:
+  """Scores [A, Q, K]."""
+  return jnp.einsum("qai,kai->aqk", _scaled(query_QAI), key_KAI)
 
 
-def _softmax(scores: jax.Array, visible: jax.Array) -> jax.Array:
-  """Over the last axis, in at least float32."""
-  scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
-  # A large finite number, not -inf: a query without keys stays finite.
-  lowest = jnp.finfo(scores.dtype).min / 2
-  return jax.nn.softmax(jnp.where(visible, scores, lowest))
+def _scaled(query: jax.Array) -> jax.Array:
+  """By 1/sqrt(I): of queries, as there are fewer numbers than scores."""
+  return query / math.sqrt(query.shape[-1])
 
 
 def _relative_shift(by_offset: jax.Array, frames: int) -> jax.Array:

@@ -19,7 +19,7 @@ from hra.nn.attention import (
   Position,
 )
 from hra.nn.feed_forward import FeedForward
-from hra.nn.norm import EPSILON
+from hra.nn.norm import EPSILON, LayerNorm
 from hra.nn.tap import Tap, no_tap
 from hra.nn.types import Types
 
@@ -57,8 +57,8 @@ class TransformerLayer(nnx.Module):
     crosses: whether it attends to frames from elsewhere.
     """
 
-    def norm() -> nnx.LayerNorm:
-      return nnx.LayerNorm(width, epsilon=EPSILON, rngs=rngs, **types)
+    def norm() -> LayerNorm:
+      return LayerNorm(width, epsilon=EPSILON, rngs=rngs, **types)
 
     self.attention_norm = norm()
     self.attention = Attention(

@@ -155,7 +155,7 @@ def test_equals_the_loop_over_pairs(float64, position, causal, left_context):
 @functools.partial(jax.jit, static_argnums=(3, 4))
 def _influence(attention, hidden_TD, length, causal, left_context):
   """[query, key] norms of d output_q / d hidden_k."""
-  derivative = jax.jacfwd(
+  derivative = jax.jacrev(
     lambda x: _apply(attention, x, length, causal, left_context)
   )(hidden_TD)
   return jnp.abs(derivative).sum(axis=(1, 3))
@@ -172,9 +172,9 @@ def test_influence_is_exactly_what_is_visible(causal, left_context, length):
   # A frame chooses, as its own query, among the keys that it sees.
   own = np.eye(FRAMES, dtype=bool) & (visible.sum(axis=1) > 1)[:, None]
   seeing = visible.any(axis=1)
-  np.testing.assert_array_equal(
-    (np.asarray(influence) > 0)[seeing], (visible | own)[seeing]
-  )
+  # Of one key alone the derivative is the difference of two equal numbers.
+  seen = np.asarray(influence) > 1e-6 * influence.max()
+  np.testing.assert_array_equal(seen[seeing], (visible | own)[seeing])
 
 
 @pytest.mark.parametrize("position", POSITIONS)

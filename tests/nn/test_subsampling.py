@@ -40,7 +40,7 @@ def _module(kind):
   config = KINDS[kind]
   rng = np.random.default_rng(0)
   return jax.tree.map(
-    lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), leaf.dtype),
+    lambda leaf: rng.standard_normal(leaf.shape).astype(leaf.dtype),
     jax.eval_shape(
       lambda: SUBSAMPLINGS[config.subsampling](
         config, mels=MELS, rngs=nnx.Rngs(0)
