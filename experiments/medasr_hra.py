@@ -30,8 +30,8 @@ says:
     a batch                 30,768,512          117.4 MiB
     together                                      1.3 GiB
     estimate
-    temporaries of a step                         6.5 GiB
-    peak                                          7.8 GiB
+    temporaries of a step                         5.0 GiB
+    peak                                          6.3 GiB
 
     FLOPs of a step: 36 TFLOP, on each device 36 TFLOP
 """

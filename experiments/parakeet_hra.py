@@ -30,8 +30,8 @@ says:
     a batch                 30,744,448          117.3 MiB
     together                                      3.2 GiB
     estimate
-    temporaries of a step                         5.2 GiB
-    peak                                          8.4 GiB
+    temporaries of a step                         4.1 GiB
+    peak                                          7.3 GiB
 
     FLOPs of a step: 91.4 TFLOP, on each device 91.4 TFLOP
 """

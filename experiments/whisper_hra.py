@@ -36,10 +36,10 @@ says:
     a batch                  5,763,564           22.0 MiB
     together                                      3.4 GiB
     estimate
-    temporaries of a step                         4.7 GiB
-    peak                                          8.1 GiB
+    temporaries of a step                         3.8 GiB
+    peak                                          7.2 GiB
 
-    FLOPs of a step: 21 TFLOP, on each device 21 TFLOP
+    FLOPs of a step: 20.9 TFLOP, on each device 20.9 TFLOP
 """
 
 from hra.config import (

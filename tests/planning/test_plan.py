@@ -122,7 +122,7 @@ def test_recomputing_layers_takes_less_memory_and_more_flops():
     plan.plan(
       config,
       outline._replace(
-        config=dataclasses.replace(outline.config, layers=6, remat=remat)
+        config=dataclasses.replace(outline.config, layers=24, remat=remat)
       ),
       devices=1,
     ).estimates
