@@ -51,7 +51,7 @@ def define_flags() -> None:
   """Only of the program: tests import this module too."""
   results.define_out()
   flags.DEFINE_string("workdir", "", "Where runs go; empty is a temporary one.")
-  flags.DEFINE_list("adapters", ["residual"], "Of hra and residual.")
+  flags.DEFINE_list("adapters", ["residual", "hra"], "Of hra and residual.")
   flags.DEFINE_integer("speakers", 128, "Speakers.", lower_bound=2)
   flags.DEFINE_integer("sample", 6, "Who is trained alone.", lower_bound=2)
   flags.DEFINE_integer("recordings", 24, "Of a speaker.", lower_bound=1)

@@ -248,10 +248,12 @@ def _equality(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
       f"{apart:.2g}" if row["contained"] else "another controller",
     ]
     lines.append(f"| {adapter} | {len(each)} | {' | '.join(cells)} |")
-  return [
-    *lines,
-    "",
-    "Residual rows depend on nothing that tasks share: both ways have to end with the "
-    "same ones, or nothing is written. A speaker alone trains a recurrent controller "
-    "of its own.",
-  ]
+  said = []
+  if any(row["contained"] for row in found.values()):
+    said.append(
+      "Residual rows depend on nothing that tasks share: both ways have to end with "
+      "the same ones, or nothing is written."
+    )
+  if not all(row["contained"] for row in found.values()):
+    said.append("A speaker alone trains a recurrent controller of its own.")
+  return [*lines, "", " ".join(said)]

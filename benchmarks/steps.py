@@ -1,6 +1,8 @@
 """What a step costs: every adapter beside the plain forward and full fine-tuning.
 
     python benchmarks/steps.py
+    python benchmarks/steps.py --name=steps_512 --width=512 --layers=8 --heads=8 \
+        --tasks=32 --seconds=2 --submodels=1,8,32 --families=hra,residual
     python benchmarks/steps.py --out=docs/h100 --name=steps_1b --width=1280 \
         --layers=32 --heads=20 --seconds=30 --tasks=32 --dtype=bfloat16 --remat=full
 
@@ -12,8 +14,8 @@ A Conformer of random weights, or an encoder of Whisper's shape with a CTC head,
 of as many speakers as recordings, noise. The cases take turns in one process; wall and
 CPU seconds are medians of blocks.
 
-- *forward*: waveforms to labels by the bare backbone, and with 1 or all different
-  Submodels of a table mixed in the batch.
+- *forward*: waveforms to labels by the bare backbone, and with so many different
+  Submodels of a table mixed in the batch (`--submodels`; by default 1 and all).
 - *MFU*: FLOPs of the model, nothing computed again, at a known chip's bfloat16 peak.
 - *step*: all that training does to a batch, by adapter. `one_by_one` is the step of a
   single speaker's single recording: as often as there are speakers, what the job
@@ -72,6 +74,14 @@ _FAMILIES = flags.DEFINE_list(
   "families", ["hra", "residual", "lora", "bitfit"], "Of adapters; hra is one."
 )
 flags.register_validator("families", lambda given: "hra" in given)
+_SUBMODELS = flags.DEFINE_list(
+  "submodels", [], "Mixed in a batch; by default 1, and as many as recordings."
+)
+flags.register_validator(
+  "submodels",
+  lambda given: all(n.isdecimal() and int(n) for n in given),
+  message="takes positive whole numbers, with commas between them",
+)
 _BLOCKS = flags.DEFINE_integer("blocks", 7, "Blocks of each case.")
 _STEPS = flags.DEFINE_integer("steps", 2, "Steps of a block.")
 
@@ -193,7 +203,7 @@ def _forwards(backbone: training.Adaptee, wave_BS: jax.Array) -> dict[str, Run]:
   module, frontend = backbone
   mels = frontend.num_mels * frontend.stack
   names = [f"task-{index}" for index in range(len(wave_BS))]
-  each_B = jnp.arange(len(wave_BS))
+  counts = [int(each) for each in _SUBMODELS.value] or [1, len(wave_BS)]
 
   def mixed(config: AdapterConfig, task_B: jax.Array) -> Run:
     adapter = families.build(config, module.config, mels=mels)
@@ -212,8 +222,9 @@ def _forwards(backbone: training.Adaptee, wave_BS: jax.Array) -> dict[str, Run]:
     BARE: lambda: greedy(bare, module, {}, {}, None, wave_BS, lengths_B)
   }
   for name, config in _adapters().items():
-    found[f"{name}, 1 Submodel"] = mixed(config, jnp.zeros_like(each_B))
-    found[f"{name}, {len(wave_BS)} Submodels"] = mixed(config, each_B)
+    for count in counts:
+      some = f"{count} Submodel{'s'[: count > 1]}"
+      found[f"{name}, {some}"] = mixed(config, jnp.arange(len(wave_BS)) % count)
   return found
 
 

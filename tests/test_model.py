@@ -19,6 +19,7 @@ from adapted import (
   unrolled,
 )
 
+from hra import model as hra_model
 from hra.adapters.interface import Frozen
 from hra.backbone import store
 from hra.backbone.encoders import ENCODERS
@@ -206,6 +207,29 @@ def test_rematerialisation_changes_no_gradient(gradient, remat):
   ):
     assert np.abs(plain).max() > 0
     np.testing.assert_allclose(ours, plain, atol=1e-5 * np.abs(plain).max())
+
+
+def test_elementwise_functions_are_computed_again_not_kept(monkeypatch):
+  """Of LoRA, a site hands on a sum: one number a channel, not its two parts."""
+  adapter = AdapterConfig(family="lora", width=2)
+  model, backbone = tiny.model(adapter), tiny.backbone()
+  given = trees(model.adapter)
+
+  def kept():
+    # A function of its own: JAX keeps what it traced.
+    loss = functools.partial(_loss, model, backbone)
+    found = jax.jit(jax.grad(lambda *trees: loss(*trees), argnums=1))
+    return found.lower(*given).compile().memory_analysis().temp_size_in_bytes
+
+  ours = kept()
+  monkeypatch.setitem(
+    hra_model._REMAT_POLICIES,
+    "none",
+    jax.checkpoint_policies.everything_saveable,
+  )
+  everything = kept()
+  print(ours, everything)
+  assert ours < 0.7 * everything
 
 
 def _layer_flops(model, backbone, shared, row):
