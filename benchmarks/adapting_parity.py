@@ -23,9 +23,11 @@ from hra.peft import folder as peft_folder
 LOSS, GRADIENT = 1e-5, 5e-5
 """Of nats per label; of a speaker's gradient, by its largest number. Where PEFT in 32
 bits is farther from itself in 64 than half of that, twice as far as its worst."""
-MOVED = 1e-3
-"""Of the way that a row went, by which a joint one may differ for rounding (of rows'
-norms in tests/train/test_independence.py, which are longer)."""
+MOVED = 5e-3
+"""Of the way that a row went, by which a joint one may differ for float32's rounding:
+AdamW's first steps go as far for a gradient near zero as for any, in a direction that
+rounding chooses. 1.1e-3 was seen, and 1e-5 in another shape. In 64 bits
+tests/train/test_independence.py asks for 1e-9."""
 STEPS = 3
 
 
