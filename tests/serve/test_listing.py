@@ -124,7 +124,7 @@ def test_who_hangs_up_is_waited_for_no_more(engine, serve, method, path):
   _wait(lambda: len(running.requests()) == 3)
   assert {line["status"] for line in running.requests()} == {499}
   assert engine.listings <= 1
-  assert all(future.cancelled() for future in engine.futures)
+  _wait(lambda: all(future.cancelled() for future in engine.futures))
 
 
 def test_who_hangs_up_leaves_others_their_answer(engine, serve):
