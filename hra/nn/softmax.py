@@ -13,15 +13,25 @@ from hra.nn.sums import channel_sum
 
 def softmax(scores: jax.Array, visible: jax.Array) -> jax.Array:
   """Over the last axis, in at least float32."""
-  raised, total = _raised(scores, visible)
+  raised, total = _raised(_exact(scores), visible)
   return raised / total
 
 
-@jax.custom_vjp
 def mixed(
   scores_AQK: jax.Array, value_KAI: jax.Array, visible: jax.Array
 ) -> jax.Array:
   """Values by the softmax of scores: [Q, A, I] in the values' type."""
+  return _mixed(_exact(scores_AQK), value_KAI, visible)
+
+
+def _exact(scores: jax.Array) -> jax.Array:
+  return scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+
+
+@jax.custom_vjp
+def _mixed(
+  scores_AQK: jax.Array, value_KAI: jax.Array, visible: jax.Array
+) -> jax.Array:
   return _mixed_forward(scores_AQK, value_KAI, visible)[0]
 
 
@@ -63,14 +73,13 @@ def _mixed_backward(
   return by_score, by_value, None
 
 
-mixed.defvjp(_mixed_forward, _mixed_backward)
+_mixed.defvjp(_mixed_forward, _mixed_backward)
 
 
 def _raised(
   scores: jax.Array, visible: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """exp(score - the largest) where visible, and its sums [..., 1]."""
-  scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
   # A large finite number, not -inf: a query without keys stays finite.
   lowest = jnp.finfo(scores.dtype).min / 2
   seen = jnp.where(visible, scores, lowest)

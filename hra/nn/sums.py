@@ -7,9 +7,9 @@ import jax.numpy as jnp
 def channel_sum(x: jax.Array) -> jax.Array:
   """x [..., D] -> [..., 1], added in x's type.
 
-  XLA's CPU backend multiplies with ones 7 times as fast as it reduces a product
-  inside a training step (0.15 for 1 ms of 16 x 97 x 144); other backends fuse the
-  reduction, and would round what they multiply.
+  On CPUs as a product with ones: XLA fuses reductions with what they add up and hands
+  them to YNNPACK, which took 1 ms for 16 x 97 x 144 inside a training step; the step
+  is a tenth faster so. Other backends fuse well, and would round what they multiply.
   """
   return jax.lax.platform_dependent(x, cpu=_multiplied, default=_reduced)
 
