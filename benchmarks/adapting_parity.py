@@ -26,7 +26,7 @@ bits is farther from itself in 64 than half of that, twice as far as its worst."
 MOVED = 5e-3
 """Of the way that a row went, by which a joint one may differ for float32's rounding:
 AdamW's first steps go as far for a gradient near zero as for any, in a direction that
-rounding chooses. 1.1e-3 was seen, and 1e-5 in another shape. In 64 bits
+rounding chooses. A little more than 1e-3 was seen, and 1e-5 in another shape. In 64 bits
 tests/train/test_independence.py asks for 1e-9."""
 STEPS = 3
 
