@@ -22,8 +22,8 @@ whisper full 32 1,8,32
 whisper none 4 1,4
 whisper dots 32 1,8,32 || echo "gpu.sh: no table of --remat=dots, see above" >&2
 python "$here/steps.py" --device=gpu --out="$out" --name=steps_128_speakers \
-  --width=512 --layers=17 --heads=8 --seconds=10 --tasks=128 --dtype=bfloat16 \
-  --remat=full --families=hra --blocks=5
+  --width=512 --layers=17 --heads=8 --seconds=10 --tasks=128 --submodels=1,128 \
+  --dtype=bfloat16 --remat=full --families=hra --blocks=5
 python "$here/one_job.py" --out="$out"
 python "$here/growth.py" --device=gpu --out="$out" --axes=rows \
   --rows=16,128,1024,4096,16384,65536

@@ -15,7 +15,7 @@ of as many speakers as recordings, noise. The cases take turns in one process; w
 CPU seconds are medians of blocks.
 
 - *forward*: waveforms to labels by the bare backbone, and with so many different
-  Submodels of a table mixed in the batch (`--submodels`; by default 1 and all).
+  Submodels of a table mixed in the batch (`--submodels`).
 - *MFU*: FLOPs of the model, nothing computed again, at a known chip's bfloat16 peak.
 - *step*: all that training does to a batch, by adapter. `one_by_one` is the step of a
   single speaker's single recording: as often as there are speakers, what the job
@@ -74,14 +74,7 @@ _FAMILIES = flags.DEFINE_list(
   "families", ["hra", "residual", "lora", "bitfit"], "Of adapters; hra is one."
 )
 flags.register_validator("families", lambda given: "hra" in given)
-_SUBMODELS = flags.DEFINE_list(
-  "submodels", [], "Mixed in a batch; by default 1, and as many as recordings."
-)
-flags.register_validator(
-  "submodels",
-  lambda given: all(n.isdecimal() and int(n) for n in given),
-  message="takes positive whole numbers, with commas between them",
-)
+devices.define_counts("submodels", [1, 8], "Mixed in a batch.")
 _BLOCKS = flags.DEFINE_integer("blocks", 7, "Blocks of each case.")
 _STEPS = flags.DEFINE_integer("steps", 2, "Steps of a block.")
 
@@ -203,7 +196,7 @@ def _forwards(backbone: training.Adaptee, wave_BS: jax.Array) -> dict[str, Run]:
   module, frontend = backbone
   mels = frontend.num_mels * frontend.stack
   names = [f"task-{index}" for index in range(len(wave_BS))]
-  counts = [int(each) for each in _SUBMODELS.value] or [1, len(wave_BS)]
+  counts = [int(each) for each in flags.FLAGS.submodels]
 
   def mixed(config: AdapterConfig, task_B: jax.Array) -> Run:
     adapter = families.build(config, module.config, mels=mels)
