@@ -54,8 +54,10 @@ def _train(
   axes: tuple[int, int, int],
   count: int = 1,
   *kept: str,
+  controller: str = "indrnn",
 ) -> Trained:
-  command = [str(WORKER), dtype, str(out), folder, *map(str, axes), *kept]
+  asked = [dtype, str(out), folder, controller, *map(str, axes)]
+  command = [str(WORKER), *asked, *kept]
   devices = int(np.prod(axes)) // count
   jobs = several.start(command, count=count, devices=devices, **PATH)
   ends = several.ended(jobs, seconds=SECONDS)
@@ -67,6 +69,7 @@ def _train(
     )
 
 
+ONE = ("one", (1, 1, 1), 1)
 EIGHT = ("eight", (2, 2, 2), 1)
 APART = ("apart", (1, 4, 2), 2)
 
@@ -74,7 +77,7 @@ APART = ("apart", (1, 4, 2), 2)
 def _check_equal(
   dtype: str, folder: str, tmp_path: Path, *meshes: tuple[str, Any, int]
 ) -> None:
-  one = _train(dtype, folder, tmp_path / "one.npz", (1, 1, 1))
+  one = _train(dtype, folder, tmp_path / "one.npz", *ONE[1:])
   assert one.losses[-1].mean() < one.losses[0].mean()
   for name, axes, count in meshes:
     many = _train(dtype, folder, tmp_path / f"{name}.npz", axes, count)
@@ -103,28 +106,33 @@ def test_so_does_the_quickstart_s_model(tmp_path, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_another_mesh_goes_on_from_a_checkpoint(tmp_path, dtype):
-  """What two processes of four devices began, one device ends; what that began,
-  eight of one process."""
-  whole = _train(dtype, "tiny", tmp_path / "whole.npz", (1, 1, 1))
-  half = len(whole.losses) // 2
-  for name, first, second in (
-    ("apart, then one", APART, ("one", (1, 1, 1), 1)),
-    ("one, then eight", ("one", (1, 1, 1), 1), EIGHT),
-  ):
-    parts = []
-    for _, axes, count in (first, second):
-      out, kept = tmp_path / f"{name}.npz", str(tmp_path / name)
-      parts.append(_train(dtype, "tiny", out, axes, count, kept))
-    losses = np.concatenate([each.losses for each in parts])
-    assert len(parts[0].losses) == half
-    np.testing.assert_allclose(losses, whole.losses, rtol=1e-5)
-    if dtype == "float64":
-      for leaf, values in whole.kept.items():
-        np.testing.assert_allclose(
-          values, parts[1].kept[leaf], rtol=0, atol=1e-9
-        )
+@pytest.mark.parametrize(
+  ("dtype", "controller"), [("float32", "gru"), ("float64", "indrnn")]
+)
+@pytest.mark.parametrize(("first", "second"), [(APART, ONE), (ONE, EIGHT)])
+def test_another_mesh_goes_on_from_a_checkpoint(
+  tmp_path, dtype, controller, first, second
+):
+  """As the first would have gone on.
+
+  In float32 with the controller that has no kinks. ReLU's gradient jumps where the
+  IndRNN's sum is 0, and of the 30,000 sums of a step one lies within rounding of it
+  now and then: of step 11 one is 7e-7, where they scatter by 1.1.
+  """
+
+  def train(mesh: tuple[str, Any, int], *kept: str) -> Trained:
+    name, axes, count = mesh
+    out = tmp_path / f"{name}.npz"
+    return _train(dtype, "tiny", out, axes, count, *kept, controller=controller)
+
+  whole = train(first)
+  parts = [train(mesh, str(tmp_path / "kept")) for mesh in (first, second)]
+  losses = np.concatenate([each.losses for each in parts])
+  assert 2 * len(parts[0].losses) == len(losses)
+  np.testing.assert_allclose(losses, whole.losses, rtol=1e-5)
+  if dtype == "float64":
+    for leaf, values in whole.kept.items():
+      np.testing.assert_allclose(values, parts[1].kept[leaf], rtol=0, atol=1e-9)
 
 
 @pytest.mark.slow

@@ -1,12 +1,13 @@
 """Trains 20 steps on a mesh of simulated devices; prints losses, saves rows.
 
-    python worker.py DTYPE OUT BACKBONE DATA FSDP TENSOR [CHECKPOINTS]
+    python worker.py DTYPE OUT BACKBONE CONTROLLER DATA FSDP TENSOR [CHECKPOINTS]
 
 BACKBONE is a folder; each process reads of it what its devices hold. With a folder of
 checkpoints it stops after half of the steps and saves, or does the other half. Runs in
 processes of their own: the number of devices is fixed when JAX starts.
 """
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -43,7 +44,12 @@ ADAPTERS = {
 
 
 def main(
-  dtype: str, out: str, folder: str, axes: list[int], kept: str | None
+  dtype: str,
+  out: str,
+  folder: str,
+  controller: str,
+  axes: list[int],
+  kept: str | None,
 ) -> None:
   joining.join()
   jax.config.update("jax_enable_x64", dtype == "float64")
@@ -54,7 +60,9 @@ def main(
     computed=BackboneConfig(dtype=dtype, param_dtype=dtype),
     mesh=mesh,
   )
-  config = ADAPTERS.get(folder, ADAPTERS["small"])
+  config = dataclasses.replace(
+    ADAPTERS.get(folder, ADAPTERS["small"]), controller=controller
+  )
   mels = stored.frontend.width
   adapter = families.build(config, stored.config, mels=mels)
   model = Model(adapter=adapter, frontend=stored.frontend)
@@ -136,7 +144,7 @@ def _held(leaf: jax.Array) -> int:
 
 if __name__ == "__main__":
   main(
-    *sys.argv[1:4],
-    axes=[int(each) for each in sys.argv[4:7]],
-    kept=sys.argv[7] if len(sys.argv) > 7 else None,
+    *sys.argv[1:5],
+    axes=[int(each) for each in sys.argv[5:8]],
+    kept=sys.argv[8] if len(sys.argv) > 8 else None,
   )
