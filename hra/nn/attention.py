@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from hra.nn.softmax import mixed, softmax
+from hra.nn.softmax import mixed, softmax, weighted
 from hra.nn.tap import Tap, no_tap
 from hra.nn.types import Types
 
@@ -267,12 +267,10 @@ class CrossAttention(nnx.Module):
     query_PAI = self._projected("query", hidden_PD, tap)
     scores_APT = jnp.einsum("pai,ait->apt", _scaled(query_PAI), memory.key_AIT)
     weights_APT = softmax(scores_APT, jnp.ones(scores_APT.shape[-1], bool))
-    mixed_PAI = jnp.einsum(
-      "apt,ati->pai",
-      weights_APT.astype(memory.value_ATI.dtype),
-      memory.value_ATI,
+    mixed_API = weighted(
+      weights_APT.astype(memory.value_ATI.dtype), memory.value_ATI
     )
-    mixed_PD = mixed_PAI.reshape(hidden_PD.shape)
+    mixed_PD = mixed_API.swapaxes(0, 1).reshape(hidden_PD.shape)
     site = "cross_attention.output"
     return tap(site, mixed_PD, self.output(mixed_PD)), weights_APT
 

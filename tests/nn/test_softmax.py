@@ -88,3 +88,26 @@ def test_16_bits_are_as_near_as_their_weights_allow():
   ):
     assert ours.dtype == jnp.bfloat16
     np.testing.assert_allclose(ours.astype(jnp.float32), theirs, atol=6e-2)
+
+
+def test_products_take_the_weights_as_they_are():
+  """Second in a product, XLA's CPU backend packs them first."""
+  scores, values = _given()
+  jaxpr = jax.make_jaxpr(mixed)(scores, values, _visible())
+  (product,) = [
+    eqn
+    for eqn in _equations(jaxpr.jaxpr)
+    if eqn.primitive is jax.lax.dot_general_p
+    and eqn.outvars[0].aval.shape[-1] > 1  # not a sum
+  ]
+  assert product.invars[0].aval.shape == scores.shape
+  contracted, _ = product.params["dimension_numbers"]
+  assert contracted[0] == (scores.ndim - 1,)
+
+
+def _equations(jaxpr):
+  """All, also of what is called."""
+  for eqn in jaxpr.eqns:
+    yield eqn
+    for called in jax.core.jaxprs_in_params(eqn.params):
+      yield from _equations(called)
