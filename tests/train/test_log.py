@@ -1,12 +1,12 @@
 """metrics.jsonl and TensorBoard events: what is kept, dropped, and refused."""
 
 import json
-import struct
 
 import pytest
 from etils import epath
-from tensorboardX.proto import event_pb2
-from tensorboardX.record_writer import masked_crc32c
+from tensorboard.backend.event_processing.event_file_loader import (
+  LegacyEventFileLoader,
+)
 
 from hra.errors import StorageError
 from hra.train import log
@@ -21,15 +21,8 @@ def _lines(workdir):
 
 
 def _events(path):
-  """The events of a file, each record's checksums checked."""
-  data = path.read_bytes()
-  while data:
-    (size,) = struct.unpack("<Q", data[:8])
-    assert struct.unpack("<I", data[8:12]) == (masked_crc32c(data[:8]),)
-    record, data = data[12 : 12 + size], data[12 + size :]
-    assert struct.unpack("<I", data[:4]) == (masked_crc32c(record),)
-    data = data[4:]
-    yield event_pb2.Event.FromString(record)
+  """The events of a file as TensorBoard reads them, checksums included."""
+  return list(LegacyEventFileLoader(str(path)).Load())
 
 
 @pytest.fixture

@@ -179,7 +179,8 @@ described, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
 c = config_tree.from_dict(config.Config, described)
 parts = run.assemble(c, folder)
 state = run.trained_state(parts)
-import soundfile, tensorboardX.proto.event_pb2, tensorboardX.record_writer
+import soundfile, tensorboard.compat.proto.event_pb2
+import tensorboard.summary.writer.record_writer
 def acts():
   yield lambda: run.assemble(c, folder / "other")
   yield lambda: jobs.train(parts, quiet=True)
