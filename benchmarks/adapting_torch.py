@@ -127,6 +127,27 @@ def loss_K(original: Original, model: Any, heard: Spoken) -> torch.Tensor:
   return loss_B.view(speakers, recordings).sum(1) / (recordings * places)
 
 
+def speaker_name(index: int) -> str:
+  """What PEFT calls the adapter of a folder by its place."""
+  return f"speaker-{index}"
+
+
+def opened(
+  model: torch.nn.Module, folders: Sequence[pathlib.Path], *, trains: bool
+) -> Any:
+  """A copy of the model with all folders' adapters, by PEFT."""
+  names = [speaker_name(index) for index in range(len(folders))]
+  made = peft.PeftModel.from_pretrained(
+    copy.deepcopy(model),
+    str(folders[0]),
+    adapter_name=names[0],
+    is_trainable=trains,
+  )
+  for name, folder in zip(names[1:], folders[1:], strict=True):
+    made.load_adapter(str(folder), adapter_name=name, is_trainable=trains)
+  return made.eval()
+
+
 def _adamw(tensors: Sequence[torch.Tensor], rate: float) -> torch.optim.AdamW:
   return torch.optim.AdamW(tensors, lr=rate, weight_decay=0.0, fused=True)
 
@@ -143,18 +164,8 @@ class OneByOne:
     rate: float,
   ):
     self._original = original
-    self._names = [f"speaker-{index}" for index in range(len(folders))]
-    self._model = peft.PeftModel.from_pretrained(
-      copy.deepcopy(original.model),
-      str(folders[0]),
-      adapter_name=self._names[0],
-      is_trainable=True,
-    )
-    for name, folder in zip(self._names[1:], folders[1:], strict=True):
-      self._model.load_adapter(
-        str(folder), adapter_name=name, is_trainable=True
-      )
-    self._model.eval()
+    self._names = [speaker_name(index) for index in range(len(folders))]
+    self._model = opened(original.model, folders, trains=True)
     self._own = [dict(self._tensors(name)) for name in self._names]
     self._optimizers = [_adamw(list(own.values()), rate) for own in self._own]
     self._heard = [

@@ -28,7 +28,7 @@ import tqdm
 from absl import app, flags, logging
 from etils import epath
 
-from hra import claim, run, scoring
+from hra import claim, run, run_data, scoring
 from hra.commands import process
 from hra.config import EvalConfig, SearchConfig
 from hra.data.dataset import Split, open_split
@@ -129,7 +129,7 @@ def _more(parts: Parts) -> str:
       path=str(parts.workdir / "decoding"),
     ),
   )
-  return run.with_data(asked, parts.workdir).data.path
+  return run_data.with_data(asked, parts.workdir).data.path
 
 
 def _grid(name: str, best: SearchConfig, *, las: bool) -> list[SearchConfig]:

@@ -111,7 +111,7 @@ class Contestants:
     self._speaker_B = speaker_B
     self._base = model
     self._folders = folders
-    self._peft = _opened(model, folders)
+    self._peft = adapting_torch.opened(model, folders, trains=False)
 
   def base(self) -> np.ndarray:
     """Without any LoRA."""
@@ -119,7 +119,7 @@ class Contestants:
 
   def mixed(self) -> np.ndarray:
     """PEFT: `adapter_names` of a batch."""
-    names = [_name(speaker) for speaker in self._speaker_B]
+    names = [adapting_torch.speaker_name(each) for each in self._speaker_B]
     return _frames(self._peft, self._mel_BTF, adapter_names=names).numpy()
 
   def loop(self) -> np.ndarray:
@@ -127,7 +127,7 @@ class Contestants:
     found: list[Any] = [None] * len(self._speaker_B)
     for speaker in np.unique(self._speaker_B):
       (places,) = np.nonzero(self._speaker_B == speaker)
-      self._peft.set_adapter(_name(speaker))
+      self._peft.set_adapter(adapting_torch.speaker_name(speaker))
       for place, each in zip(
         places, _frames(self._peft, self._mel_BTF[places]), strict=True
       ):
@@ -149,19 +149,6 @@ class Contestants:
       mixed = _MixedLinear(layer, table=table, row_N=row_N, ids_B=ids_B)
       setattr(model.get_submodule(parent), child, mixed)
     return lambda: _frames(model, self._mel_BTF).numpy()
-
-
-def _name(speaker: int) -> str:
-  return f"speaker-{speaker}"
-
-
-def _opened(model: torch.nn.Module, folders: Sequence[pathlib.Path]) -> Any:
-  opened = peft.PeftModel.from_pretrained(
-    copy.deepcopy(model), str(folders[0]), adapter_name=_name(0)
-  )
-  for index, folder in enumerate(folders[1:], 1):
-    opened.load_adapter(str(folder), adapter_name=_name(index))
-  return opened.eval()
 
 
 def _frames(

@@ -30,7 +30,7 @@ from hra.commands import configs
 from hra.data.place import LAST
 from hra.data.synthetic.corpus import describe
 from hra.errors import Interrupted
-from hra.run import with_data
+from hra.run_data import with_data
 from hra.sweeps import plan, record, runner
 
 _WORKER = epath.Path(__file__).with_name("study_worker.py")

@@ -1,8 +1,8 @@
 """A run's folder: whose it is, and what it says of itself.
 
 Enters: a configuration, the names of tasks, a backbone's fingerprint. Leaves:
-config.json (resolved, with versions and git hash) and tasks.json; or an error
-that says in what the folder's run is another.
+config.json (resolved, with versions and git hash) and tasks.json (`hra.members`); or
+an error that says in what the folder's run is another.
 """
 
 import contextlib
@@ -11,12 +11,12 @@ import importlib.metadata
 import operator
 import shlex
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
-from hra import config_tree, processes
+from hra import config_tree, members, processes
 from hra.config import Config
 from hra.errors import InputError
 from hra.files import (
@@ -28,7 +28,6 @@ from hra.files import (
   storage,
   write_json,
 )
-from hra.keys import stable_hash
 
 FREE = (
   "config.mesh.",
@@ -71,9 +70,6 @@ FILES = (
 _FORMER = ("noise_probability", "snr_low", "snr_high")
 """Fields that `data` had before there was `data.multistyle`."""
 
-TASKS = "tasks.json"
-"""The names of a run's tasks, in the order of the table's rows."""
-
 ENROLLED = "enrolled"
 """The folder, in a run's, of the runs that added tasks to it."""
 
@@ -83,9 +79,6 @@ ENROLMENT = "enrolment.json"
 JOURNAL = "forgetting.json"
 """Stands in a run's folder for as long as a task is being removed from it."""
 
-_FORGOTTEN, _LEFT_OUT = "forgotten", "left_out"
-"""Hashes, in tasks.json: of tasks that left the run, and of those that it was to do
-without from its beginning."""
 _DATA = "data_fingerprint"
 """Absent where a task was forgotten since: the others' data are known again by
 the first who opens the run."""
@@ -119,13 +112,13 @@ def claim(
   """
   told = {"backbone": backbone, "data": data}
   processes.first_does(
-    lambda: _claim(workdir, config, tasks, bounds=bounds, **told)
+    lambda: _claim(workdir, config, tasks, bounds=bounds, told=told)
   )
   if processes.is_first():
     return
   path = workdir / "config.json"
   await_shared(path)
-  _check_same(path, _without_forgotten(config, workdir), tasks, **told)
+  _check_same(path, _without_forgotten(config, workdir), tasks, told)
 
 
 def _claim(
@@ -133,33 +126,35 @@ def _claim(
   config: Config,
   tasks: Sequence[str],
   *,
-  backbone: str,
-  data: str,
   bounds: Sequence[int],
+  told: Mapping[str, str],
 ) -> None:
+  """Args:
+  told: fingerprints of `backbone` and `data`.
+  """
   _check_whole(workdir)
   config = _without_forgotten(config, workdir)
   path = workdir / "config.json"
   # What was refused before its first step gives way to what mends it.
   if path.exists() and has_begun(workdir):
-    _check_same(path, config, tasks, backbone=backbone, data=data)
+    _check_same(path, config, tasks, told)
     described = read(workdir)
     changed = config_of(described, path) != config  # in what may change
     if changed or not described.keys() >= {_DATA, _BOUNDS}:
-      kept = {_DATA: data, _BOUNDS: list(bounds), **described}
+      kept = {_DATA: told["data"], _BOUNDS: list(bounds), **described}
       write_json(path, {**kept, "config": config_tree.to_dict(config)})
     return
   with storage(workdir, expected="a run's folder that can be made"):
     workdir.mkdir(parents=True, exist_ok=True)
   described = {
     "config": config_tree.to_dict(config),
-    "backbone_fingerprint": backbone,
-    _DATA: data,
+    "backbone_fingerprint": told["backbone"],
+    _DATA: told["data"],
     _BOUNDS: list(bounds),
     "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
     "git": _git_hash(),
   }
-  name_tasks(workdir, tasks)
+  members.name_tasks(workdir, tasks)
   write_json(path, described)
 
 
@@ -229,22 +224,6 @@ def bounds_of(workdir: epath.Path) -> tuple[int, ...]:
   return tuple(read(workdir).get(_BOUNDS, ()))
 
 
-def tasks_of(workdir: epath.Path) -> list[str]:
-  """The names of a run's tasks; none where no run has begun."""
-  return _told(workdir).get("tasks", [])
-
-
-def name_tasks(workdir: epath.Path, tasks: Sequence[str]) -> None:
-  """Says which tasks a run that has not begun is to have."""
-  write_json(workdir / TASKS, {**_told(workdir), "tasks": list(tasks)})
-
-
-def _told(workdir: epath.Path) -> dict[str, Any]:
-  """What tasks.json says; nothing where no run has begun."""
-  path = workdir / TASKS
-  return read_json(path, keys=("tasks",)) if path.exists() else {}
-
-
 def enrolments(workdir: epath.Path) -> list[epath.Path]:
   """The folders of the runs that added tasks to a run."""
   folder = workdir / ENROLLED
@@ -274,18 +253,17 @@ def _check_whole(workdir: epath.Path) -> None:
 
 def _without_forgotten(config: Config, workdir: epath.Path) -> Config:
   """The configuration that a run has kept since it forgot tasks."""
-  hashes = absent(workdir)
-  left = tuple(t for t in config.data.tasks if task_hash(t) not in hashes)
+  hashes = members.absent(workdir)
+  left = tuple(
+    t for t in config.data.tasks if members.task_hash(t) not in hashes
+  )
   data = dataclasses.replace(config.data, tasks=left)
   return dataclasses.replace(config, data=data)
 
 
 def forget_task(workdir: epath.Path, task: str) -> None:
   """Takes a task out of tasks.json and config.json; its hash stays."""
-  told = _told(workdir)
-  hashes = sorted({*told.get(_FORGOTTEN, ()), task_hash(task)})
-  left = [name for name in told["tasks"] if name != task]
-  write_json(workdir / TASKS, {**told, "tasks": left, _FORGOTTEN: hashes})
+  members.forget(workdir, task)
   described = read_config(workdir)
   config = config_of(described, workdir / "config.json")
   config = _without_forgotten(config, workdir)
@@ -294,30 +272,21 @@ def forget_task(workdir: epath.Path, task: str) -> None:
   write_json(workdir / "config.json", described)
 
 
-def leave_out(workdir: epath.Path, hashes: Iterable[str]) -> None:
-  """Begins a run that does without some tasks of its data."""
-  with storage(workdir, expected="a run's folder that can be made"):
-    workdir.mkdir(parents=True, exist_ok=True)
-  write_json(workdir / TASKS, {"tasks": [], _LEFT_OUT: sorted(hashes)})
-
-
 def _check_same(
   path: epath.Path,
   config: Config,
   tasks: Sequence[str],
-  *,
-  backbone: str,
-  data: str,
+  told: Mapping[str, str],
 ) -> None:
   described = read(path.parent)
   before = _fields(config_of(described, path))
   before |= {
     "backbone": described["backbone_fingerprint"],
-    "tasks": tasks_of(path.parent),
-    "data": described.get(_DATA, data),
+    "tasks": members.tasks_of(path.parent),
+    "data": described.get(_DATA, told["data"]),
   }
   now = _fields(config)
-  now |= {"backbone": backbone, "tasks": list(tasks), "data": data}
+  now |= {"tasks": list(tasks), **told}
   for field in sorted(before.keys() | now.keys()):
     if field.startswith((*FREE, *RESCORED)):
       continue
@@ -400,23 +369,3 @@ def with_files(config: Config) -> Config:
       path = str(absolute(given))
       config = config_tree.replaced(config, field, path)
   return config
-
-
-def task_hash(task: str) -> str:
-  """How a forgotten task is remembered: so that its name is not."""
-  return f"{stable_hash(task):016x}"
-
-
-def forgotten(workdir: epath.Path) -> frozenset[str]:
-  """The hashes of the tasks that a run has forgotten."""
-  return frozenset(_told(workdir).get(_FORGOTTEN, ()))
-
-
-def left_out(workdir: epath.Path) -> frozenset[str]:
-  """The hashes of the tasks that a run was to do without from its beginning."""
-  return frozenset(_told(workdir).get(_LEFT_OUT, ()))
-
-
-def absent(workdir: epath.Path) -> frozenset[str]:
-  """The hashes of tasks that the data may have and the run has not."""
-  return forgotten(workdir) | left_out(workdir)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from etils import epath
 
-from hra import claim, export, given, processes, scoring, starts
+from hra import claim, export, given, members, processes, scoring, starts
 from hra.adapters.spaces import TaskSpace
 from hra.config import SpecAugmentConfig
 from hra.data import settings, sounds
@@ -104,7 +104,7 @@ def _initial(parts: Parts) -> TrainState:
 
 def _check_goes_on(workdir: epath.Path) -> None:
   """Whether a run that was finished can be trained again where it was left."""
-  if (workdir / FINISHED).exists() and claim.forgotten(workdir):
+  if (workdir / FINISHED).exists() and members.forgotten(workdir):
     raise InputError(
       workdir / "checkpoints",
       expected="the checkpoint that the run ended with",
@@ -120,7 +120,7 @@ def is_finished(workdir: epath.Path) -> bool:
 
 
 def _is_finished(workdir: epath.Path) -> bool:
-  tasks = claim.tasks_of(workdir)
+  tasks = members.tasks_of(workdir)
   if not tasks or not _is_trained(workdir):
     return False
   if claim.read_config(workdir)["config"]["train"]["mode"] == "pretrain":

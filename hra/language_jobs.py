@@ -15,7 +15,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from hra import claim, config_tree, language_store, processes, run
+from hra import claim, config_tree, language_store, processes, run_data
 from hra.adapters import table
 from hra.backbone import store
 from hra.checkpoint import Checkpoints, abstract
@@ -189,7 +189,7 @@ def _with_paths(config: Config, workdir: epath.Path) -> Config:
   """The configuration with absolute paths and, if that is what is read, data."""
   if config.sentences.text:
     return claim.with_files(config)
-  return run.with_data(config, workdir)
+  return run_data.with_data(config, workdir)
 
 
 _Texts = tuple[str, Iterable[str]]

@@ -13,24 +13,26 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from hra import claim, config_tree, processes
+from hra import claim, config_tree, members, processes
 from hra.adapters import families, spaces, table
 from hra.backbone import store
 from hra.backbone.network import Backbone
 from hra.backbone.prompted import Asked
 from hra.checkpoint import Checkpoints
 from hra.config import BackboneConfig, Config, FrontendConfig, MeshConfig
-from hra.data.batching import bucket_bounds
-from hra.data.dataset import Split, heard_whole, open_split, split_names
-from hra.data.prepare import prepare
+from hra.data.dataset import Split, heard_whole, open_split
 from hra.data.roster import POOLED
-from hra.data.synthetic.corpus import synthesize
 from hra.data.tokenizer import Tokenizer
 from hra.dims import SAMPLE_RATE
 from hra.errors import InputError
 from hra.features import specaugment
-from hra.files import absolute
 from hra.model import Model
+from hra.run_data import (
+  bounds_in_samples,
+  fingerprint,
+  taking_part,
+  with_data,
+)
 from hra.sharding import make_mesh, shardings
 from hra.train import optimizer, state
 from hra.train.placement import laid_out, make_state
@@ -56,7 +58,7 @@ class Parts(NamedTuple):
   def split(self, name: str) -> Split:
     """A split of the run's data, without tasks that take no part."""
     opened = open_split(self.config.data.path, name)
-    return _taking_part(self.config, self.workdir, opened)
+    return taking_part(self.config, self.workdir, opened)
 
   @property
   def pretraining(self) -> bool:
@@ -84,10 +86,10 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
   _check_names_backbone(config)
   config = with_data(config, workdir)
   everyone = open_split(config.data.path, config.data.train_split)
-  train_split = _taking_part(config, workdir, everyone)
+  train_split = taking_part(config, workdir, everyone)
   pooled = config.data.grouping == "pooled"
   tasks = (POOLED,) if pooled else tuple(sorted(set(train_split.tasks)))
-  bounds = _bounds(config, everyone, begun=claim.bounds_of(workdir))
+  bounds = bounds_in_samples(config, everyone, begun=claim.bounds_of(workdir))
   mesh = make_mesh(config.mesh)
   if config.train.mode == "pretrain" and config.train.start == "random":
     backbone = _fresh_backbone(config, mesh)
@@ -106,7 +108,7 @@ def assemble(config: Config, workdir: epath.PathLike) -> Parts:
     config,
     tasks,
     backbone=backbone.fingerprint,
-    data=_fingerprint(config, workdir, train_split),
+    data=fingerprint(config, workdir, train_split),
     bounds=bounds,
   )
   return Parts(
@@ -148,96 +150,6 @@ def learner(
       rows=optimizer.build(b1=rows.b1, b2=rows.b2),
     ),
   )
-
-
-def _fingerprint(config: Config, workdir: epath.Path, train: Split) -> str:
-  """Of what is trained and judged on: who takes no part may come and go."""
-  name = config.data.dev_split
-  if name not in split_names(config.data.path):
-    return train.fingerprint()
-  dev = _taking_part(config, workdir, open_split(config.data.path, name))
-  return train.fingerprint() + dev.fingerprint()
-
-
-def with_data(config: Config, workdir: epath.Path) -> Config:
-  """The configuration with `data.path` settled and, if synthetic, made.
-
-  Raises:
-    InputError: no path to prepared data; the synthesiser is not installed.
-  """
-  if config.data.source == "prepared":
-    if config.data.path:
-      return _with_path(config, config.data.path)
-    raise InputError(
-      "config.data.path",
-      expected="a folder that hra prepare made",
-      got="nothing",
-      fix="hra prepare --source=MANIFEST --out=data/mine, then "
-      "--config.data.path=data/mine",
-    )
-  path = epath.Path(config.data.path or workdir / "data")
-  processes.first_does(lambda: _make_data(config, path))
-  return _with_path(config, path / "prepared")
-
-
-def _make_data(config: Config, path: epath.Path) -> None:
-  manifests = synthesize(path / "corpus", spec=config.synthetic)
-  anew = config.train.mode == "pretrain" and config.train.start == "random"
-  backbone = store.folder_of(config.backbone_path)
-  prepare(
-    manifests,
-    path / "prepared",
-    # Speakers who swallow sounds may say more labels than fit; the loader knows.
-    config=dataclasses.replace(config.prepare, labels_per_second=0.0),
-    tokenizer=None if anew else backbone,
-  )
-
-
-def _with_path(config: Config, path: epath.PathLike) -> Config:
-  data = dataclasses.replace(
-    config.data, source="prepared", path=str(absolute(path))
-  )
-  return claim.with_files(dataclasses.replace(config, data=data))
-
-
-def _taking_part(config: Config, workdir: epath.Path, split: Split) -> Split:
-  """A split without tasks that take no part.
-
-  Raises:
-    InputError: a name in `data.tasks` or `data.without` is no task of the train
-      split; nobody is left.
-  """
-  chosen, without = config.data.tasks, config.data.without
-  absent = claim.absent(workdir)
-  if not (chosen or without or absent):
-    return split
-  known = set(split.tasks)
-  training = split.name == config.data.train_split
-  if config.data.grouping == "pooled" and not training:
-    chosen = ()  # a pool is judged on whatever voices dev and test have
-  if training:
-    for field, names in (("tasks", chosen), ("without", without)):
-      for task in names:
-        if task not in known:
-          raise InputError(
-            f"config.data.{field}",
-            expected=f"names of the {len(known):,} tasks in {split.name!r}",
-            got=repr(task),
-            fix=f"did you mean {config_tree.nearest(task, known)!r}?",
-          )
-  left = {
-    task
-    for task in known.intersection(chosen or known).difference(without)
-    if claim.task_hash(task) not in absent
-  }
-  if training and not left:
-    raise InputError(
-      f"{config.data.path}: split {split.name!r}",
-      expected="a task that takes part",
-      got="none",
-      fix="see config.data.tasks and config.data.without",
-    )
-  return split.of(left)
 
 
 def reopen(workdir: epath.PathLike) -> Parts:
@@ -315,7 +227,7 @@ def adapted_shapes(workdir: epath.PathLike) -> state.TrainState:
     lambda: state.init(
       space,
       optimizers,
-      claim.tasks_of(workdir),
+      members.tasks_of(workdir),
       key=jax.random.key(config.seed),
       keep_best=config.train.select == "best",
     )
@@ -387,36 +299,13 @@ def describe(parts: Parts) -> str:
     f"{shared:,} shared, {row:,} per task",
     f"run folder {parts.workdir}",
   ]
-  absent = len(claim.left_out(parts.workdir))
+  absent = len(members.left_out(parts.workdir))
   if absent:
     lines.append(
       f"{absent} task(s) of the data are left out: the run that this one repeats "
       "has forgotten them"
     )
   return "\n".join(lines)
-
-
-def _bounds(
-  config: Config, split: Split, *, begun: tuple[int, ...]
-) -> tuple[int, ...]:
-  """Ends of the length buckets in samples, the same whoever takes part.
-
-  Args:
-    begun: those that the run began with: data may come and go since.
-  """
-  seconds = config.data.bucket_seconds
-  if not seconds:
-    return begun or bucket_bounds(split.samples, count=config.data.buckets)
-  bounds = tuple(round(end * SAMPLE_RATE) for end in seconds)
-  longest = int(split.samples.max())
-  if list(bounds) != sorted(set(bounds)) or longest > bounds[-1]:
-    raise InputError(
-      "config.data.bucket_seconds",
-      expected="ascending ends that hold the longest recording "
-      f"({longest / SAMPLE_RATE:.2f} s)",
-      got=str(seconds),
-    )
-  return bounds
 
 
 def _fresh_backbone(

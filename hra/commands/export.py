@@ -84,13 +84,13 @@ def _one() -> tuple["Recognizer", "Submodel"]:
 
 def _of_run() -> Iterator["Submodel"]:
   """Those of --workdir that --task names; of an enrolment its own alone."""
-  from hra import claim, export, submodels
+  from hra import claim, export, members, submodels
 
   workdir = epath.Path(choosing.WORKDIR.value)
   claim.read(workdir)
   store = submodels.Store(export.folder_of(workdir))
   is_enrolment = claim.parent_of(workdir) is not None
-  own = claim.tasks_of(workdir) if is_enrolment else store
+  own = members.tasks_of(workdir) if is_enrolment else store
   asked = choosing.TASK.value
   names = list(own)
   if asked:

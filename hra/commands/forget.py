@@ -87,7 +87,7 @@ def _told(outcome: "Forgotten", workdir: str) -> str:
 
 
 def _retrain(workdir: str) -> None:
-  from hra import claim, jobs, run
+  from hra import claim, jobs, members, run
   from hra.growth import retraining
 
   out = absolute(_RETRAIN.value)
@@ -102,7 +102,7 @@ def _retrain(workdir: str) -> None:
       print(f"wrote {jobs.finish(parts, trained)}")
   for added in claim.enrolments(epath.Path(workdir)):
     print(
-      f"not in it, as they joined later: {', '.join(claim.tasks_of(added))}"
+      f"not in it, as they joined later: {', '.join(members.tasks_of(added))}"
     )
   print(f"next: hra evaluate --workdir={out}")
 

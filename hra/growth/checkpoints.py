@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from hra import claim
+from hra import members
 from hra.adapters.interface import Tree
 from hra.checkpoint import Checkpoints
 from hra.files import remove_folder
@@ -26,7 +26,7 @@ def without_task(workdir: epath.Path, task: str, aside: epath.Path) -> None:
     InputError: a checkpoint can't be read or written.
   """
   remove_folder(aside)
-  place = claim.tasks_of(workdir).index(task)
+  place = members.tasks_of(workdir).index(task)
   shapes = adapted_shapes(workdir)
   kept = Checkpoints(workdir / "checkpoints", access="read")
   steps = kept.steps

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 from etils import epath
 
-from hra import claim, export, jobs, run, scoring, submodels
+from hra import claim, export, jobs, members, run, scoring, submodels
 from hra.errors import InputError
 from hra.files import read_json, remove_folder, storage, write_json
 from hra.growth import recordings, start, target
@@ -186,7 +186,7 @@ def _label(names: Sequence[str]) -> str:
   """An enrolment's folder: the stem of the task's file, or how many and which."""
   if len(names) == 1:
     return submodels.file_name(names[0]).removesuffix(".safetensors")
-  return f"{len(names)}-tasks-{claim.task_hash(json.dumps(names))[:8]}"
+  return f"{len(names)}-tasks-{members.task_hash(json.dumps(names))[:8]}"
 
 
 def _check_new(
@@ -195,7 +195,7 @@ def _check_new(
   """No new task may be one of the run, of an enrolment, or of the store."""
   known: dict[str, epath.Path] = dict.fromkeys(parent.tasks, parent.workdir)
   for other in claim.enrolments(parent.workdir):
-    known |= dict.fromkeys(claim.tasks_of(other), other)
+    known |= dict.fromkeys(members.tasks_of(other), other)
   finished = jobs.is_finished(folder)
   store = export.folder_of(parent.workdir)
   held = export.held(parent.workdir)
@@ -246,7 +246,7 @@ def _begin(folder: epath.Path, fit: Fit, names: Sequence[str]) -> None:
   remove_folder(folder)
   with storage(folder, expected="a folder that can be made"):
     folder.mkdir(parents=True)
-  claim.name_tasks(folder, names)
+  members.name_tasks(folder, names)
   _note(folder, fit, {})
 
 

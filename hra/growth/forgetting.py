@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from hra import claim, config_tree, export, given, submodels
+from hra import claim, config_tree, export, given, members, submodels
 from hra.config import EvalConfig
 from hra.errors import InputError
 from hra.evaluate import metrics
@@ -140,7 +140,7 @@ def _opened(root: epath.Path, task: str) -> _Journal | None:
 
 def _found(root: epath.Path, task: str) -> tuple[_Journal, bool]:
   """Who has the task, or has forgotten it before, and whether it has."""
-  names = claim.tasks_of(root)
+  names = members.tasks_of(root)
   known = set(names)
   if task in known:
     _check_finished(root, task)
@@ -154,7 +154,7 @@ def _found(root: epath.Path, task: str) -> tuple[_Journal, bool]:
     return _Journal(root, task, "", False), False
   stem = submodels.file_name(task).removesuffix(".safetensors")
   for folder in claim.enrolments(root):
-    added = claim.tasks_of(folder)
+    added = members.tasks_of(folder)
     known |= set(added)
     if added == [task] or (not added and folder.name == stem):
       return _Journal(root, task, folder.name, True), False
@@ -164,7 +164,7 @@ def _found(root: epath.Path, task: str) -> tuple[_Journal, bool]:
       )
       return _Journal(root, task, folder.name, False), False
   for folder in (root, *claim.enrolments(root)):
-    if claim.task_hash(task) in claim.forgotten(folder):
+    if members.task_hash(task) in members.forgotten(folder):
       enrolled = "" if folder == root else folder.name
       return _Journal(root, task, enrolled, False), True
   # Nothing remembers who was enrolled and forgotten; nobody else is meant then.

@@ -8,7 +8,7 @@ import operator
 
 from etils import epath
 
-from hra import claim, config_tree, given
+from hra import claim, config_tree, given, members
 from hra.config import Config
 from hra.errors import InputError
 
@@ -22,7 +22,7 @@ def check_vacant(out: epath.Path, workdir: epath.Path, task: str) -> None:
   """
   inside = workdir in (out, *out.parents)
   known = (out / "config.json").exists()
-  if inside or (known and claim.task_hash(task) not in claim.left_out(out)):
+  if inside or (known and members.task_hash(task) not in members.left_out(out)):
     raise InputError(
       f"--retrain={out}",
       expected="a new folder",
@@ -39,7 +39,7 @@ def configuration(workdir: epath.PathLike, out: epath.Path) -> Config:
   workdir = epath.Path(workdir)
   config = claim.config_of(claim.read(workdir), workdir / "config.json")
   if not claim.has_begun(out):
-    claim.leave_out(out, claim.absent(workdir))
+    members.leave_out(out, members.absent(workdir))
 
   for name, field in given.KEPT.items():
     if operator.attrgetter(field)(config) and (workdir / name).exists():

@@ -7,7 +7,7 @@ import newcomers
 import numpy as np
 import pytest
 
-from hra import claim, jobs, run, scoring, submodels
+from hra import jobs, members, run, scoring, submodels
 from hra.adapters.spaces import freeze
 from hra.backbone.store import load
 from hra.errors import InputError
@@ -109,7 +109,7 @@ def test_that_a_row_is_fitted(copied, tmp_path):
 @SPACES
 def test_that_the_mean_is_over_the_runs_own_tasks(copied, tmp_path, space):
   workdir = copied(space)
-  rows = [_row(workdir, task) for task in claim.tasks_of(workdir)]
+  rows = [_row(workdir, task) for task in members.tasks_of(workdir)]
   enrolled = _enroll(workdir, newcomers.write(tmp_path / "new"), settings=NONE)
   assert enrolled.starts["zoe"].of == 3
   mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *rows)
@@ -143,7 +143,7 @@ def test_that_an_embedding_run_fits_either(copied, tmp_path, fit):
   assert enrolled.fit == fit
   kind = run.reopen(enrolled.folder).config.space.kind
   assert kind == {"row": "table", "embedding": "embedding"}[fit]
-  rows = [_row(workdir, task) for task in claim.tasks_of(workdir)]
+  rows = [_row(workdir, task) for task in members.tasks_of(workdir)]
   mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *rows)
   _assert_rows(_row(workdir, "zoe"), mean, tolerance=1e-5)
 

@@ -13,7 +13,7 @@ import newcomers
 import numpy as np
 import pytest
 
-from hra import claim, jobs, run, scoring, submodels
+from hra import claim, jobs, members, run, scoring, submodels
 from hra.checkpoint import Checkpoints, abstract
 from hra.data.prepare import prepare
 from hra.errors import InputError
@@ -54,8 +54,8 @@ def test_that_no_file_of_the_run_names_it_any_more(copied, space):
   for name, data in newcomers.files(workdir).items():
     assert b"bert" not in data, name
     assert "bert" not in name
-  assert claim.tasks_of(workdir) == list(LEFT)
-  assert claim.forgotten(workdir) == {claim.task_hash(GONE)}
+  assert members.tasks_of(workdir) == list(LEFT)
+  assert members.forgotten(workdir) == {members.task_hash(GONE)}
 
 
 @SPACES
@@ -173,7 +173,7 @@ def test_that_who_joined_with_others_leaves_them(copied, tmp_path):
   assert (
     after["submodels/yan.safetensors"] == before["submodels/yan.safetensors"]
   )
-  assert claim.tasks_of(folder) == ["yan"]
+  assert members.tasks_of(folder) == ["yan"]
   assert forget(workdir, "zoe").before
   (left,) = _states(folder).values()
   for ours, theirs in zip(
@@ -216,7 +216,7 @@ def test_that_the_recordings_may_have_gone_before(copied, material, tmp_path):
   described["config"]["data"]["path"] = str(tmp_path / "nowhere")
   path.write_text(json.dumps(described))
   forget(workdir, GONE)
-  assert claim.tasks_of(workdir) == list(LEFT)
+  assert members.tasks_of(workdir) == list(LEFT)
   described = json.loads(path.read_text())
   described["config"]["data"]["path"] = str(material[1])
   path.write_text(json.dumps(described))
@@ -443,7 +443,7 @@ def test_that_retraining_has_all_but_who_was_forgotten(copied, tmp_path):
   config.train.steps = 1
   parts = run.assemble(config, out)
   jobs.finish(parts, jobs.train(parts, quiet=True))
-  assert claim.tasks_of(out) == list(LEFT)
+  assert members.tasks_of(out) == list(LEFT)
   assert json.loads((out / "task_weights.json").read_text()) == {"cleo": 3.0}
   assert json.loads((out / "task_parts.json").read_text()) == {"cleo": 0.9}
   assert jobs.is_finished(out)

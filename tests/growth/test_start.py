@@ -6,7 +6,7 @@ import newcomers
 import numpy as np
 import pytest
 
-from hra import claim, jobs, run, submodels
+from hra import jobs, members, run, submodels
 from hra.data.dataset import open_split
 from hra.errors import InputError
 from hra.growth import start
@@ -62,7 +62,7 @@ def test_that_the_nearest_has_the_lowest_loss_on_training_recordings(
   for task, begun in enrolled.starts.items():
     losses = {
       other: _loss(parts, store[other], task)
-      for other in claim.tasks_of(workdir)
+      for other in members.tasks_of(workdir)
     }
     nearest = min(losses, key=losses.__getitem__)
     assert begun.task == nearest

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from hra import claim, jobs, run, scoring
+from hra import claim, jobs, run, run_data, scoring
 from hra.config import MultistyleConfig
 from hra.config_tree import to_dict
 from hra.errors import InputError, Interrupted
@@ -116,7 +116,7 @@ def test_a_run_goes_on_with_the_buckets_that_it_began_with(
   parts = run.assemble(config, tmp_path / "run")
   jobs.train(parts, quiet=True)
   monkeypatch.setattr(
-    run, "bucket_bounds", lambda samples, count: (320_000, 640_000)
+    run_data, "bucket_bounds", lambda samples, count: (320_000, 640_000)
   )
   assert run.assemble(config, tmp_path / "run").bounds == parts.bounds
   assert run.assemble(config, tmp_path / "other").bounds == (320_000, 640_000)
