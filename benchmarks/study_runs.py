@@ -31,7 +31,7 @@ from hra.data.place import LAST
 from hra.data.synthetic.corpus import describe
 from hra.errors import Interrupted
 from hra.run_data import with_data
-from hra.sweeps import plan, record, runner
+from hra.sweeps import endings, plan, record, runner
 
 _WORKER = epath.Path(__file__).with_name("study_worker.py")
 
@@ -244,7 +244,7 @@ def execute(
       f"interrupted with {done} of {len(left)} runs of this part done; the same "
       "command goes on"
     )
-  return [str(study.runs / name / runner.LOG) for name in outcome.failed]
+  return [str(study.runs / name / endings.LOG) for name in outcome.failed]
 
 
 def _make_speakers(todo: Iterable[Job], *, out: TextIO) -> None:

@@ -9,7 +9,6 @@ import functools
 import json
 from collections.abc import (
   Callable,
-  Collection,
   Iterable,
   Mapping,
   Sequence,
@@ -21,21 +20,22 @@ import numpy as np
 import safetensors.numpy
 from etils import epath
 
-from hra import config_tree, processes
+from hra import config_tree
 from hra.backbone.encoders import ENCODERS
+from hra.backbone.identity import (
+  computed_as,
+  fingerprint,
+  fingerprint_of_file,
+  fingerprinted,
+)
 from hra.backbone.network import Backbone
 from hra.backbone.prompted import Asked, prompted
-from hra.backbone.tensors import (
-  TensorFile,
-  TensorHash,
-  hash_tensors,
-  write_tensors,
-)
+from hra.backbone.tensors import TensorFile, TensorHash, write_tensors
 from hra.config import BackboneConfig, FrontendConfig
 from hra.data.tokenizer import Tokenizer
 from hra.decoders.interface import Layered
 from hra.errors import InputError
-from hra.files import is_remote, write_aside, write_json
+from hra.files import write_aside, write_json
 from hra.nn import int8
 from hra.sharding import named_leaves, shardings
 
@@ -43,17 +43,6 @@ BUNDLED = {"tiny": epath.Path(__file__).parent / "bundled" / "tiny"}
 """Backbones that come with the package, by name."""
 
 _FORMAT = 1
-_COMPUTED = ("dtype", "param_dtype", "weights", "remat")
-_COMPUTED_BY_DECODER = (
-  "chunk",
-  "label_smoothing",
-  "sigma",
-  "task",
-  "timestamps",
-)
-"""What is the run's own to say, and no property of the parameters."""
-_PROMPTED = ("language", "prompt")
-"""No property of the parameters either; see `prompted`."""
 _Index = tuple[slice, ...]
 _FIELDS = ("backbone", "features", "tokenizer_hash", "fingerprint", "about")
 
@@ -89,7 +78,7 @@ def save(
   folder.mkdir(parents=True, exist_ok=True)
   tensors = to_tensors(module)
   described = _described(module.config, frontend, tokenizer, about)
-  described["fingerprint"] = _fingerprint(described, tensors)
+  described["fingerprint"] = fingerprint(described, tensors)
   write_aside(folder / "model.safetensors", safetensors.numpy.save(tensors))
   tokenizer.save(folder / tokenizer.name)
   write_json(folder / "config.json", described)
@@ -113,7 +102,7 @@ def save_streamed(
   folder = epath.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   described = _described(config, frontend, tokenizer, about)
-  digest = TensorHash(_fingerprinted(described))
+  digest = TensorHash(fingerprinted(described))
   shapes = dict(named_leaves(abstract(config, frontend)))
   write_tensors(
     folder / "model.safetensors", shapes, parts=parts, digest=digest
@@ -164,12 +153,12 @@ def load(
   described = _read_config(folder)
   config, frontend = _outline(folder, described)
   file = TensorFile(folder / "model.safetensors")
-  fingerprint = _fingerprint_of(file, described)
-  if fingerprint != described["fingerprint"]:
+  found = fingerprint_of_file(file, described)
+  if found != described["fingerprint"]:
     raise InputError(
       folder / "model.safetensors",
       expected=f"the parameters of fingerprint {described['fingerprint']}",
-      got=fingerprint,
+      got=found,
       fix="the folder was changed or mixed: copy it again",
     )
   tokenizer = Tokenizer.load(folder)
@@ -187,7 +176,7 @@ def load(
   _check_holds(file.entries, floats, where=str(folder))
   module = _placed(file.parts, floats, config, frontend, mesh=mesh)
   about = described["about"]
-  return StoredBackbone(module, config, frontend, tokenizer, fingerprint, about)
+  return StoredBackbone(module, config, frontend, tokenizer, found, about)
 
 
 def asked(stored: StoredBackbone, asked: Asked) -> StoredBackbone:
@@ -390,55 +379,3 @@ def _read_config(folder: epath.Path) -> dict[str, Any]:
     if field not in described:
       raise InputError(path, expected=f"the field {field}", got="none")
   return described
-
-
-def _fingerprint_of(file: TensorFile, described: Mapping[str, Any]) -> str:
-  """As `_fingerprint`, of a file that is read once and never held.
-
-  Of several processes each reads its own; of a bucket's file, the first for all.
-  """
-  text = _fingerprinted(described)
-  if not is_remote(file.path):
-    return file.hash(text)
-  return processes.first_does(lambda: file.hash(text))
-
-
-def _fingerprint(
-  described: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
-) -> str:
-  """Of what config.json says and of the parameters."""
-  return hash_tensors(tensors, text=_fingerprinted(described))
-
-
-def _fingerprinted(described: Mapping[str, Any]) -> str:
-  """What config.json says, as far as it is a property of the parameters.
-
-  It is the text of the folder, not the dataclasses: a field that a later
-  version adds, with a default, leaves fingerprints alone. How it is computed
-  and trained (`_COMPUTED`) does not enter.
-  """
-  backbone = _without(described["backbone"], _COMPUTED)
-  if "decoder" in backbone:
-    own = _COMPUTED_BY_DECODER + _PROMPTED
-    backbone["decoder"] = _without(backbone["decoder"], own)
-  return json.dumps([backbone, described["features"]], sort_keys=True)
-
-
-def _without(
-  values: Mapping[str, Any], fields: Collection[str]
-) -> dict[str, Any]:
-  return {name: value for name, value in values.items() if name not in fields}
-
-
-def computed_as(
-  config: BackboneConfig, computed: BackboneConfig
-) -> BackboneConfig:
-  """`config` with what is the run's own to say taken from `computed`."""
-
-  def taken(own: Any, theirs: Any, fields: Collection[str]) -> Any:
-    changes = {field: getattr(theirs, field) for field in fields}
-    return dataclasses.replace(own, **changes)
-
-  decoder = taken(config.decoder, computed.decoder, _COMPUTED_BY_DECODER)
-  config = taken(config, computed, _COMPUTED)
-  return dataclasses.replace(config, decoder=decoder)

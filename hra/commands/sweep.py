@@ -28,7 +28,7 @@ from hra.commands import configs
 from hra.errors import InputError, Interrupted
 from hra.evaluate.report import write_sweep_report
 from hra.evaluate.sweep import read_sweep, sweep_table
-from hra.sweeps import plan, runner
+from hra.sweeps import endings, plan, runner
 
 _CONFIG = configs.define()
 _WORKDIR = flags.DEFINE_string("workdir", "", "The sweep's folder.")
@@ -115,7 +115,7 @@ def _conclude(outcome: runner.Outcome, workdir: epath.Path) -> None:
     others = [each for each in outcome.failed if each not in outcome.died]
     more = f", and others failed ({', '.join(others)})" if others else ""
     raise SystemExit(
-      f"hra sweep: {', '.join(outcome.died)} died{more}: see {runner.LOG}; the "
+      f"hra sweep: {', '.join(outcome.died)} died{more}: see {endings.LOG}; the "
       "same command tries again"
     )
   if failed:
@@ -123,7 +123,7 @@ def _conclude(outcome: runner.Outcome, workdir: epath.Path) -> None:
       workdir,
       expected=f"{every} runs that end well",
       got=f"{len(outcome.failed)} that failed ({failed})",
-      fix=f"see {runner.LOG} in their folders; the same command tries them again",
+      fix=f"see {endings.LOG} in their folders; the same command tries them again",
     )
 
 

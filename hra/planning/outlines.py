@@ -5,6 +5,7 @@ from typing import NamedTuple
 from hra import config_tree
 from hra.backbone import store
 from hra.backbone.foreign import checkpoint, published
+from hra.backbone.identity import computed_as
 from hra.config import BackboneConfig, Config, FrontendConfig
 from hra.data.tokenizer import Tokenizer
 from hra.errors import InputError
@@ -44,7 +45,7 @@ def of_config(config: Config, *, name: str = "") -> Outline:
   if not name:
     return _fresh(config)
   found, frontend = _found(name)
-  return Outline(name, store.computed_as(found, config.backbone), frontend)
+  return Outline(name, computed_as(found, config.backbone), frontend)
 
 
 def _found(name: str) -> tuple[BackboneConfig, FrontendConfig]:

@@ -9,7 +9,6 @@ import collections
 import contextlib
 import os
 import pathlib
-import re
 import shlex
 import signal
 import subprocess
@@ -24,17 +23,8 @@ from hra.data.place import LAST
 from hra.errors import InputError
 from hra.evaluate.table import interval, percent
 from hra.files import is_remote, storage
-from hra.sweeps import cores, guards, plan, record
+from hra.sweeps import cores, endings, guards, plan, record
 from hra.train.interrupt import Signals
-
-LOG = "log.txt"
-
-BAD_INPUT = 2
-INTERRUPTED = (75, 130, 143, -signal.SIGINT, -signal.SIGTERM)
-"""Exit codes of a process that was asked to stop."""
-
-_TAIL = 1 << 16
-"""Bytes of a log that are searched for what went wrong."""
 
 _QUIET = {"TQDM_MININTERVAL": "30", "PYTHONUNBUFFERED": "1"}
 """Environment of a process whose terminal is a file."""
@@ -140,7 +130,7 @@ class _Active:
     self.run = run
     self.place = place
     self.verbs = list(verbs)
-    self.log = pathlib.Path(run.folder / LOG)
+    self.log = pathlib.Path(run.folder / endings.LOG)
     self.process: subprocess.Popen | None = None
     self.told_from = 0
     """Where the log of the present process begins."""
@@ -318,15 +308,20 @@ class _Pool:
     if code is None:
       return
     verb = active.verbs.pop(0)
-    stopped = code in INTERRUPTED or (code == 0 and active.verbs and stopping)
+    stopped = code in endings.INTERRUPTED or (
+      code == 0 and active.verbs and stopping
+    )
     try:
       if code == 0 and verb == "train":
         record.note_trained(active.run)
       if code == 0 and active.verbs and not stopping:
         self._start(active)
         return
-      error = "" if stopped else _error(active, verb, code)
-      if error and code != BAD_INPUT:
+      error = ""
+      if not stopped:
+        told_from = active.told_from
+        error = endings.error(active.run, verb, code, told_from=told_from)
+      if error and code != endings.BAD_INPUT:
         self.died.append(active.run.name)
       see = f"; see {active.log}"
     except (OSError, InputError) as caught:
@@ -403,34 +398,6 @@ def _left(
     return None
   going = [max(0.0, typical - each) for each in elapsed]
   return max([*going, (sum(going) + waiting * typical) / jobs])
-
-
-def _error(active: _Active, verb: str, code: int) -> str:
-  """What went wrong with a run whose process has ended, in one line; or nothing.
-
-  Raises:
-    InputError: what it left can't be read.
-  """
-  if code != 0:
-    return _last_words(active, verb, code)
-  if record.headline(active.run) is not None:
-    return ""
-  split = active.run.split
-  return f"hra {verb} ended well, but left no results.json of {split!r}"
-
-
-def _last_words(active: _Active, verb: str, code: int) -> str:
-  """What a run says of its end, in one line."""
-  if code < 0:
-    fix = ": is the memory enough?" if code == -signal.SIGKILL else ""
-    return f"hra {verb} was killed by {signal.Signals(-code).name}{fix}"
-  with active.log.open("rb") as log:
-    end = log.seek(0, os.SEEK_END)
-    log.seek(max(active.told_from, end - _TAIL))
-    text = log.read().decode("utf-8", "replace")
-  lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
-  told = [line for line in lines if line.startswith(f"hra {verb}: ")]
-  return (told or lines or [f"hra {verb} ended with exit code {code}"])[-1]
 
 
 def _clock(seconds: float) -> str:
