@@ -7,12 +7,7 @@ bytes; rows say by it which backbone they were made for.
 import dataclasses
 import functools
 import json
-from collections.abc import (
-  Callable,
-  Iterable,
-  Mapping,
-  Sequence,
-)
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
