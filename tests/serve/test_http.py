@@ -141,7 +141,7 @@ def test_who_hangs_up_takes_the_request_back(running, engine, monkeypatch):
       assert len(engine.futures) == before + 1
     _wait(lambda: engine.futures[-1].cancelled())
     _wait(lambda: running.last().get("status") == 499)
-    assert running.service.samples.held == 0
+    _wait(lambda: running.service.samples.held == 0)
   finally:
     engine.gate.set()
 
@@ -219,7 +219,7 @@ def test_samples_of_all_requests_are_bounded(client, running, monkeypatch):
   assert _post(client).status_code == 200
   monkeypatch.setattr(running.service.samples, "limit", WAVE.nbytes - 1)
   _error(_post(client), 503, "overloaded")
-  assert running.service.samples.held == 0
+  _wait(lambda: running.service.samples.held == 0)
 
 
 def test_recordings_that_are_too_long(client):

@@ -267,7 +267,7 @@ def test_all_streams_together_are_bounded(running, monkeypatch):
   monkeypatch.setattr(running.service.samples, "limit", 100_000)
   status, error, code = _refused(running, PCM)
   assert (status, error["code"], code) == (503, "overloaded", 1013)
-  assert running.service.samples.held == 0
+  _wait(lambda: running.service.samples.held == 0)
 
 
 def test_who_hangs_up_takes_their_requests_back(running, engine):
