@@ -37,6 +37,7 @@ _calls = itertools.count()
 _ending = threading.Event()
 _expected: dict[str, Callable[[str], None]] = {}
 """What is done, in a thread of its own, when a key of the coordinator's is set."""
+_acting: list[threading.Thread] = []
 
 
 class _Who(NamedTuple):
@@ -59,8 +60,7 @@ def take_part() -> None:
   _expected[_FAILED] = _leave
   looks = threading.Thread(target=_look, daemon=True)
   looks.start()
-  # Before JAX leaves: a thread that asks would end in a torn down interpreter.
-  atexit.register(_stop_looking, looks)
+  atexit.register(_stop_looking, looks)  # before JAX leaves
 
 
 def _state() -> Any:
@@ -167,8 +167,17 @@ def _gathered(leaf: Any) -> Any:
 
 
 def _stop_looking(looks: threading.Thread) -> None:
+  """Leaves no thread in JAX's client: it would end in a torn down interpreter.
+
+  What somebody has asked is settled by all, though none comes to the point any more:
+  who has heard of it waits for the others.
+  """
   _ending.set()
   looks.join()
+  with contextlib.suppress(RuntimeError):  # the coordinator may be gone
+    _look_once()
+  for each in _acting:
+    each.join(_HEARD_SECONDS)
 
 
 def are_gone(error: Exception) -> bool:
@@ -337,13 +346,18 @@ def _look() -> None:
   """
   while not _ending.wait(_LOOK_SECONDS):
     try:
-      said = _state().client.key_value_dir_get(f"{_ASKED}/")
-    except RuntimeError:  # it is gone: JAX ends this process, too
+      _look_once()
+    except RuntimeError:  # the coordinator is gone: JAX ends this process, too
       break
-    for key, value in said:
-      act = _expected.pop(key, None)
-      if act is not None:
-        threading.Thread(target=act, args=(value,), daemon=True).start()
+
+
+def _look_once() -> None:
+  _acting[:] = [each for each in _acting if each.is_alive()]
+  for key, value in _state().client.key_value_dir_get(f"{_ASKED}/"):
+    act = _expected.pop(key, None)
+    if act is not None:
+      _acting.append(threading.Thread(target=act, args=(value,), daemon=True))
+      _acting[-1].start()
 
 
 def _key(name: str) -> str:

@@ -20,7 +20,7 @@ import sys
 import textwrap
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType, ModuleType
 from typing import NoReturn, TextIO
 
@@ -114,9 +114,7 @@ def _run_verb(verb: str) -> None:
     logging.set_verbosity(logging.FATAL)
     with contextlib.redirect_stderr(_KnownThreads(sys.stderr)):
       try:
-        module.main(argv)
-        # JAX, too, waits at the end, and aborts who waits longer than a heartbeat.
-        processes.wait_for_all("end")
+        _until_all_end(module.main, argv)
       except StorageError as error:
         # TensorStore's threads would go on to tell of the save that failed.
         _quit(verb, str(error), code=2)
@@ -133,6 +131,21 @@ def _run_verb(verb: str) -> None:
         _quit(verb, f"{type(error).__name__}: {_first_line(error)}", code=1)
 
   app.run(guarded, flags_parser=parse)
+
+
+def _until_all_end(
+  main: Callable[[Sequence[str]], None], argv: Sequence[str]
+) -> None:
+  """Until all processes of a job have done what they do, or were stopped.
+
+  JAX, too, waits at the end, and aborts who waits longer than a heartbeat.
+  """
+  try:
+    main(argv)
+  except Interrupted:
+    processes.wait_for_all("end")
+    raise
+  processes.wait_for_all("end")
 
 
 def _module(name: str) -> ModuleType:

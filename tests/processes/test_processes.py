@@ -73,6 +73,12 @@ def test_the_first_may_take_longer_than_a_heartbeat():
   assert ends[0].out == "reported\n"
 
 
+def test_who_waits_for_an_answer_gets_it_before_all_end():
+  ends = several.ended(several.start(several.worker("asks")), seconds=120)
+  assert [each.code for each in ends] == [75, 75], ends
+  assert [each.err for each in ends] == ["hra evaluate: stopped\n"] * 2
+
+
 @pytest.mark.parametrize("who", [0, 1])
 def test_a_signal_is_heard_where_one_waits_for_another(who):
   jobs = several.start(several.worker("waits"))

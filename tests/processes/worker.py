@@ -1,6 +1,6 @@
 """One of several processes on loopback: what it sees and agrees on, as JSON.
 
-python worker.py agree|fail|late|waits
+python worker.py agree|fail|late|waits|asks
 """
 
 import json
@@ -11,6 +11,7 @@ import time
 from hra import joining, processes
 from hra.commands import evaluate
 from hra.commands import main as cli
+from hra.errors import Interrupted
 
 
 def agree() -> None:
@@ -100,6 +101,31 @@ def waits() -> None:
   cli.run_verb("evaluate")
 
 
+def asks() -> None:
+  """A verb that is stopped just after the first process has asked for something."""
+
+  def main(argv: list[str]) -> None:
+    del argv
+    if os.environ["JAX_PROCESS_ID"] != "0":
+      processes._LOOK_SECONDS = 300.0  # it hears nothing before its end
+    joining.join()
+    save = processes.Agreed("save")
+    if processes.is_first():
+      save.ask("it is time")
+      time.sleep(2)  # it hears itself, and waits for the second
+    raise Interrupted("stopped")
+
+  evaluate.main = main
+  sys.argv.pop()
+  cli.run_verb("evaluate")
+
+
 if __name__ == "__main__":
-  does = {"agree": agree, "fail": fail, "late": late, "waits": waits}
+  does = {
+    "agree": agree,
+    "fail": fail,
+    "late": late,
+    "waits": waits,
+    "asks": asks,
+  }
   does[sys.argv[1]]()
