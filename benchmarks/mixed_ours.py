@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from hra.adapters import families, table
+from hra.adapters import families
 from hra.adapters.interface import Frozen, Tree
+from hra.adapters.lookup import Lookup
 from hra.adapters.lora import Lora
 from hra.backbone.network import Backbone
 from hra.backbone.store import StoredBackbone
@@ -94,8 +95,14 @@ class Contestants:
     return self._compiled(Frozen(), {}, {}, lambda rows, ids: {}, None)
 
   def gather(self, rows_N: Tree, row_B: np.ndarray) -> Forward:
-    """As training and serving do."""
-    return self._compiled(self._adapter, {}, rows_N, table.gather, row_B)
+    """As serving does, layer by layer."""
+    return self._compiled(
+      Lookup(family=self._adapter),
+      Lookup.shared({}, rows_N),
+      {},
+      lambda rows, ids: Lookup.row(ids),
+      row_B,
+    )
 
   def one_hot(self, rows_N: Tree, row_B: np.ndarray) -> Forward:
     """As in Biadsy et al. 2022 (arXiv 2203.12559), section 3.1."""

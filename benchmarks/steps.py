@@ -42,6 +42,7 @@ from timing import Run, take_turns
 from hra import hardware
 from hra.adapters import families, table
 from hra.adapters.interface import Frozen
+from hra.adapters.lookup import Lookup
 from hra.backbone.foreign import published
 from hra.commands import process
 from hra.config import (
@@ -199,16 +200,12 @@ def _forwards(backbone: training.Adaptee, wave_BS: jax.Array) -> dict[str, Run]:
   counts = [int(each) for each in flags.FLAGS.submodels]
 
   def mixed(config: AdapterConfig, task_B: jax.Array) -> Run:
-    adapter = families.build(config, module.config, mels=mels)
-    model = Model(adapter=adapter, frontend=frontend)
-    shared = adapter.init_shared(jax.random.key(0))
-    rows_N = table.init_rows(adapter.init_task, names, jax.random.key(1))
-
-    def run() -> jax.Array:
-      rows_B = table.gather(rows_N, task_B)
-      return greedy(model, module, shared, rows_B, None, wave_BS, lengths_B)
-
-    return run
+    family = families.build(config, module.config, mels=mels)
+    model = Model(adapter=Lookup(family=family), frontend=frontend)
+    rows_N = table.init_rows(family.init_task, names, jax.random.key(1))
+    shared = Lookup.shared(family.init_shared(jax.random.key(0)), rows_N)
+    given = shared, Lookup.row(task_B), None, wave_BS, lengths_B
+    return lambda: greedy(model, module, *given)
 
   bare = Model(adapter=Frozen(), frontend=frontend)
   found: dict[str, Run] = {

@@ -114,9 +114,10 @@ class _Depth:
     ) -> tuple[tuple[jax.Array, Tree], Tree]:
       hidden_TD, carry = carried
       layer, extra, own = scanned
+      own = self._seen(own)
       hidden_TD, said = step(layer, extra, hidden_TD, self._tap(own))
       carry, adapted_TD = self.adapter.after_layer(
-        *self._of(own), own.layer, carry, hidden_TD
+        own.shared, own.row, own.layer, carry, hidden_TD
       )
       hidden_TD = switch(self.active, adapted_TD, hidden_TD)
       return (_placed(hidden_TD, self.placed), carry), said
@@ -133,7 +134,7 @@ class _Depth:
   def each(self, layers: Any, function: Callable[[Any, Tap], Tree]) -> Tree:
     def body(scanned: tuple[Any, _Slice]) -> Tree:
       layer, own = scanned
-      return function(layer, self._tap(own))
+      return function(layer, self._tap(self._seen(own)))
 
     return jax.lax.map(body, (layers, self._slices(layers)))
 
@@ -145,16 +146,18 @@ class _Depth:
       layer_slices(self.row)[1],
     )
 
-  def _of(self, own: "_Slice") -> tuple[Tree, Tree]:
-    """What is shared and the row, as a layer is to see them."""
-    return (
-      with_layer(layer_slices(self.shared)[0], own.shared),
-      with_layer(layer_slices(self.row)[0], own.row),
-    )
+  def _seen(self, own: "_Slice") -> "_Slice":
+    """With what is there for every layer, as the adapter is to see it in one."""
+    shared = with_layer(layer_slices(self.shared)[0], own.shared)
+    row = with_layer(layer_slices(self.row)[0], own.row)
+    row = self.adapter.look_up(shared, row, own.layer)
+    return _Slice(own.layer, shared, row)
 
   def _tap(self, own: "_Slice") -> Tap:
     def tap(site: str, inputs: jax.Array, outputs: jax.Array) -> jax.Array:
-      moved = self.adapter.tap(*self._of(own), own.layer, site, inputs, outputs)
+      moved = self.adapter.tap(
+        own.shared, own.row, own.layer, site, inputs, outputs
+      )
       moved = switch(self.active, moved, outputs)
       ends = site.endswith(_BRANCH_SITES)
       return checkpoint_name(moved, _BRANCH if ends else _SITE)

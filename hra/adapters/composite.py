@@ -107,6 +107,13 @@ class Composite(Frozen):
   def init_carry(self, hidden_TD: jax.Array) -> Tree:
     return {name: part.init_carry(hidden_TD) for name, part in self.parts}
 
+  def look_up(self, shared: Tree, row: Tree, layer: jax.Array) -> Tree:
+    rows = {
+      name: part.look_up(own_shared, own_row, layer)
+      for name, part, _, own_shared, own_row in self._each(shared, row)
+    }
+    return {"active": row["active"], **_joined(rows)}
+
   def after_layer(
     self,
     shared: Tree,

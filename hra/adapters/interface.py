@@ -71,6 +71,13 @@ class Adapter(Protocol):
     """The recurrent state over depth before the first layer."""
     ...
 
+  def look_up(self, shared: Tree, row: Tree, layer: jax.Array) -> Tree:
+    """A layer's row, as `tap` and `after_layer` are to see it; called once there.
+
+    A family whose rows are at hand returns `row` itself.
+    """
+    ...
+
   def after_layer(
     self,
     shared: Tree,
@@ -203,6 +210,10 @@ class Frozen:
   def init_carry(self, hidden_TD: jax.Array) -> Tree:
     del hidden_TD
     return ()
+
+  def look_up(self, shared: Tree, row: Tree, layer: jax.Array) -> Tree:
+    del shared, layer
+    return row
 
   def after_layer(
     self,

@@ -27,8 +27,14 @@ def init_rows(
   return jax.vmap(init_task)(keys_N)
 
 
-def gather(table: Tree, task_K: jax.Array) -> Tree:
-  """Rows [K, ...] of a table [N, ...]; an id out of range reads zeros."""
+def gather(
+  table: Tree, task_K: jax.Array | tuple[jax.Array, jax.Array]
+) -> Tree:
+  """Rows [K, ...] of a table [N, ...]; an id out of range reads zeros.
+
+  Args:
+    task_K: or (task_K, layer): parts [K, ...] of rows in a table [N, L, ...].
+  """
   return jax.tree.map(
     lambda leaf: leaf.at[task_K].get(
       mode="fill", fill_value=0, wrap_negative_indices=False

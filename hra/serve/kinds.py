@@ -8,12 +8,14 @@ import itertools
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from hra.adapters.composite import Composite
 from hra.adapters.interface import Adapter, Frozen, Tree
+from hra.adapters.lookup import Lookup
 from hra.config import AdapterConfig
 from hra.errors import InputError
 from hra.evaluate.groups import Grouping, equal
@@ -98,27 +100,39 @@ def _names(hint: str) -> Iterator[str]:
   return (f"{hint} {number}" for number in itertools.count())
 
 
-def joined(kinds: Sequence[Kind]) -> tuple[Adapter, Tree]:
-  """The adapter that acts as each of them, and what is shared of it."""
+def joined(kinds: Sequence[Kind]) -> Adapter:
+  """The adapter that acts as each of them, by rows that stand in tables."""
   if not kinds:
-    return Frozen(), {}
+    return Frozen()
   if len(kinds) == 1:
-    return kinds[0].adapter, kinds[0].shared
-  parts = {str(place): kind for place, kind in enumerate(kinds)}
-  adapter = Composite(
-    parts=tuple((name, kind.adapter) for name, kind in parts.items())
+    return Lookup(family=kinds[0].adapter)
+  return Composite(
+    parts=tuple(
+      (str(number), Lookup(family=kind.adapter))
+      for number, kind in enumerate(kinds)
+    )
   )
-  shared = {name: kind.shared for name, kind in parts.items()}
-  return adapter, adapter.shared(shared)
+
+
+def shared_of(
+  adapter: Adapter, shared: Sequence[Tree], tables: Sequence[Tree]
+) -> Tree:
+  """What is shared of `joined`'s adapter: of each kind, and its table."""
+  found = [Lookup.shared(*each) for each in zip(shared, tables, strict=True)]
+  if isinstance(adapter, Composite):
+    return adapter.shared(_named(adapter, found))
+  return found[0] if found else {}
 
 
 def rows_of(
-  adapter: Adapter, rows: Sequence[Tree], active: Sequence[Tree]
+  adapter: Adapter, slots: Sequence[jax.Array], active: Sequence[jax.Array]
 ) -> Tree:
-  """A row of `joined`'s adapter, of one row and one flag for each kind."""
+  """A row of `joined`'s adapter, of one slot and one flag for each kind."""
+  rows = [Lookup.row(slot) for slot in slots]
   if isinstance(adapter, Composite):
-    names = [name for name, _ in adapter.parts]
-    return adapter.of_all(
-      dict(zip(names, rows, strict=True)), dict(zip(names, active, strict=True))
-    )
+    return adapter.of_all(_named(adapter, rows), _named(adapter, active))
   return rows[0] if rows else {}
+
+
+def _named(adapter: Composite, each: Sequence[Any]) -> dict[str, Any]:
+  return {name: own for (name, _), own in zip(adapter.parts, each, strict=True)}

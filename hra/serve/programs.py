@@ -19,7 +19,7 @@ from hra.backbone.store import StoredBackbone
 from hra.evaluate.search import Search
 from hra.evaluate.transcribe import emitted, heard
 from hra.model import Model
-from hra.serve.kinds import Kind, joined, rows_of
+from hra.serve.kinds import Kind, joined, rows_of, shared_of
 
 
 class Sizes(NamedTuple):
@@ -63,14 +63,14 @@ class Programs:
     self.kinds = tuple(sorted(kinds, key=lambda kind: kind.name))
     self.sizes = sizes
     self._spoken = spoken
-    adapter, shared = joined(self.kinds)
+    shared = tuple(kind.shared for kind in self.kinds)
     leaves, tree = jax.tree.flatten(spoken.stored.module)
     searched = None if spoken.search is None else spoken.search[1:]
     # On the device once, not with each batch.
     self._fixed = jax.device_put((leaves, searched, shared))
     self._tables = {kind: _table(kind, sizes.slots) for kind in self.kinds}
     self._run = {}
-    program = jax.jit(self._program(adapter, tree))
+    program = jax.jit(self._program(joined(self.kinds), tree))
     for samples, places in itertools.product(sizes.buckets, sizes.batches):
       given = self._shapes(samples, places)
       self._run[samples, places] = program.lower(*self._fixed, *given).compile()
@@ -122,21 +122,17 @@ class Programs:
     def hear(
       leaves: Any,
       searched: Any,
-      shared: Tree,
+      shared: tuple[Tree, ...],
       tables: tuple[Tree, ...],
       slot_GB: jax.Array,
       wave_BS: jax.Array,
       lengths_B: jax.Array,
     ) -> Any:
       active_GB = slot_GB > 0
-      rows = [
-        jax.tree.map(lambda leaf, slot_B=slot_B: leaf[slot_B], table)
-        for table, slot_B in zip(tables, slot_GB, strict=True)
-      ]
       given = (
         jax.tree.unflatten(tree, leaves),
-        shared,
-        rows_of(adapter, rows, list(active_GB)),
+        shared_of(adapter, shared, tables),
+        rows_of(adapter, list(slot_GB), list(active_GB)),
         active_GB.any(axis=0),
         wave_BS,
         lengths_B,

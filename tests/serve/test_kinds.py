@@ -10,7 +10,7 @@ import pytest
 import serve_stores as stores
 
 from hra.evaluate.groups import Grouping
-from hra.serve.kinds import Kinds, joined
+from hra.serve.kinds import Kinds, joined, shared_of
 
 
 @pytest.fixture
@@ -68,4 +68,4 @@ def test_rows_have_numbers_of_their_own_in_the_tables_types(
     jax.tree.leaves(kind.cast(people[0].row)), whole, strict=True
   ):
     assert not np.shares_memory(leaf, own)
-  assert joined([])[1] == {}
+  assert shared_of(joined([]), [], []) == {}
