@@ -38,6 +38,7 @@ _ending = threading.Event()
 _expected: dict[str, Callable[[str], None]] = {}
 """What is done, in a thread of its own, when a key of the coordinator's is set."""
 _acting: list[threading.Thread] = []
+"""That do it."""
 
 
 class _Who(NamedTuple):

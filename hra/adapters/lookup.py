@@ -32,7 +32,8 @@ _TABLE, _PLACE = "table", "place"
 class Lookup(Frozen):
   """A family, by tables of rows that it has made; it makes none itself.
 
-  A place out of range reads zeros, as in `hra.adapters.table.gather`.
+  `at` reads what a row has for every layer, and leaves the others in the table. A place
+  out of range reads zeros, as in `hra.adapters.table.gather`.
 
   Raises:
     InputError: for a family that fine-tunes in full.
