@@ -176,7 +176,8 @@ def _stop_looking(looks: threading.Thread) -> None:
   _ending.set()
   looks.join()
   with contextlib.suppress(RuntimeError):  # the coordinator may be gone
-    _look_once()
+    for act, value in _said():  # here: Python starts no threads any more
+      act(value)
   for each in _acting:
     each.join(_HEARD_SECONDS)
 
@@ -347,18 +348,20 @@ def _look() -> None:
   """
   while not _ending.wait(_LOOK_SECONDS):
     try:
-      _look_once()
+      said = _said()
     except RuntimeError:  # the coordinator is gone: JAX ends this process, too
       break
-
-
-def _look_once() -> None:
-  _acting[:] = [each for each in _acting if each.is_alive()]
-  for key, value in _state().client.key_value_dir_get(f"{_ASKED}/"):
-    act = _expected.pop(key, None)
-    if act is not None:
+    _acting[:] = [each for each in _acting if each.is_alive()]
+    for act, value in said:
       _acting.append(threading.Thread(target=act, args=(value,), daemon=True))
       _acting[-1].start()
+
+
+def _said() -> list[tuple[Callable[[str], None], str]]:
+  """What is to be done, with what, of all that was expected; in one order."""
+  said = sorted(_state().client.key_value_dir_get(f"{_ASKED}/"))
+  found = [(_expected.pop(key, None), value) for key, value in said]
+  return [(act, value) for act, value in found if act is not None]
 
 
 def _key(name: str) -> str:
