@@ -12,7 +12,7 @@ import several
 from hra import cluster, joining, processes
 from hra.commands import main as cli
 from hra.commands import process
-from hra.errors import InputError
+from hra.errors import InputError, Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,18 @@ def test_a_verb_ends_when_all_processes_have_come_to_its_end(monkeypatch):
   monkeypatch.setattr(processes, "wait_for_all", done.append)
   cli._run_verb("evaluate")
   assert done == ["its work", "end"]
+
+
+def test_who_is_stopped_waits_for_the_others_too(monkeypatch):
+  done = []
+
+  def stopped(argv):
+    raise Interrupted("at step 3")
+
+  monkeypatch.setattr(processes, "wait_for_all", done.append)
+  with pytest.raises(Interrupted, match="at step 3"):
+    cli._until_all_end(stopped, ["hra"])
+  assert done == ["end"]
 
 
 @pytest.mark.slow
