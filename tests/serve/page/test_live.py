@@ -1,5 +1,7 @@
 """The page beside the real server: its routes, its headers, its keys, its engine."""
 
+import re
+
 import fake_engine
 import live_server
 import numpy as np
@@ -16,6 +18,7 @@ from hra.serve import keys
 from hra.serve.engine import Engine
 
 SPEAKERS = ("anna", "bert")
+ANSWERED = re.compile("there|gone")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,7 @@ def live(recognizer, people):
 
 
 def _opened(context, url):
-  """The page, and what it complains of."""
+  """The page, when the server has said who is there, and what it complains of."""
   page, wrong = context.new_page(), []
   page.on("pageerror", lambda error: wrong.append(str(error)))
   page.on(
@@ -60,6 +63,7 @@ def _opened(context, url):
     lambda told: wrong.append(told.text) if told.type == "error" else None,
   )
   page.goto(url)
+  expect(page.locator("#server")).to_have_attribute("data-state", ANSWERED)
   return page, wrong
 
 
