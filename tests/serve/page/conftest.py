@@ -93,6 +93,7 @@ def page(context, stub):
     ),
   )
   page.goto(stub.url)
+  page.wait_for_selector("#server[data-state=there]")
   yield page
   assert watched == Watched()
 
